@@ -1,0 +1,288 @@
+//! The one error type of sealrs.
+//!
+//! An error says what could not be done and where, why (its causes), and what to do about it (its hint).
+//! Its [`ErrorKind`] decides the exit code and the stable code that scripts match. The same type is used by
+//! all crates, so that an error is shown in one way whatever it came from.
+
+use std::fmt;
+
+/// A result with sealrs's error.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What sort of failure it is. Stable: scripts match on [`ErrorKind::code`] and [`ErrorKind::exit_code`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The command line or a file written by the user (Kubefile, image list) is wrong.
+    Input,
+    /// Something that was named does not exist: an image, a file, a tag.
+    NotFound,
+    /// Bytes are not what their digest, size or format says.
+    Integrity,
+    /// A registry or server could not be reached, or broke off.
+    Network,
+    /// A registry or host refused the credentials.
+    Auth,
+    /// The local disk: no space, no permission, an I/O error.
+    Disk,
+    /// The state of things forbids it: a lock is held, a cluster exists already.
+    Conflict,
+    /// This host does not meet what the installation needs.
+    Preflight,
+    /// A step on a host, a script or a cluster runtime failed.
+    Step,
+    /// A defect in sealrs itself.
+    Internal,
+}
+
+impl ErrorKind {
+    /// The stable word for this kind, as printed with `--output json`.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Input => "input",
+            Self::NotFound => "not-found",
+            Self::Integrity => "integrity",
+            Self::Network => "network",
+            Self::Auth => "auth",
+            Self::Disk => "disk",
+            Self::Conflict => "conflict",
+            Self::Preflight => "preflight",
+            Self::Step => "step",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// The process's exit code. 1 is left to the unexpected, 2 to the command line parser.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Internal => 1,
+            Self::Input => 2,
+            Self::NotFound => 3,
+            Self::Integrity => 4,
+            Self::Network => 5,
+            Self::Auth => 6,
+            Self::Disk => 7,
+            Self::Conflict => 8,
+            Self::Preflight => 9,
+            Self::Step => 10,
+        }
+    }
+}
+
+type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// A failure: what, why and what to do.
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    what: String,
+    cause: Option<Cause>,
+    hint: Option<String>,
+}
+
+impl Error {
+    /// A failure described by `what`: one sentence without a full stop that names the thing and the place.
+    #[must_use]
+    pub fn new(kind: ErrorKind, what: impl Into<String>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            what: what.into(),
+            cause: None,
+            hint: None,
+        }))
+    }
+
+    /// The same failure with the reason why it happened.
+    #[must_use]
+    pub fn because(mut self, cause: impl Into<Cause>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// The same failure with a remedy: an imperative sentence. An earlier (more specific) hint stays.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint.get_or_insert_with(|| hint.into());
+        self
+    }
+
+    /// What sort of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// What to do about it: the hint nearest to the top of the chain.
+    #[must_use]
+    pub fn remedy(&self) -> Option<&str> {
+        self.chain().find_map(|error| error.0.hint.as_deref())
+    }
+
+    /// The causes as text, outermost first, without this error's own text.
+    #[must_use]
+    pub fn causes(&self) -> Vec<String> {
+        let mut causes = Vec::new();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            // Library errors often repeat their source's text; say each thing once.
+            if causes.last() != Some(&text) {
+                causes.push(text);
+            }
+            next = cause.source();
+        }
+        causes
+    }
+
+    fn chain(&self) -> impl Iterator<Item = &Error> {
+        let mut next = Some(self);
+        std::iter::from_fn(move || {
+            let current = next?;
+            next = current
+                .0
+                .cause
+                .as_ref()
+                .and_then(|cause| cause.downcast_ref::<Error>());
+            Some(current)
+        })
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.what)
+    }
+}
+
+/// The whole chain on one line, for logs and failed tests.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {}", self.kind().code(), self.0.what)?;
+        for cause in self.causes() {
+            write!(f, ": {cause}")?;
+        }
+        if let Some(hint) = self.remedy() {
+            write!(f, " (hint: {hint})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0
+            .cause
+            .as_deref()
+            .map(|cause| cause as &(dyn std::error::Error + 'static))
+    }
+}
+
+/// Adds what was being done to a failure.
+pub trait ResultExt<T> {
+    /// Turns a foreign error into ours, of the given kind, with `what` as its text.
+    ///
+    /// # Errors
+    /// The failure, if it was one.
+    fn or_fail<S: Into<String>>(self, kind: ErrorKind, what: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T, E: std::error::Error + Send + Sync + 'static> ResultExt<T> for std::result::Result<T, E> {
+    fn or_fail<S: Into<String>>(self, kind: ErrorKind, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|error| Error::new(kind, what()).because(error))
+    }
+}
+
+/// Adds a place to one of our own failures, whose kind and hint stay.
+pub trait Context<T> {
+    /// Puts `what` in front of the failure.
+    ///
+    /// # Errors
+    /// The failure, if it was one.
+    fn context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T> Context<T> for Result<T> {
+    fn context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|error| Error::new(error.kind(), what()).because(error))
+    }
+}
+
+/// Turns I/O errors into ours. Full disks, missing permissions and missing files get their own kind and hint.
+pub trait IoResultExt<T> {
+    /// Says which operation on which path failed, for instance `"cannot write /var/lib/x"`.
+    ///
+    /// # Errors
+    /// The failure, if it was one.
+    fn or_io<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
+}
+
+impl<T> IoResultExt<T> for std::io::Result<T> {
+    fn or_io<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|error| {
+            // One of ours that travelled through an `io::Error` (a `Read` or `Write` of this crate) comes out whole.
+            if error.get_ref().is_some_and(|inner| inner.is::<Error>()) {
+                let inner = error.into_inner().and_then(|inner| inner.downcast::<Error>().ok());
+                return match inner {
+                    Some(inner) => Error::new(inner.kind(), what()).because(*inner),
+                    None => Error::new(ErrorKind::Disk, what()),
+                };
+            }
+            let (kind, hint) = match error.kind() {
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => (
+                    ErrorKind::Disk,
+                    Some("free some space on that file system, or choose another place with `--root`; what was done so far is kept and is not repeated"),
+                ),
+                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => (
+                    ErrorKind::Disk,
+                    Some("run as a user who may write there, or choose another place with `--root`"),
+                ),
+                std::io::ErrorKind::NotFound => (ErrorKind::NotFound, None),
+                _ => (ErrorKind::Disk, None),
+            };
+            let failure = Error::new(kind, what()).because(error);
+            match hint {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })
+    }
+}
+
+/// Lets a `Read` or `Write` of ours fail with our error; [`IoResultExt::or_io`] takes it out again.
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        std::io::Error::other(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_the_chain_once_and_the_nearest_hint() {
+        let io: std::io::Result<()> = Err(std::io::ErrorKind::StorageFull.into());
+        let error = io
+            .or_io(|| "cannot write /x/y")
+            .context(|| "cannot save image a:1")
+            .unwrap_err();
+        assert_eq!(error.to_string(), "cannot save image a:1");
+        assert_eq!(error.kind(), ErrorKind::Disk);
+        assert_eq!(error.causes(), ["cannot write /x/y", "no storage space"]);
+        assert!(error.remedy().unwrap().starts_with("free some space"));
+    }
+
+    #[test]
+    fn our_error_survives_a_trip_through_io() {
+        let ours = Error::new(ErrorKind::Integrity, "blob sha256:0 is not what it says")
+            .hint("copy it again");
+        let through: std::io::Result<()> = Err(ours.into());
+        let error = through.or_io(|| "cannot unpack").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Integrity);
+        assert_eq!(error.remedy(), Some("copy it again"));
+        assert_eq!(error.causes(), ["blob sha256:0 is not what it says"]);
+    }
+}

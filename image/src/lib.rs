@@ -1,0 +1,26 @@
+//! Cluster images: blobs, layers, the store, archives, the registry client, and the engine that moves them.
+//!
+//! Knows nothing of Kubefiles, hosts or clusters. Prints nothing.
+//!
+//! * Words of the field: [`digest`], [`reference`], [`platform`], [`spec`] (OCI documents), [`cluster_image`].
+//! * Places: [`store`], [`archive`]; [`locate`] finds what a user names; [`rootfs`] is where an image
+//!   is unpacked.
+//! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`layer`] (writing them).
+//! * What went wrong and how far it is: [`error`], [`progress`]. Two processes at once: [`lock`].
+
+pub mod archive;
+pub mod cluster_image;
+pub mod copy;
+pub mod digest;
+pub mod error;
+pub mod graph;
+pub mod layer;
+pub mod locate;
+pub mod lock;
+pub mod platform;
+pub mod progress;
+pub mod reference;
+pub mod rootfs;
+pub mod source;
+pub mod spec;
+pub mod store;

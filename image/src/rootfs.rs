@@ -1,0 +1,135 @@
+//! The sink that unpacks: layer upon layer into an empty folder, in one verified pass.
+//!
+//! Nothing of an image is trusted. Paths are resolved below the folder whatever links lie there, devices are
+//! refused, and the caller gives the folder its real name only after every digest held.
+
+mod apply;
+mod stream;
+mod tree;
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::available_parallelism;
+
+use crate::cluster_image::{ClusterImage, unpacked_size};
+use crate::copy::in_parallel;
+use crate::digest::{Digest, VerifyingReader};
+use crate::error::{Context as _, IoResultExt as _, Result};
+use crate::layer::annotation;
+use crate::progress::{Progress, Task};
+use crate::source::Source;
+use crate::spec::Descriptor;
+
+use tree::{Folders, Tree};
+
+/// What was unpacked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Footprint {
+    /// Bytes of file content.
+    pub bytes: u64,
+    /// Files, folders and links.
+    pub entries: u64,
+}
+
+/// Counts while several threads unpack.
+#[derive(Debug, Default)]
+struct Tally {
+    bytes: AtomicU64,
+    entries: AtomicU64,
+}
+
+/// A layer and the digest of its unpacked tar.
+struct Pair<'i> {
+    layer: &'i Descriptor,
+    diff_id: Digest,
+}
+
+impl Pair<'_> {
+    /// The only file of a layer that says it has just one: such layers can be unpacked side by side.
+    fn only_file(&self) -> Option<&str> {
+        self.layer
+            .annotations
+            .get(annotation::FILE)
+            .map(String::as_str)
+    }
+}
+
+/// Unpacks `image` into `into`, an empty folder, and syncs it.
+///
+/// # Errors
+/// [`crate::error::ErrorKind::Integrity`], naming the blob, when anything is not what its digest says or a layer
+/// holds what it may not; disk errors. What was unpacked so far is left for the caller to remove.
+pub fn unpack(
+    source: &dyn Source,
+    image: &ClusterImage,
+    into: &Path,
+    progress: &dyn Progress,
+) -> Result<Footprint> {
+    let root = tree::open_root(into)?;
+    let task = Task::begin(progress, "unpacking the rootfs", Some(image.packed_size()));
+    let pairs: Vec<Pair<'_>> = image
+        .manifest
+        .layers
+        .iter()
+        .zip(&image.config.rootfs.diff_ids)
+        .map(|(layer, &diff_id)| Pair { layer, diff_id })
+        .collect();
+    let tally = Tally::default();
+    let folders = Folders::default();
+    let cores = available_parallelism().map_or(1, std::num::NonZero::get);
+    // Layers are applied in their order; neighbours that hold one file each can't disturb one another.
+    for run in pairs.chunk_by(|a, b| a.only_file().is_some() && b.only_file().is_some()) {
+        let jobs = if run.len() > 1 { cores } else { 1 };
+        in_parallel(run.iter().collect(), jobs, |pair: &Pair<'_>| {
+            let mut tree = Tree::new(&root, &folders)?;
+            apply_layer(source, pair, &mut tree, &tally, &task)
+                .context(|| format!("cannot unpack layer {}", pair.layer.digest))
+        })?;
+    }
+    folders.settle(&root)?;
+    rustix::fs::syncfs(&root)
+        .map_err(std::io::Error::from)
+        .or_io(|| format!("cannot sync {}", into.display()))?;
+    Ok(Footprint {
+        bytes: tally.bytes.into_inner(),
+        entries: tally.entries.into_inner(),
+    })
+}
+
+fn apply_layer(
+    source: &dyn Source,
+    pair: &Pair<'_>,
+    tree: &mut Tree<'_>,
+    tally: &Tally,
+    task: &Task<'_>,
+) -> Result<()> {
+    let only = pair.only_file();
+    let bound = unpacked_size(pair.layer);
+    let packed = VerifyingReader::new(
+        task.reader(source.open(pair.layer, 0)?),
+        pair.layer.digest,
+        pair.layer.size,
+    );
+    if pair.layer.digest == pair.diff_id {
+        // An unpacked layer: its own digest is all there is to check.
+        return apply::apply(packed, only, tree, tally);
+    }
+    stream::unpacked(
+        packed,
+        &pair.layer.media_type,
+        pair.diff_id,
+        bound,
+        |tar: &mut dyn Read| apply::apply(tar, only, tree, tally),
+    )
+}
+
+impl Tally {
+    fn count(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.entries.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,44 @@
+//! Where blobs come from: the store, an archive, a registry.
+
+use std::io::Read;
+
+use crate::digest::VerifyingReader;
+use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
+use crate::spec::{Descriptor, MAX_DOCUMENT};
+
+/// A place that blobs can be read from.
+pub trait Source: Send + Sync {
+    /// Names the place in messages: ``archive `k3s.tar` ``, `the store`, `registry quay.io`.
+    fn origin(&self) -> String;
+
+    /// The bytes of a blob from `offset` on, as the place gives them: the caller verifies.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when the place lacks the blob, and whatever reading it may meet.
+    fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>>;
+}
+
+/// Reads a whole small blob (an index, a manifest, a config) and verifies it.
+///
+/// # Errors
+/// [`ErrorKind::Integrity`] when it is larger than [`MAX_DOCUMENT`] or not what its descriptor says.
+pub fn document(source: &dyn Source, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    let place = || format!("cannot read {} of {}", descriptor.digest, source.origin());
+    if descriptor.size > MAX_DOCUMENT {
+        return Err(Error::new(
+            ErrorKind::Integrity,
+            format!(
+                "{} of {} says it has {} bytes, more than an OCI document may have ({MAX_DOCUMENT})",
+                descriptor.digest,
+                source.origin(),
+                descriptor.size
+            ),
+        ));
+    }
+    let mut bytes = Vec::new();
+    let reader = source.open(descriptor, 0)?;
+    VerifyingReader::new(reader, descriptor.digest, descriptor.size)
+        .read_to_end(&mut bytes)
+        .or_io(place)?;
+    Ok(bytes)
+}

@@ -1,0 +1,98 @@
+//! Removing: names, the blobs that no name reaches, and what interrupted work left.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use super::{Store, entry_name};
+use crate::digest::Digest;
+use crate::error::{IoResultExt as _, Result};
+use crate::graph;
+use crate::lock;
+use crate::reference::Reference;
+use crate::spec::Descriptor;
+
+/// What was removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// How many blobs and partial files.
+    pub files: u64,
+    /// How many bytes they took.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Takes a name away, or all names of an image given by digest, and removes the blobs that only it reached.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Conflict`] when another process uses the store.
+    pub fn remove(&self, image: &Descriptor, name: Option<&Reference>) -> Result<Collected> {
+        let _lock = lock::try_exclusive(&self.path.join("lock"), || lock::in_use("the store"))?;
+        self.edit_index(|index| {
+            index.manifests.retain(|entry| match name {
+                Some(name) => {
+                    entry.digest != image.digest || entry_name(entry).as_ref() != Some(name)
+                }
+                None => entry.digest != image.digest,
+            });
+        })?;
+        let kept = self.reachable()?;
+        let mut collected = Collected::default();
+        for blob in graph::blobs(self, image)?
+            .into_iter()
+            .map(|blob| blob.digest)
+        {
+            if !kept.contains(&blob) {
+                remove_file(&self.blob_path(&blob), &mut collected)?;
+            }
+        }
+        Ok(collected)
+    }
+
+    /// Removes every blob that no image reaches, and all partial files.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Conflict`] when another process uses the store.
+    pub fn prune(&self) -> Result<Collected> {
+        let _lock = lock::try_exclusive(&self.path.join("lock"), || lock::in_use("the store"))?;
+        let kept = self.reachable()?;
+        let mut collected = Collected::default();
+        for (folder, partial) in [("blobs/sha256", false), ("partial", true)] {
+            let folder = self.path.join(folder);
+            let place = || format!("cannot read {}", folder.display());
+            for entry in fs::read_dir(&folder).or_io(place)? {
+                let entry = entry.or_io(place)?;
+                let digest = entry
+                    .file_name()
+                    .to_str()
+                    .and_then(|hex| format!("sha256:{hex}").parse::<Digest>().ok());
+                if partial || !digest.is_some_and(|digest| kept.contains(&digest)) {
+                    remove_file(&entry.path(), &mut collected)?;
+                }
+            }
+        }
+        Ok(collected)
+    }
+
+    fn reachable(&self) -> Result<BTreeSet<Digest>> {
+        let mut kept = BTreeSet::new();
+        for entry in self.index()?.manifests {
+            kept.extend(
+                graph::blobs(self, &entry)?
+                    .into_iter()
+                    .map(|blob| blob.digest),
+            );
+        }
+        Ok(kept)
+    }
+}
+
+fn remove_file(path: &Path, collected: &mut Collected) -> Result<()> {
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    fs::remove_file(path).or_io(|| format!("cannot remove {}", path.display()))?;
+    collected.files += 1;
+    collected.bytes += metadata.len();
+    Ok(())
+}
