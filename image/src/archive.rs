@@ -116,6 +116,7 @@ impl Archive {
     fn entries(&self) -> Result<BTreeMap<String, Extent>> {
         let length = self.file.metadata().or_io(|| self.place())?.len();
         let mut found = BTreeMap::new();
+        let mut links = Vec::new();
         let mut tar = TarReader::new(&self.file);
         loop {
             let next = tar.next_seeking();
@@ -126,14 +127,22 @@ impl Archive {
             else {
                 break;
             };
-            let MemberKind::File(size) = member.kind else {
-                continue;
-            };
+            if found.len() + links.len() >= MAX_ENTRIES {
+                return Err(self.damaged("it has more than a million entries"));
+            }
             let name = member
                 .path
                 .strip_prefix("./")
                 .unwrap_or(&member.path)
                 .to_owned();
+            let size = match member.kind {
+                MemberKind::File(size) => size,
+                MemberKind::Symlink(target) => {
+                    links.push((name, target));
+                    continue;
+                }
+                _ => continue,
+            };
             let extent = Extent {
                 offset: member.offset,
                 size,
@@ -147,11 +156,14 @@ impl Archive {
                     .damaged(&format!("it is cut off inside `{name}`"))
                     .hint("copy it again from where it came"));
             }
-            if found.len() >= MAX_ENTRIES {
-                return Err(self.damaged("it has more than a million entries"));
-            }
             if found.insert(name.clone(), extent).is_some() {
                 return Err(self.damaged(&format!("it holds `{name}` twice")));
+            }
+        }
+        // Docker stores a layer that comes twice as a link to the first.
+        for (name, target) in links {
+            if let Some(&extent) = found.get(&link_target(&name, &target)) {
+                found.entry(name).or_insert(extent);
             }
         }
         Ok(found)
@@ -209,6 +221,20 @@ impl Archive {
     fn place(&self) -> String {
         format!("cannot read {}", self.origin())
     }
+}
+
+/// The name that a symbolic link in the archive points to.
+fn link_target(name: &str, target: &str) -> String {
+    let mut parts: Vec<&str> = name.split('/').collect();
+    parts.pop();
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 impl Source for Archive {

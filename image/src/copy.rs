@@ -66,7 +66,7 @@ pub struct Copied {
 pub fn copy(
     source: &dyn Source,
     root: &Descriptor,
-    sink: Box<dyn Sink>,
+    sink: Box<dyn Sink + '_>,
     jobs: usize,
     progress: &dyn Progress,
 ) -> Result<Copied> {

@@ -109,6 +109,13 @@ impl Error {
         self
     }
 
+    /// The same failure as another sort of failure: that of its cause, for instance.
+    #[must_use]
+    pub fn of_kind(mut self, kind: ErrorKind) -> Self {
+        self.0.kind = kind;
+        self
+    }
+
     /// What sort of failure it is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

@@ -3,7 +3,7 @@
 //! Knows nothing of Kubefiles, hosts or clusters. Prints nothing.
 //!
 //! * Words of the field: [`digest`], [`reference`], [`platform`], [`spec`] (OCI documents), [`cluster_image`].
-//! * Places: [`store`], [`archive`]; [`locate`] finds what a user names; [`rootfs`] is where an image
+//! * Places: [`store`], [`archive`], [`remote`]; [`locate`] finds what a user names; [`rootfs`] is where an image
 //!   is unpacked.
 //! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`layer`] (writing them).
 //! * What went wrong and how far it is: [`error`], [`progress`]. Two processes at once: [`lock`].
@@ -20,7 +20,11 @@ pub mod lock;
 pub mod platform;
 pub mod progress;
 pub mod reference;
+pub mod remote;
 pub mod rootfs;
 pub mod source;
 pub mod spec;
 pub mod store;
+
+#[cfg(test)]
+mod testing;

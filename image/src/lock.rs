@@ -78,7 +78,7 @@ fn open(path: &Path) -> Result<File> {
         .create(true)
         .truncate(false)
         .open(path)
-        .or_io(|| format!("cannot open the lock file {}", path.display()))
+        .or_io(|| format!("cannot open {}", path.display()))
 }
 
 fn wait(path: &Path, file: File, lock: impl FnOnce(&File) -> std::io::Result<()>) -> Result<Lock> {

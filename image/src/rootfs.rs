@@ -7,6 +7,7 @@ mod apply;
 mod stream;
 mod tree;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use crate::progress::{Progress, Task};
 use crate::source::Source;
 use crate::spec::Descriptor;
 
+pub use stream::unpacked;
 use tree::{Folders, Tree};
 
 /// What was unpacked.
@@ -78,8 +80,10 @@ pub fn unpack(
     let tally = Tally::default();
     let folders = Folders::default();
     let cores = available_parallelism().map_or(1, std::num::NonZero::get);
-    // Layers are applied in their order; neighbours that hold one file each can't disturb one another.
-    for run in pairs.chunk_by(|a, b| a.only_file().is_some() && b.only_file().is_some()) {
+    let mut rest = pairs.as_slice();
+    while !rest.is_empty() {
+        let run;
+        (run, rest) = rest.split_at(side_by_side(rest));
         let jobs = if run.len() > 1 { cores } else { 1 };
         in_parallel(run.iter().collect(), jobs, |pair: &Pair<'_>| {
             let mut tree = Tree::new(&root, &folders)?;
@@ -95,6 +99,29 @@ pub fn unpack(
         bytes: tally.bytes.into_inner(),
         entries: tally.entries.into_inner(),
     })
+}
+
+/// How many of the next layers can be unpacked at once. Layers are applied in their order; but neighbours that hold
+/// one file each don't disturb one another, unless their paths meet.
+fn side_by_side(pairs: &[Pair<'_>]) -> usize {
+    let mut taken = BTreeSet::new();
+    let apart = |path: &str, taken: &BTreeSet<&str>| {
+        let below = format!("{path}/");
+        !taken.contains(path)
+            && !path
+                .match_indices('/')
+                .any(|(at, _)| path.get(..at).is_some_and(|folder| taken.contains(folder)))
+            && !taken
+                .range(below.as_str()..)
+                .next()
+                .is_some_and(|other| other.starts_with(&below))
+    };
+    pairs
+        .iter()
+        .map_while(Pair::only_file)
+        .take_while(|path| apart(path, &taken) && taken.insert(path))
+        .count()
+        .max(1)
 }
 
 fn apply_layer(

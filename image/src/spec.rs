@@ -115,6 +115,7 @@ pub struct Index {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<String>,
     /// The members.
+    #[serde(deserialize_with = "null_is_empty")]
     pub manifests: Vec<Descriptor>,
     /// Free words about the whole.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -170,6 +171,7 @@ pub struct Manifest {
     /// The config.
     pub config: Descriptor,
     /// The layers, lowest first.
+    #[serde(deserialize_with = "null_is_empty")]
     pub layers: Vec<Descriptor>,
     /// Free words about the whole.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -225,6 +227,7 @@ pub struct RootFs {
     #[serde(rename = "type")]
     pub kind: String,
     /// The digest of each unpacked layer, lowest first.
+    #[serde(deserialize_with = "null_is_empty")]
     pub diff_ids: Vec<Digest>,
 }
 
@@ -242,7 +245,7 @@ pub struct History {
     pub empty_layer: bool,
 }
 
-/// Docker writes `null` for an empty list or map.
+/// Tools written in Go write `null` for an empty list or map.
 pub(crate) fn null_is_empty<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
@@ -274,6 +277,29 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], origin: &str) -> Result<T> {
         )
         .because(error)
     })
+}
+
+/// The media type of an index or manifest, by its own word or by its shape; `None` when it is neither.
+#[must_use]
+pub fn media_type_of(bytes: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape {
+        schema_version: u32,
+        media_type: Option<String>,
+        manifests: Option<serde::de::IgnoredAny>,
+        layers: Option<serde::de::IgnoredAny>,
+    }
+    let shape: Shape = serde_json::from_slice(bytes).ok()?;
+    if shape.schema_version != 2 {
+        return None;
+    }
+    let by_shape = match (shape.manifests, shape.layers) {
+        (Some(_), None) => media_type::INDEX,
+        (None, Some(_)) => media_type::MANIFEST,
+        _ => return None,
+    };
+    Some(shape.media_type.unwrap_or_else(|| by_shape.to_owned()))
 }
 
 #[cfg(test)]

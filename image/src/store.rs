@@ -95,6 +95,13 @@ impl Store {
         self.blob_path(digest).is_file()
     }
 
+    /// The size of a blob in bytes, if it is there.
+    #[must_use]
+    pub fn size(&self, digest: &Digest) -> Option<u64> {
+        let metadata = fs::metadata(self.blob_path(digest)).ok()?;
+        metadata.is_file().then_some(metadata.len())
+    }
+
     /// The descriptor under a name. A reference with tag and digest must agree with what is stored.
     ///
     /// # Errors
@@ -146,7 +153,8 @@ impl Store {
         Ok(all)
     }
 
-    /// Gives an image a name, taking it from the image that had it. Without a name it is kept under its digest.
+    /// Gives an image a name, taking it from the image that had it. Without a name it is kept under its digest, or
+    /// under the names that it has already.
     ///
     /// # Errors
     /// [`ErrorKind::Disk`] when `index.json` can't be written.
@@ -161,15 +169,17 @@ impl Store {
                 .insert(annotation::CONTAINERD_NAME.to_owned(), name.to_string());
         }
         self.edit_index(|index| {
-            index.manifests.retain(|old| match name {
-                // An image that gets a name needs no nameless entry any more.
-                Some(name) => {
+            let known = index.manifests.iter().any(|old| old.digest == entry.digest);
+            if let Some(name) = name {
+                index.manifests.retain(|old| {
                     let old_name = entry_name(old);
+                    // An image that gets a name needs no nameless entry any more.
                     old_name.as_ref() != Some(name)
                         && (old_name.is_some() || old.digest != entry.digest)
-                }
-                None => old.digest != entry.digest,
-            });
+                });
+            } else if known {
+                return;
+            }
             index.manifests.push(entry);
             index
                 .manifests
@@ -205,7 +215,8 @@ impl Store {
     ///
     /// # Errors
     /// What the source or the disk meets; [`ErrorKind::Integrity`] when the bytes are not the blob's. A partial
-    /// that proved wrong is removed, one that is merely incomplete is kept for the next try.
+    /// that proved wrong is removed, and the blob copied from its start; one that is merely incomplete is kept for
+    /// the next try.
     pub fn fetch(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {
         let envelope = Envelope {
             before: Vec::new(),
@@ -257,7 +268,7 @@ impl Store {
         let mut outer = Hasher::new();
         let before = envelope.before.len() as u64;
         let kept = file.metadata().or_io(place)?.len();
-        if kept > before && kept <= before + blob.size {
+        if kept > before && kept <= before.saturating_add(blob.size) {
             rehash(&mut file, &envelope.before, &mut inner, &mut outer).or_io(place)?;
             task.advance(inner.size());
         }
@@ -270,6 +281,7 @@ impl Store {
             outer.update(&envelope.before);
         }
 
+        let resumed = inner.size() > 0;
         let mut reader: Box<dyn Read + Send + '_> = if inner.size() < blob.size {
             source.open(blob, inner.size())?
         } else {
@@ -313,9 +325,14 @@ impl Store {
             .hint("the source is truncated: copy it again from where it came"));
         }
         if let Err(error) = verify(inner, blob.digest, blob.size) {
-            drop(file);
+            // While it is still ours: who waits for the file must find its name gone.
             let _ = fs::remove_file(partial);
-            return Err(error);
+            drop(file);
+            // Perhaps only what an earlier try left was wrong: a power cut leaves holes.
+            return match resumed {
+                true => self.fetch_into(blob, envelope, partial, source, task),
+                false => Err(error),
+            };
         }
         file.write_all(&envelope.after).or_io(place)?;
         file.sync_data().or_io(place)?;
@@ -363,13 +380,19 @@ impl Source for Store {
 
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
         let path = self.blob_path(&blob.digest);
-        let mut file = File::open(&path).map_err(|error| {
-            Error::new(
+        let mut file = File::open(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::new(
                 ErrorKind::NotFound,
                 format!("the store lacks blob {}", blob.digest),
             )
             .because(error)
-            .hint("load or pull the image again")
+            .hint("load or pull the image again"),
+            // A blob that can't be opened is not one that is not there: collecting must not take it for that.
+            _ => Error::new(
+                ErrorKind::Disk,
+                format!("cannot open blob {} of the store", blob.digest),
+            )
+            .because(error),
         })?;
         if offset > 0 {
             file.seek(SeekFrom::Start(offset))

@@ -1,25 +1,28 @@
 //! Writes an OCI archive: an image layout in a tar, documents first, so that a reader knows early what comes.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use tempfile::TempPath;
+
 use crate::copy::{Order, Sink};
 use crate::digest::VerifyingReader;
-use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
+use crate::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
 use crate::layer::{Entry, EntryKind, TarWriter};
+use crate::lock;
 use crate::progress::Task;
 use crate::reference::Reference;
 use crate::source::Source;
 use crate::spec::{self, Descriptor, Index, annotation};
 use crate::store::BLOCK;
 
-/// An archive that is being written. It gets its name when it is whole.
+/// An archive that is being written. It gets its name when it is whole; dropped before, it leaves nothing.
 #[derive(Debug)]
 pub struct ArchiveSink {
     path: PathBuf,
-    partial: PathBuf,
+    partial: TempPath,
     tar: Mutex<TarWriter<BufWriter<File>>>,
 }
 
@@ -35,6 +38,12 @@ impl ArchiveSink {
         name: Option<&Reference>,
         replace: bool,
     ) -> Result<Self> {
+        let place = || format!("cannot write {}", path.display());
+        let partial = path.with_added_extension("partial");
+        // Of two that write the same archive the second waits, and then finds it there.
+        let file = lock::own(&partial).context(place)?;
+        let partial = TempPath::try_from_path(partial).or_io(place)?;
+        file.set_len(0).or_io(place)?;
         if !replace && path.exists() {
             return Err(Error::new(
                 ErrorKind::Conflict,
@@ -42,9 +51,6 @@ impl ArchiveSink {
             )
             .hint("choose another file, or replace it with `--force`"));
         }
-        let partial = path.with_added_extension("partial");
-        let file =
-            File::create(&partial).or_io(|| format!("cannot write {}", partial.display()))?;
         let sink = Self {
             path: path.to_owned(),
             partial,
@@ -115,15 +121,18 @@ impl Sink for ArchiveSink {
     }
 
     fn commit(self: Box<Self>) -> Result<()> {
-        let place = || format!("cannot write {}", self.partial.display());
-        let tar = self
+        let sink = *self;
+        let place = || format!("cannot write {}", sink.path.display());
+        let tar = sink
             .tar
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         let mut writer = tar.finish()?;
         writer.flush().or_io(place)?;
         writer.get_ref().sync_data().or_io(place)?;
-        fs::rename(&self.partial, &self.path)
-            .or_io(|| format!("cannot write {}", self.path.display()))
+        sink.partial
+            .persist(&sink.path)
+            .map_err(|error| error.error)
+            .or_io(place)
     }
 }

@@ -9,6 +9,8 @@ use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
 const BLOCK: u64 = 512;
 /// Extended headers hold names and attributes; a mebibyte is far more than any file system takes.
 const MAX_EXTENDED: u64 = 1 << 20;
+/// No file system holds a larger file. Positions stay far from what an integer holds.
+const MAX_CONTENT: u64 = 1 << 60;
 
 /// An entry of a tar, without its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,6 +174,9 @@ impl<R: Read> TarReader<R> {
             MemberKind::File(_) | MemberKind::Other(_) => size,
             _ => 0,
         };
+        if self.content > MAX_CONTENT {
+            return Err(broken("an entry larger than any file"));
+        }
         self.padding = self.content.next_multiple_of(BLOCK) - self.content;
         Ok(Member {
             path,
@@ -253,8 +258,8 @@ impl<R: Read + Seek> TarReader<R> {
     /// # Errors
     /// As [`TarReader::next`]. Content that lies beyond the end of the input is found by the caller.
     pub fn next_seeking(&mut self) -> Result<Option<Member>> {
-        let rest = self.content.saturating_add(self.padding);
-        let rest = i64::try_from(rest).map_err(|error| broken("a size").because(error))?;
+        let rest = i64::try_from(self.content + self.padding)
+            .map_err(|error| broken("a size").because(error))?;
         self.input
             .seek(SeekFrom::Current(rest))
             .or_io(|| "cannot read a tar")?;

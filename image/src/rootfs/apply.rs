@@ -20,21 +20,33 @@ pub(super) fn apply(
     tally: &Tally,
 ) -> Result<()> {
     let mut tar = TarReader::new(input);
+    let mut seen = false;
     while let Some(member) = tar.next()? {
         let path = clean(&member.path)?;
         if only.is_some_and(|only| only != path || !matches!(member.kind, MemberKind::File(_))) {
             return Err(Error::new(
                 ErrorKind::Integrity,
-                format!("the layer holds `{path}` besides the one file that its descriptor names"),
+                format!(
+                    "the layer holds `{}` besides the one file that its descriptor names",
+                    shown(&path)
+                ),
             ));
         }
-        let Some(path) = Some(path).filter(|path| !path.is_empty()) else {
+        if path.is_empty() && member.kind == MemberKind::Folder {
             continue; // the rootfs itself
-        };
-        let mut place = member.path.clone();
-        place.truncate(200);
+        }
+        seen = true;
         entry(&path, &member, &mut tar, tree, tally)
-            .context(|| format!("cannot unpack `{}`", place.escape_debug()))?;
+            .context(|| format!("cannot unpack `{}`", shown(&member.path)))?;
+    }
+    if let (Some(only), false) = (only, seen) {
+        return Err(Error::new(
+            ErrorKind::Integrity,
+            format!(
+                "the layer lacks `{}`, the one file that its descriptor names",
+                shown(only)
+            ),
+        ));
     }
     tar.drain()
 }
@@ -47,8 +59,11 @@ fn entry<R: Read>(
     tally: &Tally,
 ) -> Result<()> {
     let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    if name.is_empty() {
+        return Err(Error::new(ErrorKind::Integrity, "it has no name"));
+    }
     if name == OPAQUE {
-        return tree.clear_folder(folder);
+        return tree.hide_all(folder);
     }
     if let Some(hidden) = name.strip_prefix(WHITEOUT) {
         if hidden.is_empty() || hidden == "." || hidden == ".." {
@@ -57,21 +72,15 @@ fn entry<R: Read>(
                 "the whiteout names nothing",
             ));
         }
-        return tree.remove(&if folder.is_empty() {
+        return tree.hide(&if folder.is_empty() {
             hidden.to_owned()
         } else {
             format!("{folder}/{hidden}")
         });
     }
     match &member.kind {
-        MemberKind::File(size) => {
-            tree.file(path, member, &mut tar.content())?;
-            tally.count(*size);
-        }
-        MemberKind::Folder => {
-            tree.folder(path, member)?;
-            tally.count(0);
-        }
+        MemberKind::File(_) => tree.file(path, member, &mut tar.content())?,
+        MemberKind::Folder => tree.folder(path, member)?,
         MemberKind::Symlink(target) => {
             if target.is_empty() || target.len() >= MAX_PATH || target.contains('\0') {
                 return Err(Error::new(
@@ -80,13 +89,8 @@ fn entry<R: Read>(
                 ));
             }
             tree.symlink(path, target, member)?;
-            tally.count(0);
         }
-        MemberKind::HardLink(target) => {
-            let target = clean(target)?;
-            tree.hard_link(path, &target)?;
-            tally.count(0);
-        }
+        MemberKind::HardLink(target) => tree.hard_link(path, &clean(target)?)?,
         MemberKind::Other(what) => {
             return Err(Error::new(
                 ErrorKind::Integrity,
@@ -95,16 +99,20 @@ fn entry<R: Read>(
             .hint("build the image without it"));
         }
     }
+    tree.note_made(path);
+    tally.count(match member.kind {
+        MemberKind::File(size) => size,
+        _ => 0,
+    });
     Ok(())
 }
 
 /// A member's path below the rootfs: without a leading `./`, never absolute, never upwards.
 fn clean(path: &str) -> Result<String> {
     let refuse = |why: &str| {
-        let shown: String = path.chars().take(200).collect();
         Error::new(
             ErrorKind::Integrity,
-            format!("the layer holds `{}`, {why}", shown.escape_debug()),
+            format!("the layer holds `{}`, {why}", shown(path)),
         )
         .hint("the image was built wrongly or tampered with")
     };
@@ -127,4 +135,10 @@ fn clean(path: &str) -> Result<String> {
         }
     }
     Ok(parts.join("/"))
+}
+
+/// The start of a path, fit for a message.
+fn shown(path: &str) -> String {
+    let start: String = path.chars().take(200).collect();
+    start.escape_debug().to_string()
 }

@@ -20,7 +20,7 @@ const MAX_WINDOW_LOG: u32 = 27;
 /// # Errors
 /// What `consume` meets; [`ErrorKind::Integrity`] when the packed or the unpacked bytes are not what they should be
 /// or are more than `bound`.
-pub(super) fn unpacked(
+pub fn unpacked(
     packed: impl Read + Send,
     media_type: &str,
     diff_id: Digest,

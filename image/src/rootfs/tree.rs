@@ -3,7 +3,7 @@
 //! Parents are opened by cap-std, which resolves links below the root only; the last part of a path is always
 //! created by name in its opened parent and never followed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write as _};
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -40,7 +40,16 @@ impl Folders {
     fn forget(&self, path: &str) {
         let mut folders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let below = format!("{path}/");
-        folders.retain(|folder, _| folder != path && !folder.starts_with(&below));
+        let gone: Vec<String> = folders
+            .range(below.clone()..)
+            .map(|(folder, _)| folder)
+            .take_while(|folder| folder.starts_with(&below))
+            .cloned()
+            .collect();
+        folders.remove(path);
+        for folder in gone {
+            folders.remove(&folder);
+        }
     }
 
     /// Sets them, the deepest first.
@@ -51,7 +60,12 @@ impl Folders {
         let folders = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         for (path, (mode, mtime)) in folders.iter().rev() {
             let place = || format!("cannot set the mode of `{path}`");
-            let folder = root.open_dir(path).or_io(place)?;
+            let folder = match root.open_dir(path) {
+                Ok(folder) => folder,
+                // It was made by way of a link and removed by another.
+                Err(error) if is_gone(&error) => continue,
+                Err(error) => return Err(error).or_io(place),
+            };
             rustix::fs::fchmod(&folder, Mode::from_raw_mode(*mode))
                 .and_then(|()| rustix::fs::futimens(&folder, &times(*mtime)))
                 .map_err(io::Error::from)
@@ -67,6 +81,8 @@ pub(super) struct Tree<'r> {
     root: &'r Dir,
     folders: &'r Folders,
     parent: Option<(String, Dir)>,
+    /// What this layer made: its own whiteouts hide only what lower layers brought.
+    made: BTreeSet<String>,
     /// Only root may give files away.
     owner: bool,
     buffer: Vec<u8>,
@@ -78,6 +94,7 @@ impl<'r> Tree<'r> {
             root,
             folders,
             parent: None,
+            made: BTreeSet::new(),
             owner: rustix::process::geteuid().is_root(),
             buffer: vec![0; BLOCK],
         })
@@ -189,10 +206,21 @@ impl<'r> Tree<'r> {
                 "the hard link points to itself or to nothing",
             ));
         }
-        let (target_folder, target_name) = split(target);
-        let target_folder = open_folder(self.root, target_folder)?;
+        let (folder, target_name) = split(target);
+        let shown = target.escape_debug();
+        let place = || format!("cannot link it to `{shown}`");
+        let folder = self.root.open_dir(or_dot(folder)).map_err(|error| misled(error, place()))?;
+        let there = folder
+            .symlink_metadata(target_name)
+            .map_err(|error| misled(error, place()))?;
+        if there.is_dir() {
+            return Err(Error::new(
+                ErrorKind::Integrity,
+                format!("the hard link points to `{shown}`, a folder"),
+            ));
+        }
         let make = |parent: &Dir, name: &str| {
-            rustix::fs::linkat(&target_folder, target_name, parent, name, AtFlags::empty())
+            rustix::fs::linkat(&folder, target_name, parent, name, AtFlags::empty())
         };
         let (parent, name) = self.parent(path)?;
         let made = match make(parent, name) {
@@ -203,43 +231,61 @@ impl<'r> Tree<'r> {
             }
             other => other,
         };
-        made.map_err(io::Error::from)
-            .or_io(|| format!("cannot link it to `{}`", target.escape_debug()))
+        made.map_err(io::Error::from).or_io(place)
+    }
+
+    /// Remembers that this layer made `path`.
+    pub(super) fn note_made(&mut self, path: &str) {
+        self.made.insert(path.to_owned());
+    }
+
+    /// Removes what lower layers have at `path`; what this layer made stays (layer.md, whiteouts).
+    pub(super) fn hide(&mut self, path: &str) -> Result<()> {
+        let below = format!("{path}/");
+        let has_own = self.made.contains(path)
+            || self
+                .made
+                .range(below.clone()..)
+                .next()
+                .is_some_and(|made| made.starts_with(&below));
+        if !has_own {
+            return self.remove(path);
+        }
+        let (parent, name) = self.parent(path)?;
+        match is_folder(parent, name)? {
+            true => self.hide_all(path),
+            false => Ok(()),
+        }
     }
 
     /// Removes what lies at `path`, if anything does.
     pub(super) fn remove(&mut self, path: &str) -> Result<()> {
         let (folder, name) = split(path);
-        let place = || format!("cannot remove `{path}`");
-        let parent = match self
-            .root
-            .open_dir(if folder.is_empty() { "." } else { folder })
-        {
+        let place = || format!("cannot remove `{}`", path.escape_debug());
+        let parent = match self.root.open_dir(or_dot(folder)) {
             Ok(parent) => parent,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error).or_io(place),
+            Err(error) if is_gone(&error) => return Ok(()),
+            Err(error) => return Err(misled(error, place())),
         };
         // The open parent may be what is being removed.
         self.parent = None;
+        self.folders.forget(path);
         let removed = match parent.symlink_metadata(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => Err(error),
-            Ok(metadata) if metadata.is_dir() => {
-                self.folders.forget(path);
-                parent.remove_dir_all(name)
-            }
+            Ok(metadata) if metadata.is_dir() => parent.remove_dir_all(name),
             Ok(_) => parent.remove_file(name),
         };
         removed.or_io(place)
     }
 
-    /// Removes everything in a folder, not the folder.
-    pub(super) fn clear_folder(&mut self, path: &str) -> Result<()> {
-        let place = || format!("cannot clear `{path}`");
-        let folder = match self.root.open_dir(if path.is_empty() { "." } else { path }) {
+    /// Removes what lower layers have in a folder, not the folder.
+    pub(super) fn hide_all(&mut self, path: &str) -> Result<()> {
+        let place = || format!("cannot clear `{}`", path.escape_debug());
+        let folder = match self.root.open_dir(or_dot(path)) {
             Ok(folder) => folder,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error).or_io(place),
+            Err(error) if is_gone(&error) => return Ok(()),
+            Err(error) => return Err(misled(error, place())),
         };
         let mut names = Vec::new();
         for entry in folder.entries().or_io(place)? {
@@ -252,7 +298,7 @@ impl<'r> Tree<'r> {
             })?);
         }
         for name in names {
-            self.remove(&if path.is_empty() {
+            self.hide(&if path.is_empty() {
                 name
             } else {
                 format!("{path}/{name}")
@@ -265,7 +311,7 @@ impl<'r> Tree<'r> {
     fn parent<'p>(&mut self, path: &'p str) -> Result<(&Dir, &'p str)> {
         let (folder, name) = split(path);
         if self.parent.as_ref().is_none_or(|(open, _)| open != folder) {
-            self.parent = Some((folder.to_owned(), open_folder(self.root, folder)?));
+            self.parent = Some((folder.to_owned(), open_folder(self.root, self.folders, folder)?));
         }
         match &self.parent {
             Some((_, parent)) => Ok((parent, name)),
@@ -275,23 +321,56 @@ impl<'r> Tree<'r> {
 }
 
 /// Opens a folder below `root`, making what is missing.
-fn open_folder(root: &Dir, path: &str) -> Result<Dir> {
-    let place = || format!("cannot enter the folder `{path}`");
-    let path = if path.is_empty() { "." } else { path };
-    match root.open_dir(path) {
+fn open_folder(root: &Dir, folders: &Folders, path: &str) -> Result<Dir> {
+    let place = || format!("cannot enter the folder `{}`", path.escape_debug());
+    match root.open_dir(or_dot(path)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            root.create_dir_all(path).or_io(place)?;
-            root.open_dir(path).or_io(place)
+            let ends = path.match_indices('/').map(|(at, _)| at);
+            for end in ends.chain([path.len()]) {
+                let part = path.get(..end).unwrap_or(path);
+                match root.create_dir(part) {
+                    // A layer need not tell of a folder; it must not depend on the umask then.
+                    Ok(()) => folders.note(part, 0o755, 0),
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(error) => return Err(misled(error, place())),
+                }
+            }
+            root.open_dir(or_dot(path)).map_err(|error| misled(error, place()))
         }
-        // cap-std says so when a link would lead out.
-        Err(error)
-            if error.kind() == io::ErrorKind::PermissionDenied
-                && error.raw_os_error().is_none() =>
-        {
-            Err(Error::new(ErrorKind::Integrity, place()).because(error))
-        }
-        other => other.or_io(place),
+        other => other.map_err(|error| misled(error, place())),
     }
+}
+
+/// The error for a path that the layer itself laid wrongly: through a file, in circles, or out of the rootfs.
+fn misled(error: io::Error, what: String) -> Error {
+    // cap-std tells of a way out without the kernel's word.
+    let outside =
+        error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none();
+    let laid = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NAMETOOLONG]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+    if outside || laid {
+        return Error::new(ErrorKind::Integrity, what)
+            .because(error)
+            .hint("the image was built wrongly or tampered with");
+    }
+    match Err::<(), _>(error).or_io(|| what) {
+        Err(error) => error,
+        Ok(()) => Error::new(ErrorKind::Internal, "a failure was lost"),
+    }
+}
+
+/// Whether nothing lies at a path, so that nothing has to be removed there.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// cap-std wants a name for the folder itself.
+fn or_dot(path: &str) -> &str {
+    if path.is_empty() { "." } else { path }
 }
 
 fn split(path: &str) -> (&str, &str) {
@@ -315,8 +394,8 @@ fn attributes(file: &impl AsFd, member: &Member, owner: bool) -> Result<()> {
     }
     for (name, value) in &member.xattrs {
         match rustix::fs::fsetxattr(file, name.as_str(), value, XattrFlags::empty()) {
-            // Without root, or on a file system without them, only the user's own attributes can be kept.
-            Err(Errno::PERM | Errno::OPNOTSUPP) if !owner || !name.starts_with("user.") => {}
+            // Without root, or on a file system without them, only the user's own attributes have to be kept.
+            Err(Errno::PERM | Errno::OPNOTSUPP) if !name.starts_with("user.") => {}
             other => other
                 .map_err(io::Error::from)
                 .or_io(|| format!("cannot set the attribute `{name}`"))?,
@@ -334,7 +413,8 @@ fn owners(member: &Member) -> (Option<Uid>, Option<Gid>) {
 
 fn times(mtime: u64) -> Timestamps {
     let stamp = Timespec {
-        tv_sec: i64::try_from(mtime).unwrap_or(i64::MAX),
+        // A negative time arrives as a number above all others.
+        tv_sec: i64::try_from(mtime).unwrap_or(0),
         tv_nsec: 0,
     };
     Timestamps {

@@ -38,10 +38,9 @@ impl Store {
         })?;
         let kept = self.reachable()?;
         let mut collected = Collected::default();
-        for blob in graph::blobs(self, image)?
-            .into_iter()
-            .map(|blob| blob.digest)
-        {
+        // A damaged image has to be removable too; what it no longer tells of is left to `prune`.
+        let blobs = graph::blobs(self, image).unwrap_or_else(|_| vec![image.clone()]);
+        for blob in blobs.into_iter().map(|blob| blob.digest) {
             if !kept.contains(&blob) {
                 remove_file(&self.blob_path(&blob), &mut collected)?;
             }

@@ -1,0 +1,485 @@
+//! The build: a Kubefile's steps, one after another, to layers, and the layers to a ClusterImage.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+use sealrs_image::cluster_image::{
+    Application, BuildClient, ClusterImage, Extension, ImageKind, Launch, name,
+};
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::layer::{Compression, PackedLayer};
+use sealrs_image::platform::Platform;
+use sealrs_image::progress::{Event, Progress};
+use sealrs_image::reference::Reference;
+use sealrs_image::remote::Client;
+use sealrs_image::spec::{
+    self, Config, ContainerConfig, Descriptor, History, Manifest, RootFs, annotation, media_type,
+};
+use sealrs_image::store::Store;
+
+use crate::apps;
+use crate::base::{self, Finding, PullPolicy};
+use crate::cache::Cache;
+use crate::container_images::{Fetching, listed};
+use crate::contents::{Contents, FileSource, Item};
+use crate::context::Context;
+use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock, Wanted};
+use crate::kubefile::{Action, App, AppKind, BaseImage, Kubefile, Step};
+use crate::pack::Packing;
+use crate::transfer::Transfer;
+
+/// What to build, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The Kubefile.
+    pub kubefile: PathBuf,
+    /// The build context.
+    pub context: PathBuf,
+    /// The image's name.
+    pub name: Reference,
+    /// The platform to build for.
+    pub platform: Platform,
+    /// Values of ARG.
+    pub build_args: BTreeMap<String, String>,
+    /// More labels.
+    pub labels: BTreeMap<String, String>,
+    /// What the image installs.
+    pub kind: ImageKind,
+    /// More lists of container images.
+    pub image_lists: Vec<PathBuf>,
+    /// Lists of container images that are not wanted.
+    pub ignored_image_lists: Vec<PathBuf>,
+    /// Whether container images are fetched at all.
+    pub fetch_images: bool,
+    /// When FROM asks the registry.
+    pub pull: PullPolicy,
+    /// How layers are packed.
+    pub compression: Compression,
+    /// Whether layers of earlier builds are used.
+    pub use_cache: bool,
+    /// Requests and downloads at once.
+    pub jobs: usize,
+    /// Seconds since 1970 for all time stamps (`SOURCE_DATE_EPOCH`).
+    pub epoch: Option<i64>,
+    /// When the build happens, RFC 3339: noted beside the image, not in it.
+    pub now: Option<String>,
+}
+
+/// What was built.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The image's manifest.
+    pub descriptor: Descriptor,
+    /// Bytes of all packed layers.
+    pub size: u64,
+    /// Layers that were packed now.
+    pub packed: usize,
+    /// Layers that the cache had.
+    pub cached: usize,
+    /// Container images inside.
+    pub container_images: usize,
+}
+
+/// Builds a ClusterImage into `store`, under its name.
+///
+/// # Errors
+/// [`ErrorKind::Input`] for what is wrong in the Kubefile, the context or a list; what registries and the disk meet.
+pub fn build(
+    options: &Options,
+    root: &std::path::Path,
+    store: &Store,
+    client: &Client,
+    progress: &dyn Progress,
+) -> Result<Built> {
+    let _lock = store.share()?;
+    let context = Context::open(&options.context)?;
+    let (kubefile, steps) = read_kubefile(options, progress)?;
+    let cache = Cache::open(root)?;
+    let known = cache.files(context.root());
+    let epoch = options.epoch.unwrap_or(0);
+    let packing = Packing {
+        store,
+        cache: &cache,
+        known: &known,
+        compression: options.compression,
+        mtime: u64::try_from(epoch).unwrap_or(0),
+        use_cache: options.use_cache,
+        progress,
+    };
+    let finding = Finding {
+        store,
+        client,
+        context: context.root(),
+        policy: options.pull,
+        jobs: options.jobs,
+        progress,
+    };
+    let mut draft = Draft::default();
+    let mut base = None;
+    for step in &steps {
+        // A failure shows the line of the Kubefile that it is about.
+        let at_step = |error: Error| {
+            let message = format!("{} failed", first_word(&step.original));
+            let kind = error.kind();
+            kubefile.error_at(step.span, message).because(error).of_kind(kind)
+        };
+        if let Action::From(from) = &step.action {
+            base = find_base(from, &finding, options).map_err(at_step)?;
+            if let Some(base) = &base {
+                draft.start_from(base);
+            }
+            let inherited = draft.applications.iter().map(|app| app.name.clone()).collect();
+            kubefile.check_apps(&steps, &inherited)?;
+            continue;
+        }
+        let mut transfer = Transfer {
+            packing: &packing,
+            context: &context,
+            client,
+            base: base.as_ref(),
+            folders: &mut draft.folders,
+            base_folders: &mut draft.base_folders,
+        };
+        match &step.action {
+            Action::Copy(copy) => {
+                let done = transfer.copy(copy).map_err(at_step)?;
+                draft.add(step, done);
+            }
+            Action::App(app) => {
+                let done = transfer.app(app).map_err(at_step)?;
+                draft.add_app(app, &done.files);
+                draft.add(step, done);
+            }
+            other => draft.apply(other, step),
+        }
+    }
+    draft.check_apps()?;
+    known.save()?;
+
+    let base_lock = match &base {
+        Some(base) => base::lock(store, base)?,
+        None => Lock::default(),
+    };
+    let lock = if options.fetch_images {
+        let fetching = Fetching {
+            client,
+            store,
+            cache: &cache,
+            platform: &options.platform,
+            jobs: options.jobs,
+            progress,
+        };
+        let fetched = fetching.fetch(wanted(options, &draft.lists)?, base_lock)?;
+        draft.add_images(fetched.layers, fetched.files, &fetched.lock, &packing)?;
+        fetched.lock
+    } else {
+        base_lock
+    };
+    finish(options, draft, &lock, store)
+}
+
+/// The Kubefile and its steps, with all values known.
+fn read_kubefile(options: &Options, progress: &dyn Progress) -> Result<(Kubefile, Vec<Step>)> {
+    let path = options.kubefile.display().to_string();
+    let bytes = fs::read(&options.kubefile).map_err(|error| {
+        Error::new(ErrorKind::NotFound, format!("cannot read the Kubefile {path}"))
+            .because(error)
+            .hint("name it with `-f`, for instance `sealrs build -f Kubefile -t NAME .`")
+    })?;
+    let (kubefile, steps) = Kubefile::load(&bytes, &path, &options.build_args, &options.platform)?;
+    for warning in kubefile.warnings().rendered() {
+        progress.event(Event::Warning(&warning));
+    }
+    Ok((kubefile, steps))
+}
+
+fn find_base(from: &BaseImage, finding: &Finding<'_>, options: &Options) -> Result<Option<ClusterImage>> {
+    match from {
+        BaseImage::Scratch => Ok(None),
+        BaseImage::Image { name, platform } => finding.find(name, platform.as_ref().unwrap_or(&options.platform)),
+    }
+}
+
+/// Everything that asks for a container image, less what is ignored.
+fn wanted(options: &Options, lists: &BTreeMap<String, String>) -> Result<Vec<Wanted>> {
+    let mut wanted = Vec::new();
+    for path in LIST_PATHS {
+        if let Some(text) = lists.get(path) {
+            wanted.extend(image_list::parse(text, path)?);
+        }
+    }
+    for path in &options.image_lists {
+        wanted.extend(read_list(path)?);
+    }
+    let mut ignored = BTreeSet::new();
+    for path in &options.ignored_image_lists {
+        ignored.extend(read_list(path)?.into_iter().map(|entry| entry.reference));
+    }
+    wanted.retain(|entry| !ignored.contains(&entry.reference));
+    Ok(image_list::join(wanted))
+}
+
+fn read_list(path: &std::path::Path) -> Result<Vec<Wanted>> {
+    let text = fs::read_to_string(path).or_io(|| format!("cannot read the image list {}", path.display()))?;
+    image_list::parse(&text, &path.display().to_string())
+}
+
+fn first_word(instruction: &str) -> &str {
+    instruction.split_whitespace().next().unwrap_or(instruction)
+}
+
+/// An image as far as it has come.
+#[derive(Debug, Default)]
+struct Draft {
+    layers: Vec<PackedLayer>,
+    history: Vec<History>,
+    labels: BTreeMap<String, String>,
+    author: Option<String>,
+    /// The variables of this Kubefile's ENV.
+    env: BTreeMap<String, String>,
+    config_env: Vec<String>,
+    applications: Vec<Application>,
+    launch: Launch,
+    /// Image lists by their path in the rootfs, as the last instruction left them.
+    lists: BTreeMap<String, String>,
+    folders: BTreeSet<String>,
+    base_folders: Option<BTreeSet<String>>,
+    packed: usize,
+    cached: usize,
+}
+
+/// What an instruction that brings files made.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) layers: Vec<PackedLayer>,
+    pub(crate) cached: usize,
+    pub(crate) lists: BTreeMap<String, String>,
+    /// For apps: their files, relative to the app's folder, in the order of the sources.
+    pub(crate) files: Vec<String>,
+}
+
+impl Draft {
+    fn start_from(&mut self, base: &ClusterImage) {
+        let layers = base.manifest.layers.iter().zip(&base.config.rootfs.diff_ids);
+        self.layers = layers
+            .map(|(descriptor, &diff_id)| PackedLayer {
+                descriptor: descriptor.clone(),
+                diff_id,
+            })
+            .collect();
+        self.history.clone_from(&base.config.history);
+        self.labels.clone_from(base.labels());
+        self.author.clone_from(&base.config.author);
+        self.config_env.clone_from(&base.config.config.env);
+        self.applications.clone_from(&base.extension.applications);
+    }
+
+    fn add(&mut self, step: &Step, done: Done) {
+        self.cached += done.cached;
+        self.packed += done.layers.len() - done.cached.min(done.layers.len());
+        self.lists.extend(done.lists);
+        for layer in done.layers {
+            self.layers.push(layer);
+            self.note(&step.original, false);
+        }
+    }
+
+    fn note(&mut self, instruction: &str, empty_layer: bool) {
+        self.history.push(History {
+            created: None,
+            created_by: Some(instruction.to_owned()),
+            empty_layer,
+        });
+    }
+
+    fn add_app(&mut self, app: &App, files: &[String]) {
+        let detected = apps::detect(&app.name.name, files);
+        let application = Application {
+            name: app.name.name.clone(),
+            kind: detected.kind,
+            files: detected.files,
+            version: "v1".to_owned(),
+            ..Application::default()
+        };
+        self.applications.retain(|known| known.name != application.name);
+        self.applications.push(application);
+        let prefix = match app.kind {
+            AppKind::App => return,
+            AppKind::Cni => name::CNI_PREFIX,
+            AppKind::Csi => name::CSI_PREFIX,
+        };
+        self.labels
+            .insert(format!("{prefix}{}", app.name.name), "true".to_owned());
+    }
+
+    /// Instructions that bring no files.
+    fn apply(&mut self, action: &Action, step: &Step) {
+        match action {
+            Action::Env(variables) => {
+                for (key, value) in variables {
+                    self.env.insert(key.clone(), value.clone());
+                    let assignment = format!("{key}=");
+                    self.config_env.retain(|known| !known.starts_with(&assignment));
+                    self.config_env.push(format!("{key}={value}"));
+                }
+            }
+            Action::Label(labels) => self.labels.extend(labels.iter().cloned()),
+            Action::Maintainer(author) => self.author = Some(author.clone()),
+            Action::AppEnv { app, variables } => {
+                for application in self.applications.iter_mut().filter(|known| known.name == app.name) {
+                    application.env.extend(variables.iter().cloned());
+                }
+            }
+            Action::AppCommands { app, command } => {
+                for application in self.applications.iter_mut().filter(|known| known.name == app.name) {
+                    application.cmds.clone_from(command);
+                }
+            }
+            Action::Launch(apps) => self.launch.app_names = apps.iter().map(|app| app.name.clone()).collect(),
+            Action::Commands(commands) => self.launch.cmds.extend(commands.iter().cloned()),
+            Action::KubeVersion(constraint) => {
+                self.labels.insert(name::KUBE_VERSION.to_owned(), constraint.clone());
+            }
+            Action::From(_) | Action::Copy(_) | Action::App(_) => {}
+        }
+        self.note(&step.original, true);
+    }
+
+    /// Every app must be startable.
+    fn check_apps(&self) -> Result<()> {
+        match self
+            .applications
+            .iter()
+            .find(|app| app.kind.is_empty() && app.cmds.is_empty())
+        {
+            None => Ok(()),
+            Some(app) => Err(Error::new(
+                ErrorKind::Input,
+                format!("nothing tells how to start app `{}`", app.name),
+            )
+            .hint(format!(
+                "its files are neither a chart, nor all .yaml, nor all .sh: add `APPCMDS {} [\"bash\", \"install.sh\"]`",
+                app.name
+            ))),
+        }
+    }
+
+    fn add_images(
+        &mut self,
+        layers: Vec<PackedLayer>,
+        files: BTreeMap<String, Vec<u8>>,
+        lock: &Lock,
+        packing: &Packing<'_>,
+    ) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        for layer in layers {
+            self.layers.push(layer);
+            self.note("container image blob", false);
+        }
+        let mut contents = Contents::default();
+        for (path, bytes) in files {
+            contents.put(&path, Item::file(FileSource::Inline(bytes), 0o644))?;
+        }
+        let lock = FileSource::Inline(pretty(lock)?);
+        contents.put(LOCK_PATH, Item::file(lock, 0o644))?;
+        contents.complete_parents(&self.folders);
+        let packed = packing.pack(&contents, "registry data")?;
+        self.cached += usize::from(packed.cached);
+        self.packed += usize::from(!packed.cached);
+        self.layers.push(packed.layer);
+        self.note("container images", false);
+        Ok(())
+    }
+}
+
+fn pretty(lock: &Lock) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(lock)
+        .map_err(|error| Error::new(ErrorKind::Internal, "cannot write images.lock").because(error))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+/// Writes config and manifest, and names the image.
+fn finish(options: &Options, mut draft: Draft, lock: &Lock, store: &Store) -> Result<Built> {
+    let version = env!("CARGO_PKG_VERSION");
+    draft
+        .labels
+        .insert(name::BUILDER_VERSION.to_owned(), version.to_owned());
+    draft.labels.extend(options.labels.clone());
+    let created = match options.epoch {
+        Some(epoch) => Some(rfc3339(epoch)?),
+        None => None,
+    };
+    let config = Config {
+        created: created.clone(),
+        author: draft.author,
+        platform: options.platform.clone(),
+        config: ContainerConfig {
+            env: draft.config_env,
+            labels: draft.labels,
+        },
+        rootfs: RootFs {
+            kind: "layers".to_owned(),
+            diff_ids: draft.layers.iter().map(|layer| layer.diff_id).collect(),
+        },
+        history: draft.history,
+    };
+    let extension = Extension {
+        build_client: BuildClient {
+            sealer_version: format!("sealrs-{version}"),
+            buildah_version: String::new(),
+        },
+        schema_version: "v1alpha1".to_owned(),
+        kind: options.kind,
+        applications: draft.applications,
+        env: draft.env,
+        launch: draft.launch,
+    };
+    let container_images = listed(lock);
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let mut annotations = BTreeMap::from([
+        (name::EXTENSION.to_owned(), text(spec::canonical(&extension)?)),
+        (
+            name::CONTAINER_IMAGES.to_owned(),
+            text(spec::canonical(&container_images)?),
+        ),
+    ]);
+    if let Some(created) = created {
+        annotations.insert(annotation::CREATED.to_owned(), created);
+    }
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(media_type::MANIFEST.to_owned()),
+        config: store.put(media_type::CONFIG, &spec::canonical(&config)?)?,
+        layers: draft.layers.into_iter().map(|layer| layer.descriptor).collect(),
+        annotations,
+    };
+    let size = manifest.layers.iter().map(|layer| layer.size).sum();
+    let mut descriptor = store.put(media_type::MANIFEST, &spec::canonical(&manifest)?)?;
+    descriptor.platform = Some(options.platform.clone());
+    let mut entry = descriptor.clone();
+    if let Some(now) = &options.now {
+        entry.annotations.insert(annotation::CREATED.to_owned(), now.clone());
+    }
+    store.tag(Some(&options.name), &entry)?;
+    Ok(Built {
+        descriptor,
+        size,
+        packed: draft.packed,
+        cached: draft.cached,
+        container_images: container_images.len(),
+    })
+}
+
+fn rfc3339(epoch: i64) -> Result<String> {
+    jiff::Timestamp::from_second(epoch)
+        .map(|time| time.to_string())
+        .map_err(|error| {
+            Error::new(ErrorKind::Input, format!("SOURCE_DATE_EPOCH={epoch} is no date"))
+                .because(error)
+                .hint("give seconds since 1970, for instance `date +%s`")
+        })
+}

@@ -1,0 +1,355 @@
+//! Container images into the rootfs: resolves them, fetches each blob once, and lays them out as registry data.
+//!
+//! Each large blob becomes a layer of its own, written straight from the network into the store; documents, links
+//! and small blobs share one layer. Both depend on the images alone, so equal images give equal layers anywhere.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use sealrs_image::cluster_image::ContainerImage;
+use sealrs_image::copy::in_parallel;
+use sealrs_image::digest::Digest;
+use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
+use sealrs_image::layer::{self, Compression, PackedLayer};
+use sealrs_image::platform::Platform;
+use sealrs_image::progress::{Event, Progress, Task};
+use sealrs_image::reference::Reference;
+use sealrs_image::remote::{Client, RemoteSource};
+use sealrs_image::source::document;
+use sealrs_image::spec::{self, Descriptor, Index, Manifest, media_type};
+use sealrs_image::store::Store;
+use sealrs_registry::links::{StoredImage, link_files};
+use sealrs_registry::layout;
+
+use crate::cache::Cache;
+use crate::image_list::{Lock, Locked, Wanted};
+use crate::pack::collected;
+
+/// Blobs of at least so many bytes are layers of their own. Below it, a layer's own cost (a request, a file, a line
+/// in the manifest) outweighs what sharing it saves.
+const OWN_LAYER: u64 = 256 << 10;
+
+/// The folder of the rootfs that the registry serves.
+const REGISTRY: &str = "registry";
+
+/// What fetching needs.
+pub(crate) struct Fetching<'b> {
+    pub(crate) client: &'b Client,
+    pub(crate) store: &'b Store,
+    pub(crate) cache: &'b Cache,
+    pub(crate) platform: &'b Platform,
+    /// Requests and downloads at once.
+    pub(crate) jobs: usize,
+    pub(crate) progress: &'b dyn Progress,
+}
+
+/// Container images as parts of a ClusterImage.
+#[derive(Debug, Default)]
+pub(crate) struct Fetched {
+    /// One large blob each, sorted by their paths.
+    pub(crate) layers: Vec<PackedLayer>,
+    /// Everything small, by its path in the rootfs.
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    pub(crate) lock: Lock,
+}
+
+/// An image whose documents were read.
+struct Resolved {
+    wanted: Wanted,
+    root: Descriptor,
+    /// The documents, the root first.
+    documents: Vec<(Descriptor, Vec<u8>)>,
+    manifest: Manifest,
+    manifest_digest: Digest,
+}
+
+impl Resolved {
+    fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        self.manifest.layers.iter().chain([&self.manifest.config])
+    }
+
+    fn size(&self) -> u64 {
+        let documents: u64 = self.documents.iter().map(|(descriptor, _)| descriptor.size).sum();
+        documents + self.blobs().map(|blob| blob.size).sum::<u64>()
+    }
+}
+
+impl Fetching<'_> {
+    /// Fetches `wanted`. `base` are the images that lower layers hold already.
+    pub(crate) fn fetch(&self, wanted: Vec<Wanted>, base: Lock) -> Result<Fetched> {
+        if wanted.is_empty() {
+            return Ok(Fetched {
+                lock: base,
+                ..Fetched::default()
+            });
+        }
+        let resolved = self.resolve_all(wanted)?;
+        let mut files = BTreeMap::new();
+        for (descriptor, bytes) in resolved.iter().flat_map(|image| &image.documents) {
+            files.insert(blob_path(&descriptor.digest), bytes.clone());
+        }
+        let (layers, small) = self.fetch_blobs(&resolved)?;
+        files.extend(small);
+
+        let stored: Vec<StoredImage> = resolved.iter().map(stored).collect();
+        for (path, content) in links(stored, &base)? {
+            files.insert(path, content);
+        }
+        let own = Lock {
+            schema_version: 1,
+            images: resolved.iter().map(|image| self.locked(image)).collect(),
+        };
+        Ok(Fetched {
+            layers,
+            files,
+            lock: own.over(base),
+        })
+    }
+
+    fn locked(&self, image: &Resolved) -> Locked {
+        Locked {
+            image: image.wanted.reference.clone(),
+            digest: image.root.digest,
+            media_type: image.root.media_type.clone(),
+            platform: self.platform.clone(),
+            manifest: image.manifest_digest,
+            size: image.size(),
+            asked_by: image.wanted.asked_by.clone(),
+        }
+    }
+
+    /// Resolves all, and says of all that fail why and who asked for them.
+    fn resolve_all(&self, wanted: Vec<Wanted>) -> Result<Vec<Resolved>> {
+        let count = wanted.len();
+        let resolved = Mutex::new(Vec::new());
+        let failed = Mutex::new(Vec::new());
+        {
+            let _task = Task::begin(self.progress, &format!("resolving {count} container images"), None);
+            in_parallel(wanted, self.jobs, |wanted| {
+                let asked_by = wanted.asked_by.join(", ");
+                match self.resolve(wanted) {
+                    Ok(image) => push(&resolved, image),
+                    Err(error) => push(&failed, (asked_by, error)),
+                }
+                Ok(())
+            })?;
+        }
+        let mut failed = collected(failed);
+        failed.sort_by(|a, b| a.0.cmp(&b.0));
+        if let Some((_, first)) = failed.first() {
+            let kind = first.kind();
+            let hint = first.remedy().map(str::to_owned);
+            let reasons: Vec<String> = failed
+                .iter()
+                .map(|(asked_by, error)| format!("{asked_by}: {error}: {}", error.causes().join(": ")))
+                .collect();
+            let what = format!("{} of {count} container images can't be had", failed.len());
+            let error = Error::new(kind, what).because(Error::new(kind, reasons.join("\n")));
+            return Err(match hint {
+                Some(hint) => error.hint(hint),
+                None => error,
+            });
+        }
+        let mut resolved = collected(resolved);
+        resolved.sort_by(|a, b| a.wanted.reference.cmp(&b.wanted.reference));
+        Ok(resolved)
+    }
+
+    fn resolve(&self, wanted: Wanted) -> Result<Resolved> {
+        let reference = wanted.reference.clone();
+        let place = || format!("cannot resolve {reference}");
+        let (root, bytes) = self.document(&reference, &reference.selector()).context(place)?;
+        let mut documents = vec![(root.clone(), bytes)];
+        if media_type::is_index(&root.media_type) {
+            let bytes = documents.first().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
+            let index: Index = spec::parse(bytes, &format!("the index of {reference}"))?;
+            let member = index.select(self.platform).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, place())
+                    .because(Error::new(
+                        ErrorKind::NotFound,
+                        format!("it has no platform {}", self.platform),
+                    ))
+                    .hint(format!("it has: {}", index.platforms()))
+            })?;
+            documents.push(self.document(&reference, &member.digest.to_string()).context(place)?);
+        }
+        let Some((descriptor, bytes)) = documents.last() else {
+            return Err(Error::new(ErrorKind::Internal, place()));
+        };
+        if !media_type::is_manifest(&descriptor.media_type) {
+            return Err(Error::new(ErrorKind::Integrity, place()).because(Error::new(
+                ErrorKind::Integrity,
+                format!("its media type is `{}`, which is no image", descriptor.media_type),
+            )));
+        }
+        let manifest: Manifest = spec::parse(bytes, &format!("the manifest of {reference}"))?;
+        Ok(Resolved {
+            manifest_digest: descriptor.digest,
+            wanted,
+            root,
+            documents,
+            manifest,
+        })
+    }
+
+    /// A document by tag or digest. What has a digest and was read before comes from the store.
+    fn document(&self, reference: &Reference, selector: &str) -> Result<(Descriptor, Vec<u8>)> {
+        if let Ok(digest) = selector.parse::<Digest>()
+            && let Some(size) = self.store.size(&digest)
+        {
+            let mut descriptor = Descriptor::new("", digest, size);
+            let bytes = document(self.store, &descriptor)?;
+            if let Some(kind) = spec::media_type_of(&bytes) {
+                descriptor.media_type = kind;
+                return Ok((descriptor, bytes));
+            }
+        }
+        let document = self.client.manifest(reference, selector)?;
+        self.store.put(&document.descriptor.media_type, &document.bytes)?;
+        Ok((document.descriptor, document.bytes))
+    }
+
+    /// Fetches every blob once, the largest first: large ones as layers, small ones as files.
+    fn fetch_blobs(&self, images: &[Resolved]) -> Result<(Vec<PackedLayer>, BTreeMap<String, Vec<u8>>)> {
+        let mut blobs: BTreeMap<Digest, (&Descriptor, &Wanted)> = BTreeMap::new();
+        for image in images {
+            for blob in image.blobs() {
+                blobs.entry(blob.digest).or_insert((blob, &image.wanted));
+            }
+        }
+        let mut blobs: Vec<_> = blobs.into_values().collect();
+        blobs.sort_by_key(|(blob, _)| (std::cmp::Reverse(blob.size), blob.digest));
+        let mut missing = Vec::new();
+        let mut layers = Vec::new();
+        let mut small = Vec::new();
+        for (blob, wanted) in blobs {
+            if let Some(layer) = self.layer_of(blob) {
+                layers.push(layer);
+            } else if blob.size < OWN_LAYER && self.store.has(&blob.digest) {
+                small.push((blob_path(&blob.digest), document(self.store, blob)?));
+            } else {
+                missing.push((blob, wanted));
+            }
+        }
+        let bytes = missing.iter().map(|(blob, _)| blob.size).sum();
+        if missing.is_empty() {
+            self.progress.event(Event::Message(&format!(
+                "all blobs of {} container images are in the store",
+                images.len()
+            )));
+        }
+        let what = format!("pulling {} container images", images.len());
+        let task = Task::begin(self.progress, &what, Some(bytes));
+        let layers = Mutex::new(layers);
+        let small = Mutex::new(small);
+        in_parallel(missing, self.jobs, |(blob, wanted)| {
+            let place = || {
+                format!(
+                    "cannot pull blob {} of {}, asked for by {}",
+                    blob.digest,
+                    wanted.reference,
+                    wanted.asked_by.join(", ")
+                )
+            };
+            let source = RemoteSource {
+                client: self.client.clone(),
+                repository: wanted.reference.clone(),
+            };
+            if blob.size >= OWN_LAYER {
+                push(&layers, self.fetch_layer(blob, &source, &task).context(place)?);
+            } else {
+                self.store.fetch(blob, &source, &task).context(place)?;
+                push(&small, (blob_path(&blob.digest), document(self.store, blob)?));
+            }
+            Ok(())
+        })?;
+        let mut layers = collected(layers);
+        layers.sort_by(|a, b| {
+            let path = |layer: &PackedLayer| layer.descriptor.annotations.get(layer::annotation::FILE).cloned();
+            path(a).cmp(&path(b))
+        });
+        Ok((layers, collected(small).into_iter().collect()))
+    }
+
+    /// The layer of a large blob, when the store has it.
+    fn layer_of(&self, blob: &Descriptor) -> Option<PackedLayer> {
+        if blob.size < OWN_LAYER {
+            return None;
+        }
+        let layer = self.cache.layer(&layer_key(blob))?;
+        self.store.has(&layer.descriptor.digest).then_some(layer)
+    }
+
+    fn fetch_layer(&self, blob: &Descriptor, source: &RemoteSource, task: &Task<'_>) -> Result<PackedLayer> {
+        let path = blob_path(&blob.digest);
+        let envelope = layer::single_file(&path, 0o644, blob.size)?;
+        let (digest, size) = self.store.fetch_enveloped(blob, &envelope, source, task)?;
+        let mut layer = PackedLayer::new(Compression::None, digest, size, digest, size);
+        let annotations = &mut layer.descriptor.annotations;
+        annotations.insert(layer::annotation::FILE.to_owned(), path);
+        annotations.insert(layer::annotation::BLOB.to_owned(), blob.digest.to_string());
+        self.cache.remember_layer(&layer_key(blob), &layer)?;
+        Ok(layer)
+    }
+}
+
+/// The link files of the registry, by their paths in the rootfs. The images of the base are linked anew, because what
+/// is added decides which of them answer to a name without a host; a link of the base that no longer holds is
+/// whited out (layer.md).
+fn links(mut stored: Vec<StoredImage>, base: &Lock) -> Result<BTreeMap<String, Vec<u8>>> {
+    let name = |reference: &Reference| (reference.repository(), reference.tag().map(str::to_owned));
+    let replaced: Vec<_> = stored.iter().map(|image| name(&image.reference)).collect();
+    let kept = |locked: &&Locked| !replaced.contains(&name(&locked.image));
+    let inherited = |locked: &Locked| StoredImage {
+        reference: locked.image.clone(),
+        root: locked.digest,
+        manifests: vec![locked.digest, locked.manifest],
+        layers: Vec::new(),
+    };
+    let below: Vec<StoredImage> = base.images.iter().map(inherited).collect();
+    stored.extend(base.images.iter().filter(kept).map(inherited));
+    let mut files = BTreeMap::new();
+    let now = link_files(&stored)?;
+    for path in link_files(&below)?.into_keys().filter(|path| !now.contains_key(path)) {
+        let (folder, file) = path.rsplit_once('/').unwrap_or(("", &path));
+        files.insert(format!("{REGISTRY}/{folder}/.wh.{file}"), Vec::new());
+    }
+    for (path, content) in now {
+        files.insert(format!("{REGISTRY}/{path}"), content.into_bytes());
+    }
+    Ok(files)
+}
+
+/// What the annotation of a ClusterImage says of its container images.
+pub(crate) fn listed(lock: &Lock) -> Vec<ContainerImage> {
+    lock.images
+        .iter()
+        .map(|locked| ContainerImage {
+            image: locked.image.to_string(),
+            app_name: String::new(),
+            platform: Some(locked.platform.clone()),
+        })
+        .collect()
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("{REGISTRY}/{}", layout::blob_data(digest))
+}
+
+/// The layer depends on the blob alone, so the blob's digest is the key.
+fn layer_key(blob: &Descriptor) -> Digest {
+    Digest::of(format!("blob layer 1 {} {}", blob.digest, blob.size).as_bytes())
+}
+
+fn stored(image: &Resolved) -> StoredImage {
+    StoredImage {
+        reference: image.wanted.reference.clone(),
+        root: image.root.digest,
+        manifests: image.documents.iter().map(|(descriptor, _)| descriptor.digest).collect(),
+        layers: image.blobs().map(|blob| blob.digest).collect(),
+    }
+}
+
+fn push<T>(list: &Mutex<Vec<T>>, item: T) {
+    list.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(item);
+}

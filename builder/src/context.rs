@@ -1,0 +1,360 @@
+//! The build context: the folder that COPY, ADD and APP take from, walked without ever leaving it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, Metadata};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use walkdir::WalkDir;
+
+use crate::contents::{Contents, FileSource, Identity, Item, ItemKind, OnDisk};
+use crate::glob::Glob;
+use crate::ignore::IgnoreRules;
+
+/// Ignore files, the preferred first.
+const IGNORE_FILES: [&str; 2] = [".containerignore", ".dockerignore"];
+
+/// A build context with its ignore rules.
+#[derive(Debug)]
+pub(crate) struct Context {
+    root: PathBuf,
+    rules: IgnoreRules,
+}
+
+/// How an instruction wants owners and modes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ownership {
+    pub(crate) mode: Option<u32>,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// Something in the context that a source pattern matched.
+#[derive(Debug, Clone)]
+pub(crate) struct Match {
+    /// Slash separated, relative to the context; empty for the context itself.
+    pub(crate) relative: String,
+    /// Its real place, links in it resolved.
+    pub(crate) path: PathBuf,
+    pub(crate) is_folder: bool,
+}
+
+impl Match {
+    /// The name under which it is copied into a folder.
+    pub(crate) fn name(&self) -> &str {
+        self.relative.rsplit('/').next().unwrap_or(&self.relative)
+    }
+}
+
+impl Context {
+    /// Opens a context and reads its ignore file.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let place = || format!("cannot open the build context {}", path.display());
+        let root = path.canonicalize().or_io(place)?;
+        if !root.is_dir() {
+            return Err(Error::new(ErrorKind::Input, place())
+                .because(Error::new(ErrorKind::Input, "it is not a folder"))
+                .hint("give a folder as the last argument, for instance `.`"));
+        }
+        let mut rules = IgnoreRules::default();
+        for name in IGNORE_FILES {
+            let file = root.join(name);
+            match fs::read_to_string(&file) {
+                Ok(text) => {
+                    rules = IgnoreRules::parse(&text, &file.display().to_string())?;
+                    break;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error).or_io(|| format!("cannot read {}", file.display())),
+            }
+        }
+        Ok(Self { root, rules })
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What a source of COPY, ADD or APP names: a path, or a pattern with at least one match.
+    pub(crate) fn matches(&self, source: &Glob) -> Result<Vec<Match>> {
+        if let Some(literal) = source.literal()
+            && let clean = clean(&literal)?
+            && self.root.join(&clean).symlink_metadata().is_ok()
+        {
+            if self.leaves_out(&clean, self.root.join(&clean).is_dir()) {
+                return Err(Error::new(
+                    ErrorKind::Input,
+                    format!("`{}` is left out of the build context by its ignore file", source.as_str()),
+                )
+                .hint("take the path out of .containerignore or .dockerignore, or add an exception with `!`"));
+            }
+            return Ok(vec![self.real(&clean)?]);
+        }
+        let mut found = Vec::new();
+        let start = self.root.join(clean(&source.base())?);
+        if start.is_dir() {
+            let mut walk = WalkDir::new(start).sort_by_file_name().into_iter();
+            while let Some(entry) = walk.next() {
+                let entry = entry.map_err(walk_error)?;
+                let relative = self.relative(entry.path())?;
+                let is_folder = entry.file_type().is_dir();
+                if relative.is_empty() {
+                    continue;
+                }
+                if !self.rules.excludes(&relative) && source.matches(&relative) {
+                    found.push(self.real(&relative)?);
+                } else if !is_folder || (source.may_match_below(&relative) && !self.leaves_out(&relative, true)) {
+                    continue;
+                }
+                if is_folder {
+                    walk.skip_current_dir();
+                }
+            }
+        }
+        if found.is_empty() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "`{}` matches nothing in the build context {}",
+                    source.as_str(),
+                    self.root.display()
+                ),
+            )
+            .hint("paths are relative to the build context, the last argument of `sealrs build`"));
+        }
+        Ok(found)
+    }
+
+    /// Whether the ignore file leaves out a path and, for a folder, everything below it.
+    fn leaves_out(&self, path: &str, is_folder: bool) -> bool {
+        self.rules.excludes(path) && !(is_folder && self.rules.may_contain_reincluded(path))
+    }
+
+    /// Puts a match at `destination` (a path in the rootfs, empty for the rootfs itself): a file as that path, a
+    /// folder's contents below it.
+    pub(crate) fn collect(
+        &self,
+        found: &Match,
+        destination: &str,
+        ownership: Ownership,
+        contents: &mut Contents,
+    ) -> Result<()> {
+        let mut links: BTreeMap<(u64, u64), String> = BTreeMap::new();
+        if !found.is_folder {
+            let metadata = fs::symlink_metadata(&found.path).or_io(|| format!("cannot read {}", found.path.display()))?;
+            let item = item(&found.path, &metadata, destination, ownership, &mut links)?;
+            return contents.put(destination, item);
+        }
+        let mut walk = WalkDir::new(&found.path).min_depth(0).sort_by_file_name().into_iter();
+        while let Some(entry) = walk.next() {
+            let entry = entry.map_err(walk_error)?;
+            let below = slashed(entry.path().strip_prefix(&found.path).unwrap_or(entry.path()))?;
+            let relative = join(&found.relative, &below);
+            let is_folder = entry.file_type().is_dir();
+            if !relative.is_empty() && self.rules.excludes(&relative) {
+                if !is_folder {
+                    continue;
+                }
+                if self.leaves_out(&relative, true) {
+                    walk.skip_current_dir();
+                }
+                // Excluded, but something below it may not be: its entry comes with that.
+                continue;
+            }
+            let path = join(destination, &below);
+            if path.is_empty() {
+                continue;
+            }
+            let metadata = entry.metadata().map_err(walk_error)?;
+            let item = item(entry.path(), &metadata, &path, ownership, &mut links)?;
+            contents.put(&path, item)?;
+        }
+        Ok(())
+    }
+
+    /// Resolves links in a source's own path; they may not lead out of the context.
+    fn real(&self, relative: &str) -> Result<Match> {
+        let path = self.root.join(relative);
+        let real = path.canonicalize().or_io(|| format!("cannot read {}", path.display()))?;
+        if !real.starts_with(&self.root) {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("`{relative}` is a link that leads out of the build context, to {}", real.display()),
+            )
+            .hint("copy the file into the build context"));
+        }
+        Ok(Match {
+            relative: relative.to_owned(),
+            is_folder: real.is_dir(),
+            path: real,
+        })
+    }
+
+    fn relative(&self, path: &Path) -> Result<String> {
+        slashed(path.strip_prefix(&self.root).unwrap_or(path))
+    }
+}
+
+/// A source path without `.`, `..` and leading slashes. `..` may not lead above the context.
+pub(crate) fn clean(source: &str) -> Result<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in source.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop().ok_or_else(|| {
+                    Error::new(ErrorKind::Input, format!("`{source}` leads out of the build context"))
+                        .hint("choose a higher folder as the build context")
+                })?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Ok(parts.join("/"))
+}
+
+/// Joins two slash separated paths, either of which may be empty.
+pub(crate) fn join(folder: &str, name: &str) -> String {
+    match (folder, name) {
+        ("", name) => name.to_owned(),
+        (folder, "") => folder.to_owned(),
+        (folder, name) => format!("{folder}/{name}"),
+    }
+}
+
+fn slashed(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        Error::new(ErrorKind::Input, format!("the name {} is not UTF-8", path.display()))
+            .hint("rename it, or leave it out with .containerignore")
+    })
+}
+
+fn item(
+    path: &Path,
+    metadata: &Metadata,
+    destination: &str,
+    ownership: Ownership,
+    links: &mut BTreeMap<(u64, u64), String>,
+) -> Result<Item> {
+    let kind = metadata.file_type();
+    let kind = if kind.is_dir() {
+        ItemKind::Folder
+    } else if kind.is_symlink() {
+        let target = fs::read_link(path).or_io(|| format!("cannot read the link {}", path.display()))?;
+        ItemKind::Symlink(slashed(&target)?)
+    } else if kind.is_file() {
+        let key = (metadata.dev(), metadata.ino());
+        match links.get(&key) {
+            Some(first) if metadata.nlink() > 1 => ItemKind::HardLink(first.clone()),
+            _ => {
+                links.insert(key, destination.to_owned());
+                ItemKind::File(FileSource::Disk(OnDisk {
+                    path: path.to_owned(),
+                    identity: Identity {
+                        device: metadata.dev(),
+                        inode: metadata.ino(),
+                        mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+                        ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+                    },
+                    size: metadata.len(),
+                }))
+            }
+        }
+    } else {
+        let what = if kind.is_socket() {
+            "a socket"
+        } else if kind.is_fifo() {
+            "a named pipe"
+        } else {
+            "a device"
+        };
+        return Err(
+            Error::new(ErrorKind::Input, format!("{} is {what}, which has no place in an image", path.display()))
+                .hint("leave it out with .containerignore"),
+        );
+    };
+    let mode = match (&kind, ownership.mode) {
+        (ItemKind::Symlink(_), _) => 0o777,
+        (_, Some(mode)) => mode,
+        (_, None) => portable_mode(metadata.permissions().mode()),
+    };
+    let xattrs = if matches!(kind, ItemKind::Folder | ItemKind::File(_)) {
+        attributes(path)?
+    } else {
+        Vec::new()
+    };
+    Ok(Item {
+        kind,
+        mode,
+        uid: ownership.uid,
+        gid: ownership.gid,
+        xattrs,
+    })
+}
+
+/// A mode that does not depend on the umask of whoever checked the context out: without write permission for group
+/// and others, unless the sticky bit says that it is meant.
+fn portable_mode(mode: u32) -> u32 {
+    let mode = mode & 0o7777;
+    if mode & 0o1000 != 0 { mode } else { mode & !0o022 }
+}
+
+fn nanoseconds(seconds: i64, rest: i64) -> i128 {
+    i128::from(seconds) * 1_000_000_000 + i128::from(rest)
+}
+
+/// The attributes that mean the same on any machine: the user's own, and file capabilities. SELinux labels and the
+/// like belong to the host.
+fn attributes(path: &Path) -> Result<Vec<(String, Vec<u8>)>> {
+    let place = || format!("cannot read the attributes of {}", path.display());
+    let names = match xattr::list(path) {
+        Ok(names) => names,
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => return Ok(Vec::new()),
+        Err(error) => return Err(error).or_io(place),
+    };
+    let kept = |name: &OsStr| name.as_bytes().starts_with(b"user.") || name == "security.capability";
+    let mut found = Vec::new();
+    for name in names.filter(|name| kept(name)) {
+        if let (Some(text), Some(value)) = (name.to_str(), xattr::get(path, &name).or_io(place)?) {
+            found.push((text.to_owned(), value));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn walk_error(error: walkdir::Error) -> Error {
+    let place = error
+        .path()
+        .map_or_else(|| "the build context".to_owned(), |path| path.display().to_string());
+    let io: std::io::Error = error.into();
+    match Err::<(), _>(io).or_io(|| format!("cannot read {place}")) {
+        Err(error) => error,
+        Ok(()) => Error::new(ErrorKind::Internal, "a failure was lost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cleans_paths_and_keeps_them_inside() {
+        assert_eq!(clean("./a//b/../c").unwrap(), "a/c");
+        assert_eq!(clean("/a").unwrap(), "a");
+        assert_eq!(clean(".").unwrap(), "");
+        assert!(clean("../a").is_err());
+        assert!(clean("a/../../b").is_err());
+    }
+
+    #[test]
+    fn modes_do_not_depend_on_the_umask() {
+        assert_eq!(portable_mode(0o100_664), portable_mode(0o100_644));
+        assert_eq!(portable_mode(0o775), 0o755);
+        assert_eq!(portable_mode(0o1777), 0o1777);
+        assert_eq!(portable_mode(0o600), 0o600);
+    }
+}

@@ -1,0 +1,60 @@
+//! Files that ADD and APP name by URL: into the store, resumed and verified.
+
+use std::io::{self, Read};
+
+use sealrs_image::digest::{Digest, Hasher};
+use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::progress::{Event, Progress, Task};
+use sealrs_image::remote::{Client, FileSource};
+use sealrs_image::spec::Descriptor;
+use sealrs_image::store::Store;
+
+use crate::kubefile::RemoteFile;
+
+/// Fetches `file` into the store, unless it is there already. Gives its digest and size in bytes.
+pub(crate) fn fetch(client: &Client, store: &Store, file: &RemoteFile, progress: &dyn Progress) -> Result<(Digest, u64)> {
+    let place = || format!("cannot fetch {}", file.url);
+    if let Some(digest) = file.checksum
+        && let Some(size) = store.size(&digest)
+    {
+        return Ok((digest, size));
+    }
+    if file.checksum.is_none() {
+        progress.event(Event::Warning(&format!(
+            "{} has no checksum: the build is only as reproducible as that server; add `--checksum=sha256:…`",
+            file.url
+        )));
+    }
+    let source = FileSource::new(client.clone(), &file.url)?;
+    let (mut reader, size) = source.start().context(place)?;
+    let task = Task::begin(progress, &format!("fetching {}", file.url), size);
+    if let (Some(digest), Some(size)) = (file.checksum, size) {
+        drop(reader);
+        let blob = Descriptor::new("application/octet-stream", digest, size);
+        store.fetch(&blob, &source, &task).context(place)?;
+        return Ok((digest, size));
+    }
+    let mut blob = store.create()?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0u8; 256 << 10];
+    loop {
+        let read = reader.read(&mut buffer).or_io(place)?;
+        if read == 0 {
+            break;
+        }
+        let bytes = buffer.get(..read).unwrap_or_default();
+        hasher.update(bytes);
+        io::Write::write_all(&mut blob, bytes).or_io(place)?;
+        task.advance(read as u64);
+    }
+    let found = hasher.finish();
+    if let Some(expected) = file.checksum.filter(|expected| *expected != found) {
+        return Err(Error::new(ErrorKind::Integrity, place())
+            .because(Error::new(
+                ErrorKind::Integrity,
+                format!("its digest is {found} where {expected} was expected"),
+            ))
+            .hint("check the URL and the checksum"));
+    }
+    blob.finish()
+}

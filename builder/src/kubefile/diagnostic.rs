@@ -1,0 +1,392 @@
+//! What is wrong in a file that a user wrote, where, and what would be right.
+//!
+//! All findings of a file are collected and shown together, each with its line and a caret. The text is the same
+//! on every run and has no colour: `Kubefile:3:6: error: …`, a form that editors and terminals can jump to.
+
+use std::fmt;
+use std::sync::Arc;
+
+use sealrs_image::error::{Error, ErrorKind};
+use unicode_width::UnicodeWidthChar;
+
+/// More errors than this are counted, not shown: the first ones explain the rest.
+const SHOWN: usize = 20;
+
+/// Columns of a source line that are shown around the place; longer lines are cut there.
+const WINDOW: usize = 120;
+
+/// A place in a file. Lines and columns count from 1, columns and length in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// The line.
+    pub line: usize,
+    /// The first character.
+    pub column: usize,
+    /// How many characters of that line are meant, at least 1.
+    pub length: usize,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The file can't be used.
+    Error,
+    /// The file can be used, but probably does not do what its author thinks.
+    Warning,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    severity: Severity,
+    span: Option<Span>,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Diagnostic {
+    /// An error at a place. `message` says what is wrong, without a full stop.
+    #[must_use]
+    pub fn error(span: Span, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            span: Some(span),
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// An error that concerns the file as a whole.
+    #[must_use]
+    pub fn error_in_file(message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            span: None,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    /// A warning at a place.
+    #[must_use]
+    pub fn warning(span: Span, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(span, message)
+        }
+    }
+
+    /// The same finding with what would be right: an imperative sentence.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// How bad it is.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    /// Where it is; `None` if it concerns the file as a whole.
+    #[must_use]
+    pub fn span(&self) -> Option<Span> {
+        self.span
+    }
+
+    /// What is wrong.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+/// The findings of one file, in the order of its lines.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Diagnostics {
+    file: String,
+    source: Arc<str>,
+    entries: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    /// The findings `entries` of `file`, whose text is `source`.
+    #[must_use]
+    pub fn new(
+        file: impl Into<String>,
+        source: impl Into<Arc<str>>,
+        mut entries: Vec<Diagnostic>,
+    ) -> Self {
+        entries.sort_by_key(|entry| entry.span.map(|span| (span.line, span.column)));
+        Self {
+            file: file.into(),
+            source: source.into(),
+            entries,
+        }
+    }
+
+    /// The findings.
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.entries.iter()
+    }
+
+    /// Whether there is nothing to say.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether one of them is an error.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.entries
+            .iter()
+            .any(|entry| entry.severity == Severity::Error)
+    }
+
+    /// Each finding as text of its own, for a progress message for instance.
+    pub fn rendered(&self) -> impl Iterator<Item = String> {
+        let lines: Vec<&str> = self.source.split('\n').collect();
+        self.entries.iter().map(move |entry| {
+            let mut text = String::new();
+            // Writing into a String can't fail.
+            let _ = self.render(&mut text, &lines, entry);
+            text
+        })
+    }
+
+    fn render(&self, out: &mut impl fmt::Write, lines: &[&str], entry: &Diagnostic) -> fmt::Result {
+        let word = match entry.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(out, "{}", printable(&self.file))?;
+        if let Some(span) = entry.span {
+            write!(out, ":{}:{}", span.line, span.column)?;
+        }
+        write!(out, ": {word}: {}", entry.message)?;
+        if let Some(span) = entry.span {
+            let line = lines.get(span.line.saturating_sub(1)).copied();
+            render_line(out, line.unwrap_or_default(), span)?;
+        }
+        match &entry.hint {
+            Some(hint) => write!(out, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, text) in self.rendered().take(SHOWN).enumerate() {
+            if index > 0 {
+                f.write_str("\n\n")?;
+            }
+            f.write_str(&text)?;
+        }
+        match self.entries.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\n\n… and {more} more"),
+        }
+    }
+}
+
+impl fmt::Debug for Diagnostics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for Diagnostics {}
+
+/// The errors as one error of kind [`ErrorKind::Input`], which shows all of them.
+impl From<Diagnostics> for Error {
+    fn from(mut findings: Diagnostics) -> Self {
+        findings
+            .entries
+            .retain(|entry| entry.severity == Severity::Error);
+        let count = match findings.entries.len() {
+            1 => "an error".to_owned(),
+            count => format!("{count} errors"),
+        };
+        let file = printable(&findings.file);
+        Error::new(
+            ErrorKind::Input,
+            format!("{file} has {count}\n\n{findings}"),
+        )
+    }
+}
+
+/// The source line, and below it carets under the span.
+fn render_line(out: &mut impl fmt::Write, line: &str, span: Span) -> fmt::Result {
+    let line = line.trim_start_matches('\u{feff}').trim_end_matches('\r');
+    let length = line.chars().count();
+    let column = span.column.saturating_sub(1).min(length);
+    // Far to the right of a long line: show what is around the place.
+    let first = if column > WINDOW * 3 / 4 {
+        column - WINDOW / 2
+    } else {
+        0
+    };
+    let mut shown = String::new();
+    let mut indent = String::new();
+    let mut carets = String::new();
+    if first > 0 {
+        shown.push('…');
+        indent.push(' ');
+    }
+    for (index, character) in line.chars().enumerate().skip(first).take(WINDOW) {
+        // Tabs and control characters have no width of their own.
+        let (character, width) = match character {
+            '\t' => (' ', 1),
+            other if is_unprintable(other) => ('\u{fffd}', 1),
+            other => (other, other.width().unwrap_or(1)),
+        };
+        shown.push(character);
+        if index < column {
+            indent.extend(std::iter::repeat_n(' ', width));
+        } else if index < column.saturating_add(span.length) {
+            carets.extend(std::iter::repeat_n('^', width));
+        }
+    }
+    if length > first.saturating_add(WINDOW) {
+        shown.push('…');
+    }
+    if carets.is_empty() {
+        carets.push('^');
+    }
+    let number = span.line.to_string();
+    let blank = " ".repeat(number.len());
+    write!(out, "\n  {number} | {shown}\n  {blank} | {indent}{carets}")
+}
+
+/// `text` in back quotes, fit for a message: shortened, and without characters that a terminal would obey.
+pub(crate) fn quoted(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let mut shown = printable(text);
+    if let Some((end, _)) = shown.char_indices().nth(LONGEST) {
+        shown.truncate(end);
+        shown.push('…');
+    }
+    format!("`{shown}`")
+}
+
+fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_unprintable(character) {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+/// Control characters, and those that change the direction of what follows.
+fn is_unprintable(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(source: &str, line: usize, column: usize, length: usize) -> String {
+        let span = Span {
+            line,
+            column,
+            length,
+        };
+        Diagnostics::new("Kubefile", source, vec![Diagnostic::error(span, "no")]).to_string()
+    }
+
+    #[test]
+    fn draws_the_caret_under_the_place() {
+        let table = [
+            ("FROM a", 1, 6, 1, "  1 | FROM a\n    |      ^"),
+            (
+                "x\r\nCOPY a b\r\n",
+                2,
+                6,
+                3,
+                "  2 | COPY a b\n    |      ^^^",
+            ),
+            ("\tCOPY", 1, 2, 4, "  1 |  COPY\n    |  ^^^^"),
+            ("名前 x", 1, 4, 1, "  1 | 名前 x\n    |      ^"),
+            ("名前 x", 1, 1, 2, "  1 | 名前 x\n    | ^^^^"),
+            ("a\u{1b}[31m", 1, 2, 1, "  1 | a\u{fffd}[31m\n    |  ^"),
+            ("\u{feff}FROM", 1, 1, 4, "  1 | FROM\n    | ^^^^"),
+            ("short", 1, 80, 9, "  1 | short\n    |      ^"),
+            ("gone", 7, 1, 1, "  7 | \n    | ^"),
+        ];
+        for (source, line, column, length, expected) in table {
+            let text = rendered(source, line, column, length);
+            let (_, excerpt) = text.split_once('\n').unwrap();
+            assert_eq!(excerpt, expected, "{source:?}");
+        }
+    }
+
+    #[test]
+    fn shows_the_part_of_a_long_line_that_matters() {
+        let source = format!("{}HERE{}", "a".repeat(500), "b".repeat(500));
+        let text = rendered(&source, 1, 501, 4);
+        let mut lines = text.lines().skip(1);
+        let shown = lines.next().unwrap();
+        let carets = lines.next().unwrap();
+        assert!(shown.chars().count() < 140, "{shown}");
+        let start = carets.chars().position(|c| c == '^').unwrap();
+        assert_eq!(
+            shown.chars().skip(start).take(4).collect::<String>(),
+            "HERE"
+        );
+    }
+
+    #[test]
+    fn becomes_one_error_that_shows_all() {
+        let span = |line| Span {
+            line,
+            column: 1,
+            length: 1,
+        };
+        let findings = Diagnostics::new(
+            "Kubefile",
+            "a\nb\nc",
+            vec![
+                Diagnostic::error(span(3), "third"),
+                Diagnostic::warning(span(1), "only a warning"),
+                Diagnostic::error(span(2), "second").hint("write it well"),
+            ],
+        );
+        let error = Error::from(findings);
+        assert_eq!(error.kind(), ErrorKind::Input);
+        assert_eq!(
+            error.to_string(),
+            "Kubefile has 2 errors\n\n\
+             Kubefile:2:1: error: second\n  2 | b\n    | ^\n  hint: write it well\n\n\
+             Kubefile:3:1: error: third\n  3 | c\n    | ^"
+        );
+    }
+
+    #[test]
+    fn counts_what_is_too_much_to_show() {
+        let span = Span {
+            line: 1,
+            column: 1,
+            length: 1,
+        };
+        let entries = vec![Diagnostic::error(span, "no"); SHOWN + 3];
+        let text = Diagnostics::new("Kubefile", "a", entries).to_string();
+        assert_eq!(text.matches("error: no").count(), SHOWN);
+        assert!(text.ends_with("… and 3 more"));
+    }
+
+    #[test]
+    fn quotes_without_control_characters() {
+        assert_eq!(quoted("a\u{1b}b"), "`a\\u{1b}b`");
+        assert_eq!(quoted("it's \\ \"fine\""), "`it's \\ \"fine\"`");
+        assert_eq!(quoted(&"x".repeat(100)).chars().count(), 83);
+    }
+}

@@ -1,0 +1,174 @@
+//! What a build does, in order: instructions with all their values known and checked.
+
+use sealrs_image::digest::Digest;
+use sealrs_image::platform::Platform;
+
+use super::diagnostic::Span;
+use crate::glob::Glob;
+
+/// One instruction, ready to be carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What is to be done.
+    pub action: Action,
+    /// The instruction's name in the Kubefile, for messages.
+    pub span: Span,
+    /// The instruction on one line, as written: not expanded, so that values of `--build-arg` stay out of the
+    /// image's history.
+    pub original: String,
+}
+
+/// What an instruction does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// `FROM`: always the first step, and only there.
+    From(BaseImage),
+    /// `ENV`: variables of the image and of all apps, a later one of the same name replacing an earlier one.
+    Env(Vec<(String, String)>),
+    /// `LABEL`.
+    Label(Vec<(String, String)>),
+    /// `MAINTAINER`.
+    Maintainer(String),
+    /// `COPY` and `ADD`.
+    Copy(FileCopy),
+    /// `APP`, `CNI` and `CSI`.
+    App(App),
+    /// `APPENV`: variables of one app, over those of `ENV`.
+    AppEnv {
+        /// The app.
+        app: AppName,
+        /// Names and values.
+        variables: Vec<(String, String)>,
+    },
+    /// `APPCMDS`: how an app is started, instead of what its type says.
+    AppCommands {
+        /// The app.
+        app: AppName,
+        /// Words of one shell command, to be joined with blanks.
+        command: Vec<String>,
+    },
+    /// `LAUNCH`: the apps to start, in order.
+    Launch(Vec<AppName>),
+    /// `CMDS` and `CMD`: shell commands to run on the first master, in order; several steps add up.
+    Commands(Vec<String>),
+    /// `KUBEVERSION`: versions of Kubernetes that the image is for.
+    KubeVersion(String),
+}
+
+/// What the image is built on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BaseImage {
+    /// Nothing.
+    Scratch,
+    /// An image.
+    Image {
+        /// Its name, or the path of an archive.
+        name: String,
+        /// Which of its platforms; `None` means the target's.
+        platform: Option<Platform>,
+    },
+}
+
+/// Files to be put into the rootfs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileCopy {
+    /// What is copied, at least one.
+    pub sources: Vec<Source>,
+    /// Where to.
+    pub destination: Destination,
+    /// Permission bits for all files and folders, at most 0o7777; `None` keeps theirs.
+    pub mode: Option<u32>,
+    /// Owner of all files and folders; `None` means 0:0.
+    pub owner: Option<Owner>,
+    /// Whether local tar archives are unpacked: `ADD` does, `COPY` doesn't.
+    pub unpack: bool,
+}
+
+/// Numeric, because a rootfs has no user database to look names up in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group; the user's number if none was given.
+    pub gid: u32,
+}
+
+/// Where files go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Destination {
+    /// Below the rootfs, with slashes, without `.` and `..` and without slashes around it; empty for the rootfs itself.
+    pub path: String,
+    /// Whether it was written as a folder (`x/`, `.`): files go into it under their own names.
+    pub is_directory: bool,
+}
+
+/// Something that is copied, and where it is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// What it is.
+    pub kind: SourceKind,
+    /// Its place in the Kubefile, for messages.
+    pub span: Span,
+}
+
+/// What is copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceKind {
+    /// A path or pattern below the build context; `.` is the context itself.
+    Local(Glob),
+    /// A file to be fetched.
+    Remote(RemoteFile),
+    /// A heredoc.
+    Inline(InlineFile),
+}
+
+/// A file to be fetched with HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// `http://` or `https://`, without credentials.
+    pub url: String,
+    /// The last part of its path; `None` if that can't be a file's name.
+    pub file_name: Option<String>,
+    /// What its bytes must hash to.
+    pub checksum: Option<Digest>,
+}
+
+/// A file written in the Kubefile itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InlineFile {
+    /// Its name if it is copied into a folder.
+    pub name: String,
+    /// Its bytes.
+    pub content: String,
+}
+
+/// An app of the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// Its name, unique in the Kubefile; replaces an inherited app of the same name.
+    pub name: AppName,
+    /// Which instruction made it.
+    pub kind: AppKind,
+    /// Its files: local and remote ones, never inline.
+    pub sources: Vec<Source>,
+}
+
+/// An app's name where it stands in the Kubefile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppName {
+    /// Lower-case letters, digits, `-`, `.` and `_`; fit for a folder's name.
+    pub name: String,
+    /// Its place, for messages.
+    pub span: Span,
+}
+
+/// What an app is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AppKind {
+    /// `APP`.
+    App,
+    /// `CNI`: a network plugin; the image gets a label that says so.
+    Cni,
+    /// `CSI`: a storage plugin; the image gets a label that says so.
+    Csi,
+}

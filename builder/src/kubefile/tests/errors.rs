@@ -1,0 +1,2 @@
+//! Errors.
+use super::*;

@@ -1,0 +1,2 @@
+//! Robustness.
+use super::*;

@@ -1,0 +1,2 @@
+//! Variables: which ones there are, and what each form gives.
+use super::*;

@@ -1,0 +1,27 @@
+//! From a Kubefile to a ClusterImage.
+//!
+//! * [`kubefile`]: the grammar; pure.
+//! * [`ignore`], [`glob`]: which files of the build context are meant; pure. `context` walks it.
+//! * `contents`, `pack`, `cache`, `add_tar`: from files to layers, by the cache where it can be.
+//! * [`image_list`], `container_images`: from lists of container images to registry data.
+//! * `base`, `download`, `transfer`, `apps`: what FROM, URLs, COPY, ADD and APP mean.
+//! * `build`: all of it, in order: [`build()`].
+
+mod add_tar;
+mod apps;
+mod base;
+mod build;
+mod cache;
+mod container_images;
+mod contents;
+mod context;
+mod download;
+pub mod glob;
+pub mod ignore;
+pub mod image_list;
+pub mod kubefile;
+mod pack;
+mod transfer;
+
+pub use base::PullPolicy;
+pub use build::{Built, Options, build};

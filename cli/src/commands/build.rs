@@ -1,0 +1,177 @@
+//! `sealrs build`
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use indicatif::HumanBytes;
+use sealrs_builder::{Options, PullPolicy, build};
+use sealrs_image::cluster_image::ImageKind;
+use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::layer::Compression;
+use sealrs_image::platform::Platform;
+use sealrs_image::reference::Reference;
+use sealrs_image::store::Store;
+
+use super::remote::Registries;
+use crate::printer::Printer;
+
+/// How many requests and downloads run at once, unless `--jobs` says otherwise.
+const JOBS: usize = 8;
+
+/// Build a ClusterImage from a Kubefile.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sealrs build -f Kubefile -t registry.example.com/edge/k3s:v1 .
+  sealrs build -t k3s:v1 --build-arg K3S_VERSION=v1.36.3+k3s1 --image-list images.txt .")]
+pub(crate) struct Build {
+    /// Kubefile to build.
+    #[arg(short, long, default_value = "Kubefile", value_name = "FILE")]
+    file: PathBuf,
+
+    /// Name of the image.
+    #[arg(short, long, value_name = "NAME")]
+    tag: Reference,
+
+    /// Build context: the folder that COPY, ADD and APP take from.
+    #[arg(default_value = ".", value_name = "CONTEXT")]
+    context: PathBuf,
+
+    /// Platform to build for; this machine's if left out.
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+
+    /// Value of an ARG. May be given several times.
+    #[arg(long = "build-arg", value_name = "NAME=VALUE", value_parser = assignment)]
+    build_args: Vec<(String, String)>,
+
+    /// Label to add. May be given several times.
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = assignment)]
+    labels: Vec<(String, String)>,
+
+    /// What the image installs: `kube-installer` (a cluster) or `app-installer` (apps into one).
+    #[arg(long = "type", value_name = "TYPE", default_value = "kube-installer", value_parser = image_kind)]
+    kind: ImageKind,
+
+    /// File that lists more container images, one a line. May be given several times.
+    #[arg(long = "image-list", value_name = "FILE")]
+    image_lists: Vec<PathBuf>,
+
+    /// File that lists container images to leave out. May be given several times.
+    #[arg(long = "ignored-image-list", value_name = "FILE")]
+    ignored_image_lists: Vec<PathBuf>,
+
+    /// `all` pulls the container images, `lite` does not.
+    #[arg(long, value_name = "MODE", default_value = "all", value_parser = ["all", "lite"])]
+    build_mode: String,
+
+    /// When FROM asks the registry: `missing` (only if the store lacks the image), `always` or `never`.
+    #[arg(long, value_name = "POLICY", default_value = "missing")]
+    pull: PullPolicy,
+
+    /// How layers are packed: `zstd`, `gzip` (for old registries and tools) or `none`.
+    #[arg(long, value_name = "KIND", default_value_t)]
+    compression: Compression,
+
+    /// Pack every layer anew.
+    #[arg(long)]
+    no_cache: bool,
+
+    /// Requests and downloads at once.
+    #[arg(long, value_name = "N", default_value_t = JOBS)]
+    jobs: usize,
+
+    #[command(flatten)]
+    registries: Registries,
+}
+
+impl Build {
+    pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
+        let store = Store::open(root)?;
+        let client = self.registries.client()?;
+        let options = Options {
+            kubefile: self.file,
+            context: self.context,
+            name: self.tag.clone(),
+            platform: self.platform.unwrap_or_else(Platform::host),
+            build_args: unique(self.build_args)?,
+            labels: unique(self.labels)?,
+            kind: self.kind,
+            image_lists: self.image_lists,
+            ignored_image_lists: self.ignored_image_lists,
+            fetch_images: self.build_mode == "all",
+            pull: self.pull,
+            compression: self.compression,
+            use_cache: !self.no_cache,
+            jobs: self.jobs,
+            epoch: source_date_epoch()?,
+            now: Some(now()),
+        };
+        let built = build(&options, root, &store, &client, &*printer.progress())?;
+        let document = serde_json::json!({
+            "name": self.tag,
+            "digest": built.descriptor.digest,
+            "size": built.size,
+            "layersPacked": built.packed,
+            "layersCached": built.cached,
+            "containerImages": built.container_images,
+        });
+        printer.result(&document, |_| {
+            format!(
+                "built {} {} ({}; {} layers packed, {} cached; {} container images)",
+                self.tag.familiar(),
+                built.descriptor.digest,
+                HumanBytes(built.size),
+                built.packed,
+                built.cached,
+                built.container_images
+            )
+        })
+    }
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
+    }
+}
+
+fn image_kind(text: &str) -> Result<ImageKind, String> {
+    match text {
+        "kube-installer" => Ok(ImageKind::KubeInstaller),
+        "app-installer" => Ok(ImageKind::AppInstaller),
+        _ => Err("write kube-installer or app-installer".to_owned()),
+    }
+}
+
+fn unique(assignments: Vec<(String, String)>) -> Result<BTreeMap<String, String>> {
+    let mut map = BTreeMap::new();
+    for (name, value) in assignments {
+        if map.insert(name.clone(), value).is_some() {
+            return Err(Error::new(ErrorKind::Input, format!("`{name}` is given twice")).hint("give it once"));
+        }
+    }
+    Ok(map)
+}
+
+/// The time stamp of reproducible builds (reproducible-builds.org).
+fn source_date_epoch() -> Result<Option<i64>> {
+    match std::env::var("SOURCE_DATE_EPOCH") {
+        Err(_) => Ok(None),
+        Ok(text) => match text.trim().parse::<i64>() {
+            Ok(seconds) if seconds >= 0 => Ok(Some(seconds)),
+            _ => Err(
+                Error::new(ErrorKind::Input, format!("SOURCE_DATE_EPOCH is `{text}`"))
+                    .hint("give seconds since 1970, for instance `date +%s`"),
+            ),
+        },
+    }
+}
+
+/// RFC 3339, whole seconds.
+fn now() -> String {
+    let now = jiff::Timestamp::now();
+    jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
+}

@@ -1,0 +1,86 @@
+//! `sealrs images`
+
+use std::path::Path;
+
+use clap::Args;
+use indicatif::HumanBytes;
+use sealrs_image::cluster_image::{ClusterImage, name};
+use sealrs_image::error::Result;
+use sealrs_image::graph;
+use sealrs_image::platform::Platform;
+use sealrs_image::spec::annotation;
+use sealrs_image::store::Store;
+use serde::Serialize;
+
+use crate::printer::Printer;
+
+/// List the images in the store.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sealrs images
+  sealrs images --output json | jq -r '.[].name'")]
+pub(crate) struct Images {
+    /// Show whole digests.
+    #[arg(long)]
+    digests: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    name: Option<String>,
+    digest: String,
+    created: Option<String>,
+    /// Bytes of all its blobs.
+    size: u64,
+    runtime: Option<String>,
+    /// How many container images it holds.
+    container_images: usize,
+}
+
+impl Images {
+    pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
+        let store = Store::open(root)?;
+        let _lock = store.share()?;
+        let mut rows = Vec::new();
+        for (reference, descriptor) in store.list()? {
+            let image = ClusterImage::read(&store, &descriptor, &Platform::host()).ok();
+            rows.push(Row {
+                name: reference.map(|reference| reference.familiar()),
+                digest: descriptor.digest.to_string(),
+                created: descriptor.annotations.get(annotation::CREATED).cloned(),
+                size: graph::blobs(&store, &descriptor)?.iter().map(|blob| blob.size).sum(),
+                runtime: image
+                    .as_ref()
+                    .and_then(|image| image.labels().get(name::RUNTIME_TYPE).cloned()),
+                container_images: image.map_or(0, |image| image.container_images.len()),
+            });
+        }
+        printer.result(&rows, |rows| self.table(rows))
+    }
+
+    fn table(&self, rows: &[Row]) -> String {
+        let mut table = comfy_table::Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        table.set_header(["NAME", "DIGEST", "RUNTIME", "IMAGES", "SIZE", "CREATED"]);
+        for row in rows {
+            let hex = row.digest.trim_start_matches("sha256:");
+            table.add_row([
+                row.name.clone().unwrap_or_else(|| "<none>".to_owned()),
+                if self.digests {
+                    row.digest.clone()
+                } else {
+                    hex.chars().take(12).collect()
+                },
+                row.runtime.clone().unwrap_or_else(|| "-".to_owned()),
+                row.container_images.to_string(),
+                HumanBytes(row.size).to_string(),
+                row.created.clone().unwrap_or_else(|| "-".to_owned()),
+            ]);
+        }
+        for column in table.column_iter_mut() {
+            column.set_padding((0, 2));
+        }
+        table.trim_fmt()
+    }
+}

@@ -1,0 +1,90 @@
+//! `sealrs inspect`
+
+use std::path::Path;
+
+use clap::Args;
+use sealrs_image::cluster_image::{ClusterImage, name};
+use sealrs_image::error::{ErrorKind, Result, ResultExt as _};
+use sealrs_image::locate::locate;
+use sealrs_image::platform::Platform;
+use sealrs_image::store::Store;
+
+use crate::printer::Printer;
+
+/// Show what an image or an archive file holds, as JSON, without loading it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sealrs inspect registry.example.com/edge/k3s:v1
+  sealrs inspect k3s.tar | jq '.containerImageList[].image'")]
+pub(crate) struct Inspect {
+    /// Name of an image in the store, the start of its digest, or an archive file.
+    #[arg(value_name = "NAME|FILE")]
+    image: String,
+
+    /// Platform to show, of an image that has several.
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
+}
+
+impl Inspect {
+    pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
+        let store = Store::open(root)?;
+        let _lock = store.share()?;
+        let located = locate(&store, &self.image)?;
+        let platform = self.platform.unwrap_or_else(Platform::host);
+        let image = ClusterImage::read(&*located.source, &located.root, &platform)?;
+        let document = describe(&image, located.name.map(|name| name.to_string()))
+            .or_fail(ErrorKind::Internal, || "cannot show the image as JSON")?;
+        printer.result(&document, |document| format!("{document:#}"))
+    }
+}
+
+/// The shape is sealer's: the annotations of sealer are decoded beside the manifest, the labels beside the config.
+fn describe(image: &ClusterImage, name: Option<String>) -> serde_json::Result<serde_json::Value> {
+    let mut manifest = image.manifest.clone();
+    manifest
+        .annotations
+        .retain(|key, _| key != name::EXTENSION && key != name::CONTAINER_IMAGES);
+    let mut config = image.config.clone();
+    let labels = std::mem::take(&mut config.config.labels);
+    let mut extension = serde_json::to_value(&image.extension)?;
+    if let Some(fields) = extension.as_object_mut() {
+        fields.insert("labels".to_owned(), serde_json::to_value(folded(labels))?);
+    }
+    Ok(serde_json::json!({
+        "id": image.manifest.config.digest,
+        "name": name,
+        "digest": image.descriptor.digest,
+        "size": image.packed_size(),
+        "unpackedSize": image.unpacked_size(),
+        "manifestv1": manifest,
+        "ociv1": config,
+        "imageExtension": extension,
+        "containerImageList": image.container_images,
+    }))
+}
+
+/// Folds the label of each network and storage plugin into one list, as sealer shows them.
+fn folded(labels: std::collections::BTreeMap<String, String>) -> std::collections::BTreeMap<String, String> {
+    let mut folded = std::collections::BTreeMap::new();
+    let mut plugins: std::collections::BTreeMap<&str, Vec<String>> = std::collections::BTreeMap::new();
+    for (key, value) in labels {
+        let prefix = [name::CNI_PREFIX, name::CSI_PREFIX]
+            .into_iter()
+            .find(|prefix| key.starts_with(prefix) && value == "true");
+        match prefix.and_then(|prefix| Some((prefix, key.strip_prefix(prefix)?))) {
+            Some((prefix, plugin)) => plugins.entry(prefix).or_default().push(plugin.to_owned()),
+            None => {
+                folded.insert(key, value);
+            }
+        }
+    }
+    for (prefix, names) in plugins {
+        folded.insert(
+            prefix.trim_end_matches('-').to_owned(),
+            serde_json::json!(names).to_string(),
+        );
+    }
+    folded
+}

@@ -1,0 +1,35 @@
+//! `sealrs node`: what sealrs calls on hosts. Not for people.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use sealrs_image::error::Result;
+
+/// Work on this host.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Node {
+    Supervise(Supervise),
+}
+
+/// Run a program as a service where there is no systemd: start it again when it dies.
+#[derive(Debug, Args)]
+pub(crate) struct Supervise {
+    /// File that names the supervisor's process while it runs.
+    #[arg(long, value_name = "FILE")]
+    pid_file: PathBuf,
+
+    /// File that the program's output goes to.
+    #[arg(long, value_name = "FILE")]
+    log_file: PathBuf,
+
+    /// Program and arguments.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+impl Node {
+    pub(crate) fn run(self) -> Result<()> {
+        let Self::Supervise(supervise) = self;
+        sealrs_installer::supervise(&supervise.pid_file, &supervise.log_file, &supervise.command)
+    }
+}

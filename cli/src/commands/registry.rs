@@ -1,0 +1,70 @@
+//! `sealrs registry`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use sealrs_image::error::Result;
+use sealrs_image::progress::{Event, Progress as _};
+use sealrs_registry::server::{ServeOptions, run};
+use sealrs_registry::tls::TlsFiles;
+
+use crate::printer::Printer;
+
+/// The built-in registry.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Registry {
+    Serve(Serve),
+}
+
+/// Serve the container images of a folder, until it is stopped by a signal.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sealrs registry serve --dir /var/lib/sealer/data/my-cluster/rootfs/registry
+  sealrs registry serve --dir ./registry --listen 0.0.0.0:5000 --tls-cert sea.hub.crt --tls-key sea.hub.key")]
+pub(crate) struct Serve {
+    /// Folder in the layout of the docker-distribution registry.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+
+    /// Address to listen on. May be given several times.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    listen: Vec<SocketAddr>,
+
+    /// PEM file with the server's certificate: serve HTTPS.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// PEM file with the certificate's private key.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Let only the users of this file in (`htpasswd -B`).
+    #[arg(long, value_name = "FILE")]
+    htpasswd: Option<PathBuf>,
+}
+
+impl Registry {
+    pub(crate) fn run(self, printer: &Printer) -> Result<()> {
+        let Self::Serve(serve) = self;
+        let tls = serve
+            .tls_cert
+            .zip(serve.tls_key)
+            .map(|(certificate, key)| TlsFiles { certificate, key });
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let options = ServeOptions {
+            dir: serve.dir,
+            listen: serve.listen,
+            tls,
+            htpasswd: serve.htpasswd,
+        };
+        let progress = printer.progress();
+        let dir = options.dir.display().to_string();
+        run(&options, progress.clone(), |addresses| {
+            for address in addresses {
+                progress.event(Event::Message(&format!("serving {dir} at {scheme}://{address}")));
+            }
+        })
+    }
+}

@@ -1,0 +1,32 @@
+//! Flags of all commands that talk to registries.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use sealrs_image::error::Result;
+use sealrs_image::remote::{Client, Credentials, Options};
+
+/// How registries are met.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Registries")]
+pub(crate) struct Registries {
+    /// Registry that may be met over plain HTTP, or with a certificate that can't be verified. May be given several times.
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
+    insecure: Vec<String>,
+
+    /// PEM file with a certificate authority to believe, beside the system's. May be given several times.
+    #[arg(long = "ca-file", value_name = "FILE")]
+    ca_files: Vec<PathBuf>,
+}
+
+impl Registries {
+    /// A client with the credentials of docker's or podman's config file.
+    pub(crate) fn client(&self) -> Result<Client> {
+        Client::new(Options {
+            insecure_hosts: self.insecure.clone(),
+            ca_files: self.ca_files.clone(),
+            credentials: Credentials::from_environment()?,
+            ..Options::default()
+        })
+    }
+}

@@ -1,0 +1,44 @@
+//! `sealrs tag`
+
+use std::path::Path;
+
+use clap::Args;
+use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::locate::in_store;
+use sealrs_image::reference::Reference;
+use sealrs_image::store::Store;
+
+use crate::printer::Printer;
+
+/// Give an image in the store more names.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  sealrs tag k3s:v1 registry.example.com/edge/k3s:v1")]
+pub(crate) struct Tag {
+    /// Image that is there: its name, or the start of its digest.
+    source: String,
+
+    /// Names it gets. A name that another image has moves over.
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<Reference>,
+}
+
+impl Tag {
+    pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
+        let store = Store::open(root)?;
+        let _lock = store.share()?;
+        let (descriptor, _) = in_store(&store, &self.source)?;
+        if let Some(name) = self.names.iter().find(|name| name.digest().is_some()) {
+            return Err(Error::new(ErrorKind::Input, format!("`{name}` can't be given: it has a digest"))
+                .hint("give a name with a tag, for instance `example.com/k3s:v1`"));
+        }
+        for name in &self.names {
+            store.tag(Some(name), &descriptor)?;
+        }
+        printer.result(
+            &serde_json::json!({"digest": descriptor.digest, "names": self.names}),
+            |_| String::new(),
+        )
+    }
+}

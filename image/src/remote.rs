@@ -1,0 +1,32 @@
+//! Registries on the network: the pull side of the OCI distribution specification 1.1.
+//!
+//! A [`Client`] serves all registries of one run. Outside it blocks, so that its bodies are plain
+//! [`Read`](std::io::Read)ers like those of every other source; inside it is asynchronous.
+//!
+//! What it holds to:
+//! * Plain HTTP and unverified certificates only where [`Options::insecure_hosts`] says so; plain HTTP also for this
+//!   very host (loopback). Nothing else ever falls back.
+//! * Credentials go to the registry they are for and to its token server, never to where a redirect or a foreign
+//!   layer's URL leads (CVE-2020-15157).
+//! * Whatever may pass is tried again after a growing pause; a body that breaks off goes on where it stopped.
+
+mod auth;
+mod blob_reader;
+mod challenge;
+mod client;
+mod credentials;
+mod endpoint;
+mod failure;
+mod file_source;
+mod manifest;
+mod remote_source;
+mod retry;
+mod tls;
+mod wire;
+
+pub use blob_reader::BlobReader;
+pub use client::{Client, Options};
+pub use file_source::{FileReader, FileSource};
+pub use credentials::{Credentials, Login};
+pub use manifest::Document;
+pub use remote_source::RemoteSource;

@@ -1,0 +1,307 @@
+//! Answers to challenges: user and password, or a token of the registry's token server, kept until it expires.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::header::{CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, StatusCode, Url};
+use serde::Deserialize;
+
+use crate::error::{Error, ErrorKind, ResultExt as _};
+use crate::reference::Reference;
+use crate::remote::challenge::{Bearer, Challenge};
+use crate::remote::credentials::{Credentials, Login, Secret};
+use crate::remote::endpoint::{Endpoint, host_of};
+use crate::remote::failure::Failure;
+use crate::remote::wire::{Call, Wire};
+
+/// A token without a word on its life lives this long (Docker's token specification).
+const DEFAULT_LIFE: u64 = 60;
+/// The largest answer of a token server, in bytes.
+const MAX_TOKEN: u64 = 1 << 20;
+
+/// Who we are, and the tokens that we have got for it.
+#[derive(Debug)]
+pub(super) struct Auth {
+    credentials: Arc<Credentials>,
+    tokens: Mutex<HashMap<TokenKey, Arc<tokio::sync::Mutex<Option<Token>>>>>,
+}
+
+/// What a token is good for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct TokenKey {
+    registry: Url,
+    realm: String,
+    service: Option<String>,
+    scopes: Vec<String>,
+}
+
+/// A token, as the header that it goes in. `HeaderValue` hides it from `Debug`.
+#[derive(Debug)]
+struct Token {
+    header: HeaderValue,
+    expires: Instant,
+}
+
+/// What a token server answers.
+#[derive(Deserialize)]
+struct TokenAnswer {
+    token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
+}
+
+impl Auth {
+    pub(super) fn new(credentials: Credentials) -> Self {
+        Self {
+            credentials: Arc::new(credentials),
+            tokens: Mutex::default(),
+        }
+    }
+
+    /// The `Authorization` that meets `challenge` for `actions` (`pull`, `pull,push`) on a repository. `refused` is
+    /// one that the registry has just not accepted.
+    pub(super) async fn authorization(
+        &self,
+        wire: &Wire,
+        endpoint: &Endpoint,
+        challenge: &Challenge,
+        repository: &Reference,
+        actions: &str,
+        refused: Option<&HeaderValue>,
+    ) -> Result<HeaderValue, Failure> {
+        let bearer = match challenge {
+            Challenge::Basic => return self.basic(endpoint, repository, refused).await,
+            Challenge::Bearer(bearer) => bearer,
+        };
+        let mut scopes = vec![format!("repository:{}:{actions}", repository.path())];
+        let asked = bearer.scope.iter().flat_map(|scope| scope.split(' '));
+        scopes.extend(asked.filter(|scope| !scope.is_empty()).map(str::to_owned));
+        scopes.sort();
+        scopes.dedup();
+        let key = TokenKey {
+            registry: endpoint.base.clone(),
+            realm: bearer.realm.clone(),
+            service: bearer.service.clone(),
+            scopes,
+        };
+        let slot = Arc::clone(
+            self.tokens
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .entry(key.clone())
+                .or_default(),
+        );
+        // Whoever comes second waits here for the first one's token.
+        let mut token = slot.lock().await;
+        if let Some(token) = token.as_ref()
+            && token.expires > Instant::now()
+            && refused != Some(&token.header)
+        {
+            return Ok(token.header.clone());
+        }
+        let login = self.login(repository).await?;
+        let fetched = self
+            .fetch(
+                wire,
+                endpoint,
+                bearer,
+                &key.scopes,
+                login.as_ref(),
+                repository,
+            )
+            .await?;
+        let header = fetched.header.clone();
+        *token = Some(fetched);
+        Ok(header)
+    }
+
+    /// The failure of a request that the registry refused although we had done what it asked for.
+    pub(super) async fn denied(&self, host: &str, repository: &Reference) -> Error {
+        match self.login(repository).await {
+            Ok(login) => self.refusal(host, repository, login.as_ref()),
+            Err(error) => error,
+        }
+    }
+
+    async fn basic(
+        &self,
+        endpoint: &Endpoint,
+        repository: &Reference,
+        refused: Option<&HeaderValue>,
+    ) -> Result<HeaderValue, Failure> {
+        let host = host_of(&endpoint.base);
+        let login = self.login(repository).await?;
+        let Some(Login {
+            user,
+            secret: Secret::Password(password),
+            ..
+        }) = &login
+        else {
+            return Err(self.refusal(&host, repository, login.as_ref()).into());
+        };
+        let header = basic_header(user, password)?;
+        if refused == Some(&header) {
+            return Err(self.refusal(&host, repository, login.as_ref()).into());
+        }
+        Ok(header)
+    }
+
+    async fn login(&self, repository: &Reference) -> Result<Option<Login>, Error> {
+        let (credentials, repository) = (Arc::clone(&self.credentials), repository.clone());
+        // A helper may take seconds, in which nothing else should stand still.
+        tokio::task::spawn_blocking(move || credentials.find(&repository))
+            .await
+            .or_fail(
+                ErrorKind::Internal,
+                || "the search for credentials broke off",
+            )?
+    }
+
+    async fn fetch(
+        &self,
+        wire: &Wire,
+        endpoint: &Endpoint,
+        bearer: &Bearer,
+        scopes: &[String],
+        login: Option<&Login>,
+        repository: &Reference,
+    ) -> Result<Token, Failure> {
+        let realm = Url::parse(&bearer.realm).or_fail(ErrorKind::Auth, || {
+            format!(
+                "{} names a token server that is no URL",
+                host_of(&endpoint.base)
+            )
+        })?;
+        wire.insecure_hosts().check_step(&endpoint.base, &realm)?;
+        let mut parameters = realm.clone();
+        {
+            let mut pairs = parameters.query_pairs_mut();
+            pairs.extend_pairs(bearer.service.iter().map(|service| ("service", service)));
+            pairs.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
+        }
+        let (call, authorization) = match login.map(|login| (&login.user, &login.secret)) {
+            Some((_, Secret::IdentityToken(token))) => {
+                (refresh(realm, bearer, scopes, token), None)
+            }
+            Some((user, Secret::Password(password))) => {
+                parameters.query_pairs_mut().append_pair("account", user);
+                (Call::get(parameters), Some(basic_header(user, password)?))
+            }
+            None => (Call::get(parameters), None),
+        };
+        let asked = Instant::now();
+        let response = wire.send(&call, authorization.as_ref()).await?;
+        let host = host_of(&call.url);
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
+                let words = wire.refusal(response).await.error;
+                return Err(self.refusal(&host, repository, login).because(words).into());
+            }
+            _ => return Err(wire.refusal(response).await),
+        }
+        let body = wire.body(response, MAX_TOKEN).await?;
+        // The answer is secret, and the parser's message may quote it.
+        let answer = serde_json::from_slice::<TokenAnswer>(&body).ok();
+        let life = Duration::from_secs(
+            answer
+                .as_ref()
+                .and_then(|answer| answer.expires_in)
+                .unwrap_or(DEFAULT_LIFE),
+        );
+        let token = answer.and_then(|answer| {
+            answer
+                .token
+                .filter(|token| !token.is_empty())
+                .or(answer.access_token)
+        });
+        let header = token.and_then(|token| secret_header(format!("Bearer {token}")));
+        let header = header.ok_or_else(|| {
+            Error::new(
+                ErrorKind::Auth,
+                format!("the token server {host} answered without a token"),
+            )
+        })?;
+        Ok(Token {
+            header,
+            // Some of it is over when the registry sees the token.
+            expires: asked + life.mul_f64(0.9),
+        })
+    }
+
+    fn refusal(&self, host: &str, repository: &Reference, login: Option<&Login>) -> Error {
+        let registry = repository.host();
+        let again = format!("`docker login {registry}` or `podman login {registry}`");
+        match login {
+            Some(login) => Error::new(
+                ErrorKind::Auth,
+                format!(
+                    "{host} refuses {} to the user `{}` of {}",
+                    repository.repository(),
+                    login.user,
+                    login.origin
+                ),
+            )
+            .hint(format!(
+                "check the name and what that user may read; log in anew with {again}"
+            )),
+            None => {
+                let looked = match self.credentials.places() {
+                    places if places.is_empty() => "no place for credentials is known".to_owned(),
+                    places => format!("looked in {places}"),
+                };
+                Error::new(
+                    ErrorKind::Auth,
+                    format!(
+                        "{host} refuses {} to strangers, and there are no credentials for it",
+                        repository.repository()
+                    ),
+                )
+                .hint(format!(
+                    "check the name; if it is right, log in with {again} ({looked})"
+                ))
+            }
+        }
+    }
+}
+
+/// Asks for a token with an identity token (OAuth2, Docker's specification of it).
+fn refresh(realm: Url, bearer: &Bearer, scopes: &[String], token: &str) -> Call {
+    // A URL's query is the form's encoding too.
+    let mut form = realm.clone();
+    form.query_pairs_mut()
+        .clear()
+        .append_pair("grant_type", "refresh_token")
+        .append_pair("client_id", "sealrs")
+        .append_pair("service", bearer.service.as_deref().unwrap_or_default())
+        .append_pair("scope", &scopes.join(" "))
+        .append_pair("refresh_token", token);
+    let body = form.query().map(str::to_owned);
+    Call {
+        method: Method::POST,
+        body,
+        ..Call::get(realm)
+    }
+    .header(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/x-www-form-urlencoded"),
+    )
+}
+
+fn basic_header(user: &str, password: &str) -> Result<HeaderValue, Failure> {
+    secret_header(format!(
+        "Basic {}",
+        STANDARD.encode(format!("{user}:{password}"))
+    ))
+    .ok_or_else(|| Error::new(ErrorKind::Internal, "cannot write the authorization").into())
+}
+
+fn secret_header(text: String) -> Option<HeaderValue> {
+    let mut header = HeaderValue::try_from(text).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}

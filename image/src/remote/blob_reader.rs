@@ -1,0 +1,322 @@
+//! A blob from a registry as one stream, however often its connection breaks.
+
+use std::fmt;
+use std::io::{self, Read};
+
+use bytes::{Buf as _, Bytes};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderValue, RANGE};
+use reqwest::{Response, StatusCode, Url};
+
+use crate::error::{Context as _, Error, ErrorKind, Result, ResultExt as _};
+use crate::reference::Reference;
+use crate::remote::client::Client;
+use crate::remote::endpoint::host_of;
+use crate::remote::failure::{Again, Failure};
+use crate::remote::wire::Call;
+use crate::spec::Descriptor;
+
+/// A connection that brought at least this many bytes is replaced at once when it breaks, another one after a pause.
+const WORTH_IT: u64 = 64 << 10;
+
+/// Reads a blob from an offset to its end: exactly as many bytes as its descriptor promises, or an error that names it.
+///
+/// Whether they are the right ones, the caller verifies.
+pub struct BlobReader {
+    client: Client,
+    repository: Reference,
+    blob: Descriptor,
+    /// How many bytes of the blob were read, those before the offset included.
+    position: u64,
+    /// What came and was not read yet.
+    pending: Bytes,
+    connection: Option<Connection>,
+    /// Where the blob stood when the connection began.
+    began: u64,
+    /// Failures in a row in which nothing came.
+    failed: u32,
+}
+
+/// A response whose body is (a part of) the blob.
+struct Connection {
+    response: Response,
+    /// How many bytes come before those that we want: the server knows no ranges.
+    skip: u64,
+    /// Where in the blob the body ends.
+    end: u64,
+}
+
+impl fmt::Debug for BlobReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlobReader({} at {})", self.blob.digest, self.position)
+    }
+}
+
+impl BlobReader {
+    pub(super) fn open(
+        client: &Client,
+        repository: Reference,
+        blob: Descriptor,
+        offset: u64,
+    ) -> Result<Self> {
+        let mut reader = Self {
+            client: client.clone(),
+            repository,
+            blob,
+            position: offset,
+            pending: Bytes::new(),
+            connection: None,
+            began: offset,
+            failed: 0,
+        };
+        if offset > reader.blob.size {
+            let what = format!(
+                "{} has {} bytes: there is no byte {offset}",
+                reader.place(),
+                reader.blob.size
+            );
+            return Err(Error::new(ErrorKind::Internal, what));
+        }
+        if offset < reader.blob.size {
+            let connected = client.block_on(client.backoff().run(async || reader.connect().await));
+            reader.connection = Some(connected.context(|| reader.place())?);
+        }
+        Ok(reader)
+    }
+
+    fn place(&self) -> String {
+        format!(
+            "cannot read blob {} of {}",
+            self.blob.digest, self.repository
+        )
+    }
+
+    /// One attempt to get at the bytes from `position` on.
+    async fn connect(&self) -> Result<Connection, Failure> {
+        let range = (self.position > 0)
+            .then(|| HeaderValue::try_from(format!("bytes={}-", self.position)))
+            .transpose()
+            .or_fail(ErrorKind::Internal, || "cannot write the range")?
+            .map(|range| (RANGE, range));
+        let path = format!("{}/blobs/{}", self.repository.path(), self.blob.digest);
+        let mut response = self
+            .client
+            .ask(&self.repository, &path, range.clone())
+            .await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            let Some(url) = self.blob.urls.first() else {
+                return Err(self.client.wire().refusal(response).await);
+            };
+            response = self.ask_elsewhere(url, range).await?;
+        }
+        self.judge(response)
+    }
+
+    /// Gets a foreign layer from where its manifest says. As a stranger: whoever that is, has no claim to credentials.
+    async fn ask_elsewhere(
+        &self,
+        url: &str,
+        range: Option<(reqwest::header::HeaderName, HeaderValue)>,
+    ) -> Result<Response, Failure> {
+        let wire = self.client.wire();
+        let url = Url::parse(url).or_fail(
+            ErrorKind::Integrity,
+            || "the manifest names a source that is no URL",
+        )?;
+        let endpoint = self.client.endpoint(&self.repository).await?;
+        wire.insecure_hosts().check_step(&endpoint.base, &url)?;
+        let mut call = Call::get(url);
+        call.headers.extend(range);
+        let response = wire.send(&call, None).await?;
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(wire.refusal(response).await)
+        }
+    }
+
+    /// Checks what a response says of its body against what the blob is.
+    fn judge(&self, response: Response) -> Result<Connection, Failure> {
+        let host = host_of(response.url());
+        let size = self.blob.size;
+        let lie = |what: String| {
+            Failure::from(
+                Error::new(
+                    ErrorKind::Integrity,
+                    format!("{host} {what}, which this blob of {size} bytes cannot have"),
+                )
+                .hint("the registry's storage or something on the way to it is damaged"),
+            )
+        };
+        let header = |name| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|value: &HeaderValue| value.to_str().ok())
+        };
+        let (from, end) = match response.status() {
+            StatusCode::PARTIAL_CONTENT => {
+                let range = header(CONTENT_RANGE).unwrap_or_default();
+                match content_range(range) {
+                    Some((first, last, total))
+                        if first == self.position
+                            && last < size
+                            && total.is_none_or(|total| total == size) =>
+                    {
+                        (first, last + 1)
+                    }
+                    _ => return Err(lie(format!("sends the range `{}`", range.escape_debug()))),
+                }
+            }
+            _ => (0, size),
+        };
+        if let Some(length) = header(CONTENT_LENGTH)
+            && length.parse() != Ok(end - from)
+        {
+            return Err(lie(format!("announces {} bytes", length.escape_debug())));
+        }
+        Ok(Connection {
+            skip: self.position - from,
+            response,
+            end,
+        })
+    }
+
+    /// Waits until something came; false at the blob's end.
+    async fn advance(&mut self) -> Result<bool> {
+        while self.pending.is_empty() {
+            if self.position >= self.blob.size {
+                self.finish().await?;
+                return Ok(false);
+            }
+            let mut connection = match self.connection.take() {
+                Some(connection) => connection,
+                None => match self.connect().await {
+                    Ok(connection) => {
+                        self.began = self.position;
+                        connection
+                    }
+                    Err(failure) => {
+                        self.recover(failure).await?;
+                        continue;
+                    }
+                },
+            };
+            match self.client.wire().chunk(&mut connection.response).await {
+                Ok(Some(mut chunk)) => {
+                    let skipped = connection.skip.min(chunk.len() as u64);
+                    connection.skip -= skipped;
+                    chunk.advance(usize::try_from(skipped).unwrap_or(chunk.len()));
+                    if chunk.len() as u64 > connection.end - self.position {
+                        return Err(self.too_long(&connection.response));
+                    }
+                    self.pending = chunk;
+                    self.connection = Some(connection);
+                }
+                // A server may send less of a range than was asked for.
+                Ok(None) if self.position == connection.end && self.position > self.began => {}
+                Ok(None) => {
+                    let what = format!(
+                        "{} ended the blob after {} of {} bytes",
+                        host_of(connection.response.url()),
+                        self.position,
+                        self.blob.size
+                    );
+                    let error = Error::new(ErrorKind::Integrity, what)
+                        .hint("the registry's storage or something on the way to it is damaged");
+                    self.recover(Failure::new(Again::Later, error)).await?;
+                }
+                Err(failure) => self.recover(failure).await?,
+            }
+        }
+        Ok(true)
+    }
+
+    /// After a failure: waits as long as it has to be, or gives up.
+    async fn recover(&mut self, failure: Failure) -> Result<()> {
+        let came = self.position - self.began;
+        self.began = self.position;
+        if came > 0 {
+            self.failed = 0;
+        }
+        if came >= WORTH_IT && failure.again == Again::Later {
+            return Ok(());
+        }
+        self.failed += 1;
+        self.client.backoff().pause(self.failed, failure).await
+    }
+
+    /// Makes sure that nothing comes after the last byte. That also leaves the connection fit for the next request.
+    async fn finish(&mut self) -> Result<()> {
+        let Some(mut connection) = self.connection.take() else {
+            return Ok(());
+        };
+        match self.client.wire().chunk(&mut connection.response).await {
+            Ok(Some(_)) => Err(self.too_long(&connection.response)),
+            // Everything is here: how the connection ends does not matter.
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+
+    fn too_long(&self, response: &Response) -> Error {
+        let host = host_of(response.url());
+        Error::new(
+            ErrorKind::Integrity,
+            format!("{host} sends more than the blob's {} bytes", self.blob.size),
+        )
+        .hint("the registry's storage or something on the way to it is damaged")
+    }
+}
+
+impl Read for BlobReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        if self.pending.is_empty() {
+            let client = self.client.clone();
+            let more = client.block_on(self.advance());
+            if !more.context(|| self.place())? {
+                return Ok(0);
+            }
+        }
+        let read = self.pending.len().min(buffer.len());
+        self.pending
+            .copy_to_slice(buffer.get_mut(..read).unwrap_or_default());
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+/// First byte, last byte and total of a `Content-Range` header.
+fn content_range(header: &str) -> Option<(u64, u64, Option<u64>)> {
+    let (range, total) = header.trim().strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let total = match total {
+        "*" => None,
+        total => Some(total.parse().ok()?),
+    };
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (first <= last).then_some((first, last, total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_content_ranges() {
+        for (header, expected) in [
+            ("bytes 5-9/10", Some((5, 9, Some(10)))),
+            ("bytes 0-0/*", Some((0, 0, None))),
+            ("bytes 9-5/10", None),
+            ("bytes */10", None),
+            ("bytes 5-/10", None),
+            ("items 5-9/10", None),
+            ("bytes 5-9", None),
+            ("bytes 5-99999999999999999999/*", None),
+            ("", None),
+        ] {
+            assert_eq!(content_range(header), expected, "{header}");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The client: what callers ask of registries, each request with its authorization and its repetitions.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::{Response, StatusCode};
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::digest::Digest;
+use crate::error::{Context as _, Error, ErrorKind, Result, ResultExt as _};
+use crate::reference::Reference;
+use crate::remote::auth::Auth;
+use crate::remote::blob_reader::BlobReader;
+use crate::remote::challenge::Challenge;
+use crate::remote::credentials::Credentials;
+use crate::remote::endpoint::{Endpoint, Endpoints, InsecureHosts, host_of};
+use crate::remote::failure::Failure;
+use crate::remote::manifest::{self, Document};
+use crate::remote::retry::Backoff;
+use crate::remote::tls::Tls;
+use crate::remote::wire::{Call, Wire, same_origin};
+use crate::spec::{Descriptor, MAX_DOCUMENT};
+
+/// Threads that wait for sockets; the work on the bytes is done by the callers' own.
+const THREADS: usize = 2;
+
+/// How registries are met.
+#[derive(Debug)]
+pub struct Options {
+    /// `HOST` or `HOST:PORT` of registries that are met as Docker meets insecure ones: TLS with whatever certificate,
+    /// plain HTTP where there is no TLS.
+    pub insecure_hosts: Vec<String>,
+    /// PEM files with authorities to believe, beside the system's own. A server's own self-signed certificate may be
+    /// in one too.
+    pub ca_files: Vec<PathBuf>,
+    /// Who we are.
+    pub credentials: Credentials,
+    /// How long a connection may take to come up.
+    pub connect_timeout: Duration,
+    /// How long a server may send nothing before the connection is given up and made anew.
+    pub stall_timeout: Duration,
+    /// How often a request is made in all before its failure is final.
+    pub attempts: u32,
+    /// The pause after the first failed attempt; it doubles with each further one.
+    pub first_pause: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            insecure_hosts: Vec::new(),
+            ca_files: Vec::new(),
+            credentials: Credentials::none(),
+            connect_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(30),
+            attempts: 6,
+            first_pause: Duration::from_millis(250),
+        }
+    }
+}
+
+/// A client for all registries: connections, tokens and what is known of each host are shared by all its clones.
+///
+/// Its calls block; they are for ordinary threads, and panic within asynchronous code.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    background: Background,
+    wire: Wire,
+    auth: Auth,
+    endpoints: Endpoints,
+    backoff: Backoff,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({:?})", self.0.auth)
+    }
+}
+
+impl Client {
+    /// A client. Asks nobody anything yet.
+    ///
+    /// # Errors
+    /// When one of the options names something unusable.
+    pub fn new(options: Options) -> Result<Self> {
+        let insecure_hosts = InsecureHosts::new(&options.insecure_hosts)?;
+        let tls = Tls::load(&options.ca_files)?;
+        Ok(Self(Arc::new(Inner {
+            background: Background::new()?,
+            wire: Wire::new(
+                &tls,
+                insecure_hosts,
+                options.connect_timeout,
+                options.stall_timeout,
+            )?,
+            auth: Auth::new(options.credentials),
+            endpoints: Endpoints::default(),
+            backoff: Backoff {
+                attempts: options.attempts,
+                first: options.first_pause,
+                longest: Duration::from_secs(10),
+                longest_asked: Duration::from_secs(120),
+            },
+        })))
+    }
+
+    /// The manifest or index that `selector`, a tag or a digest, means in a repository.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is none; [`ErrorKind::Integrity`] when it is larger than [`MAX_DOCUMENT`],
+    /// is not the one of that digest, or of no type that sealrs reads (Docker's schema 1 among them);
+    /// [`ErrorKind::Auth`] and [`ErrorKind::Network`].
+    pub fn manifest(&self, repository: &Reference, selector: &str) -> Result<Document> {
+        let asked = if selector.contains(':') {
+            Some(selector.parse::<Digest>()?)
+        } else {
+            None
+        };
+        let tag_ok = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+        if asked.is_none()
+            && (selector.is_empty() || selector.starts_with('.') || !selector.bytes().all(tag_ok))
+        {
+            let what = format!(
+                "`{}` is neither a tag nor a digest",
+                selector.escape_debug()
+            );
+            return Err(Error::new(ErrorKind::Input, what));
+        }
+        let name = match asked {
+            Some(digest) => format!("{}@{digest}", repository.repository()),
+            None => format!("{}:{selector}", repository.repository()),
+        };
+        let path = format!("{}/manifests/{selector}", repository.path());
+        let whole = self.block_on(self.0.backoff.run(async || {
+            let accept = (ACCEPT, HeaderValue::from_static(manifest::ACCEPT));
+            let response = self.ask(repository, &path, Some(accept)).await?;
+            if response.status() == StatusCode::NOT_FOUND {
+                let failure = self.0.wire.refusal(response).await;
+                return Err(failure.hint(
+                    "check the name and the tag; some registries hide private images this way",
+                ));
+            }
+            let header = |name| {
+                response
+                    .headers()
+                    .get(name)
+                    .and_then(|value| value.to_str().ok().map(str::to_owned))
+            };
+            let (content_type, digest) = (
+                header(CONTENT_TYPE.as_str()),
+                header("docker-content-digest"),
+            );
+            // For a tag, the registry's own word on what it meant to send.
+            let promised = asked.or_else(|| digest.and_then(|digest| digest.parse().ok()));
+            let bytes = self.0.wire.body(response, MAX_DOCUMENT).await?;
+            Ok(Document::new(bytes, content_type.as_deref(), promised)?)
+        }));
+        whole.context(|| format!("cannot get the image {name}"))
+    }
+
+    /// The bytes of a blob from `offset` on, unverified. The first answer has come when this returns.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when the repository lacks the blob; [`ErrorKind::Integrity`] when the registry has one of
+    /// another size under its name; [`ErrorKind::Auth`] and [`ErrorKind::Network`].
+    pub fn blob(
+        &self,
+        repository: &Reference,
+        blob: &Descriptor,
+        offset: u64,
+    ) -> Result<BlobReader> {
+        BlobReader::open(self, repository.clone(), blob.clone(), offset)
+    }
+
+    pub(super) fn wire(&self) -> &Wire {
+        &self.0.wire
+    }
+
+    pub(super) fn backoff(&self) -> &Backoff {
+        &self.0.backoff
+    }
+
+    pub(super) async fn endpoint(&self, repository: &Reference) -> Result<Arc<Endpoint>, Failure> {
+        self.0.endpoints.find(&self.0.wire, repository.host()).await
+    }
+
+    /// Asks a registry once, and once more with what its challenge asks for.
+    ///
+    /// Gives back answers of success, and 404, which means something else to each caller.
+    pub(super) async fn ask(
+        &self,
+        repository: &Reference,
+        path: &str,
+        header: Option<(reqwest::header::HeaderName, HeaderValue)>,
+    ) -> Result<Response, Failure> {
+        let endpoint = self.endpoint(repository).await?;
+        let mut call = Call::get(endpoint.url(path)?);
+        call.headers.extend(header);
+        let mut challenge = endpoint.challenge();
+        let mut refused: Option<HeaderValue> = None;
+        // The second round is for a challenge that is new, or a token that is old.
+        for _ in 0..2 {
+            let authorization = match &challenge {
+                Some(challenge) => Some(
+                    self.0
+                        .auth
+                        .authorization(
+                            &self.0.wire,
+                            &endpoint,
+                            challenge,
+                            repository,
+                            "pull",
+                            refused.as_ref(),
+                        )
+                        .await?,
+                ),
+                None => None,
+            };
+            let response = self.0.wire.send(&call, authorization.as_ref()).await?;
+            match response.status() {
+                // Only the registry itself may ask who we are, not those that it redirects to.
+                StatusCode::UNAUTHORIZED if same_origin(response.url(), &call.url) => {
+                    let Some(asked) = Challenge::choose(response.headers()).or(challenge) else {
+                        return Err(self.0.wire.refusal(response).await);
+                    };
+                    endpoint.learn(asked.clone());
+                    challenge = Some(asked);
+                    refused = authorization;
+                }
+                StatusCode::FORBIDDEN if same_origin(response.url(), &call.url) => {
+                    let words = self.0.wire.refusal(response).await.error;
+                    let denied = self
+                        .0
+                        .auth
+                        .denied(&host_of(&endpoint.base), repository)
+                        .await;
+                    return Err(denied.because(words).into());
+                }
+                StatusCode::NOT_FOUND => return Ok(response),
+                status if status.is_success() => return Ok(response),
+                _ => return Err(self.0.wire.refusal(response).await),
+            }
+        }
+        Err(self
+            .0
+            .auth
+            .denied(&host_of(&endpoint.base), repository)
+            .await
+            .into())
+    }
+
+    /// Waits for asynchronous work on the caller's thread.
+    pub(super) fn block_on<F: Future>(&self, work: F) -> F::Output {
+        self.0.background.handle.block_on(work)
+    }
+}
+
+/// A runtime that may be dropped anywhere: a plain one panics when that is in asynchronous code.
+struct Background {
+    handle: Handle,
+    runtime: Option<Runtime>,
+}
+
+impl Background {
+    fn new() -> Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("registry-client")
+            .enable_all()
+            .build()
+            .or_fail(
+                ErrorKind::Internal,
+                || "cannot start the registry client's threads",
+            )?;
+        Ok(Self {
+            handle: runtime.handle().clone(),
+            runtime: Some(runtime),
+        })
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}

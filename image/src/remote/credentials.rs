@@ -1,0 +1,170 @@
+//! Who we are to a registry: the credential files of docker and podman, and docker's credential helpers.
+//!
+//! The files are docker's `config.json` and podman's `auth.json`: one format, except that podman's keys may go on
+//! after the host with a path. Docker Hub is `https://index.docker.io/v1/` in them.
+
+mod file;
+mod helper;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::error::Result;
+use crate::reference::Reference;
+
+use file::AuthFile;
+
+/// What Docker Hub is called in credential files and by helpers.
+const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+
+/// Where credentials are looked up.
+#[derive(Debug, Default)]
+pub struct Credentials {
+    /// The files that exist, the most important first.
+    files: Vec<AuthFile>,
+    /// All files that were looked for.
+    places: Vec<PathBuf>,
+    /// What helpers said, by helper and server: some take seconds.
+    answers: Mutex<Vec<(String, String, Option<Login>)>>,
+}
+
+/// A user's credentials for a registry. Never shows its secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user, empty with some identity tokens.
+    pub user: String,
+    /// What proves it.
+    pub(super) secret: Secret,
+    /// Where it was found, for messages: a file or a helper.
+    pub origin: String,
+}
+
+/// A proof of identity. Shown as `<redacted>`.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Secret {
+    /// For Basic authentication, also with a token server.
+    Password(String),
+    /// An OAuth2 refresh token for the token server.
+    IdentityToken(String),
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Password(_) => "Password(<redacted>)",
+            Self::IdentityToken(_) => "IdentityToken(<redacted>)",
+        })
+    }
+}
+
+impl Credentials {
+    /// No credentials: every registry is met as a stranger.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Those of the user who runs this: `$DOCKER_CONFIG/config.json` or `~/.docker/config.json`, then podman's
+    /// `$REGISTRY_AUTH_FILE`, or else `$XDG_RUNTIME_DIR/containers/auth.json` and `~/.config/containers/auth.json`.
+    ///
+    /// # Errors
+    /// When one of the files is there and can't be read.
+    pub fn from_environment() -> Result<Self> {
+        Self::from_files(default_places(|name| std::env::var_os(name)))
+    }
+
+    /// Those of the files of `places` that exist; earlier ones win.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::error::ErrorKind::Input), naming the file and line, when one is broken;
+    /// [`ErrorKind::Disk`](crate::error::ErrorKind::Disk) when one can't be read.
+    pub fn from_files(places: Vec<PathBuf>) -> Result<Self> {
+        let mut files = Vec::new();
+        for place in &places {
+            files.extend(AuthFile::read(place)?);
+        }
+        Ok(Self {
+            files,
+            places,
+            answers: Mutex::default(),
+        })
+    }
+
+    /// The credentials for a repository: the first file's that knows any. May run a helper and take its time.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Auth`](crate::error::ErrorKind::Auth) when a helper is missing or fails;
+    /// [`ErrorKind::Input`](crate::error::ErrorKind::Input) when an entry is broken.
+    pub fn find(&self, repository: &Reference) -> Result<Option<Login>> {
+        for file in &self.files {
+            if let Some(helper) = file.helper_of(repository.host()) {
+                // A host's own helper has the last word on it.
+                return self.ask(file, helper, repository.host());
+            }
+            if let Some(helper) = file.store() {
+                let login = self.ask(file, helper, repository.host())?;
+                if login.is_some() {
+                    return Ok(login);
+                }
+            }
+            let login = file.entry(repository)?;
+            if login.is_some() {
+                return Ok(login);
+            }
+        }
+        Ok(None)
+    }
+
+    /// The files that were looked for, for messages.
+    pub(super) fn places(&self) -> String {
+        let places: Vec<String> = self
+            .places
+            .iter()
+            .map(|place| place.display().to_string())
+            .collect();
+        places.join(", ")
+    }
+
+    fn ask(&self, file: &AuthFile, helper: &str, host: &str) -> Result<Option<Login>> {
+        let server = match host {
+            "docker.io" => DOCKER_HUB,
+            host => host,
+        };
+        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = answers
+            .iter()
+            .find(|(asked, of, _)| asked == helper && of == server);
+        if let Some((_, _, login)) = known {
+            return Ok(login.clone());
+        }
+        let login = helper::get(helper, server, file.path())?;
+        answers.push((helper.to_owned(), server.to_owned(), login.clone()));
+        Ok(login)
+    }
+}
+
+fn default_places(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let folder = |name: &str| {
+        variable(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let in_home = |path: &str| folder("HOME").map(|home| home.join(path));
+    let docker = folder("DOCKER_CONFIG").or_else(|| in_home(".docker"));
+    let podman = match folder("REGISTRY_AUTH_FILE") {
+        Some(file) => vec![Some(file)],
+        None => vec![
+            folder("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json")),
+            folder("XDG_CONFIG_HOME")
+                .or_else(|| in_home(".config"))
+                .map(|folder| folder.join("containers/auth.json")),
+        ],
+    };
+    let docker = docker.map(|folder| folder.join(Path::new("config.json")));
+    [docker].into_iter().chain(podman).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests;

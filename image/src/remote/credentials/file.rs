@@ -1,0 +1,210 @@
+//! One credential file: `config.json` or `auth.json`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
+
+use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
+use crate::reference::Reference;
+use crate::remote::credentials::{DOCKER_HUB, Login, Secret};
+use crate::spec::null_is_empty;
+
+/// Some tools leave the padding out.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// A credential file that was read.
+pub(super) struct AuthFile {
+    path: PathBuf,
+    content: Content,
+}
+
+/// Shows the path alone: the content is secret.
+impl fmt::Debug for AuthFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AuthFile({})", self.path.display())
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase")]
+struct Content {
+    #[serde(default, deserialize_with = "null_is_empty")]
+    auths: BTreeMap<String, Entry>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    cred_helpers: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    creds_store: String,
+}
+
+#[derive(Deserialize, Default)]
+struct Entry {
+    /// Base64 of `user:password`.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    auth: String,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    username: String,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    password: String,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    identitytoken: String,
+}
+
+impl AuthFile {
+    /// The file, none if there is none.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>> {
+        let text = match std::fs::read(path) {
+            Ok(text) => text,
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => {
+                return Err(error)
+                    .or_io(|| format!("cannot read the credentials in {}", path.display()));
+            }
+        };
+        // Docker and podman begin with an empty file.
+        if text.trim_ascii().is_empty() {
+            return Ok(None);
+        }
+        // The parser's own message may quote a password.
+        let content = serde_json::from_slice(&text).map_err(|error| {
+            let place = format!(
+                "{}, line {}, column {}",
+                path.display(),
+                error.line(),
+                error.column()
+            );
+            Error::new(
+                ErrorKind::Input,
+                format!("the credentials in {place} cannot be read: that is not docker's format"),
+            )
+            .hint("mend the file, or write it anew with `docker login` or `podman login`")
+        })?;
+        Ok(Some(Self {
+            path: path.to_owned(),
+            content,
+        }))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The helper for this very host.
+    pub(super) fn helper_of(&self, host: &str) -> Option<&str> {
+        let (_, helper) = self
+            .content
+            .cred_helpers
+            .iter()
+            .find(|(key, _)| normalise(key) == host)?;
+        (!helper.is_empty()).then_some(helper)
+    }
+
+    /// The helper for all hosts.
+    pub(super) fn store(&self) -> Option<&str> {
+        let store = self.content.creds_store.as_str();
+        (!store.is_empty()).then_some(store)
+    }
+
+    /// The entry of `auths` with the longest key that covers the repository.
+    pub(super) fn entry(&self, repository: &Reference) -> Result<Option<Login>> {
+        let repository = repository.repository();
+        let covers = |key: &str| {
+            let rest = repository.strip_prefix(key);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let mut entries: Vec<(String, &String, &Entry)> = self
+            .content
+            .auths
+            .iter()
+            .map(|(key, entry)| (normalise(key), key, entry))
+            .filter(|(normal, _, _)| covers(normal))
+            .collect();
+        entries.sort_by_key(|(normal, _, _)| std::cmp::Reverse(normal.len()));
+        for (_, key, entry) in entries {
+            let login = self.login(key, entry)?;
+            if login.is_some() {
+                return Ok(login);
+            }
+        }
+        Ok(None)
+    }
+
+    /// What an entry says; nothing when it only marks that the credentials store knows it.
+    fn login(&self, key: &str, entry: &Entry) -> Result<Option<Login>> {
+        let (mut user, mut password) = (entry.username.clone(), entry.password.clone());
+        if !entry.auth.is_empty() {
+            let decoded = BASE64
+                .decode(entry.auth.trim())
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok());
+            let pair = decoded.as_deref().and_then(|pair| pair.split_once(':'));
+            let Some((name, secret)) = pair else {
+                let what = format!(
+                    "the credentials for `{}` in {} are broken",
+                    key.escape_debug(),
+                    self.path.display()
+                );
+                return Err(Error::new(ErrorKind::Input, what).hint(
+                    "`auth` has to be the base64 of USER:PASSWORD; log in again to have it written",
+                ));
+            };
+            // Old versions of docker pad with NUL.
+            (user, password) = (name.to_owned(), secret.trim_end_matches('\0').to_owned());
+        }
+        let secret = if !entry.identitytoken.is_empty() {
+            Secret::IdentityToken(entry.identitytoken.clone())
+        } else if !user.is_empty() {
+            Secret::Password(password)
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Login {
+            user,
+            secret,
+            origin: self.path.display().to_string(),
+        }))
+    }
+}
+
+/// The host, and podman's path after it, that a key of the file is for, as a reference spells them.
+fn normalise(key: &str) -> String {
+    if key == DOCKER_HUB {
+        return "docker.io".to_owned();
+    }
+    let stripped = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"));
+    let (host, path) = match stripped {
+        // Docker's keys: a URL of the registry's API, of which only the host counts.
+        Some(url) => (url.split('/').next().unwrap_or_default(), ""),
+        None => match key.split_once('/') {
+            Some((host, "v1/" | "v2/" | "v1" | "v2" | "")) => (host, ""),
+            Some((host, path)) => (host, path.trim_end_matches('/')),
+            None => (key, ""),
+        },
+    };
+    let host = match host.to_ascii_lowercase() {
+        host if matches!(host.as_str(), "index.docker.io" | "registry-1.docker.io") => {
+            "docker.io".to_owned()
+        }
+        host => host,
+    };
+    match path {
+        "" => host,
+        path => format!("{host}/{path}"),
+    }
+}

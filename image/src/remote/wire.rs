@@ -1,0 +1,217 @@
+//! HTTP as registries need it: one request and its redirects, with every wait bounded. Statuses are not judged here.
+
+use std::time::Duration;
+
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION,
+};
+use reqwest::{Client, Method, Response, StatusCode, Url};
+
+use crate::error::{Error, ErrorKind, Result, ResultExt as _};
+use crate::remote::endpoint::{InsecureHosts, host_of, is_loopback};
+use crate::remote::failure::Failure;
+use crate::remote::tls::Tls;
+
+const MAX_REDIRECTS: usize = 10;
+
+/// A request, apart from its authorization.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    /// Sent with a method that has a body.
+    pub(super) body: Option<String>,
+}
+
+impl Call {
+    pub(super) fn get(url: Url) -> Self {
+        Self {
+            method: Method::GET,
+            url,
+            headers: HeaderMap::new(),
+            body: None,
+        }
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+}
+
+/// The connections to everybody.
+#[derive(Debug)]
+pub(super) struct Wire {
+    verified: Client,
+    unverified: Client,
+    /// The same two past any proxy: a proxy cannot reach this very host.
+    verified_local: Client,
+    unverified_local: Client,
+    insecure_hosts: InsecureHosts,
+    authorities: usize,
+    patience: Duration,
+}
+
+impl Wire {
+    /// `patience`: how long a server may send nothing.
+    pub(super) fn new(
+        tls: &Tls,
+        insecure_hosts: InsecureHosts,
+        connect_timeout: Duration,
+        patience: Duration,
+    ) -> Result<Self> {
+        let build = |configuration: &rustls::ClientConfig, local: bool| {
+            let mut builder = Client::builder()
+                .tls_backend_preconfigured(configuration.clone())
+                .redirect(reqwest::redirect::Policy::none())
+                .referer(false)
+                .connect_timeout(connect_timeout)
+                .user_agent(concat!("sealrs/", env!("CARGO_PKG_VERSION")));
+            if local {
+                builder = builder.no_proxy();
+            }
+            builder
+                .build()
+                .or_fail(ErrorKind::Internal, || "cannot set up the registry client")
+        };
+        Ok(Self {
+            verified: build(&tls.verified, false)?,
+            unverified: build(&tls.unverified, false)?,
+            verified_local: build(&tls.verified, true)?,
+            unverified_local: build(&tls.unverified, true)?,
+            insecure_hosts,
+            authorities: tls.authorities,
+            patience,
+        })
+    }
+
+    pub(super) fn insecure_hosts(&self) -> &InsecureHosts {
+        &self.insecure_hosts
+    }
+
+    /// Sends a request and follows where it leads. The authorization goes to the call's own server only, and not even
+    /// there after a detour over another one.
+    pub(super) async fn send(
+        &self,
+        call: &Call,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response, Failure> {
+        let mut url = call.url.clone();
+        let mut authorization = authorization;
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.once(call, &url, authorization).await?;
+            let Some(next) = redirect(&call.method, &response)? else {
+                return Ok(response);
+            };
+            self.insecure_hosts.check_step(&url, &next)?;
+            if !same_origin(&next, &call.url) {
+                authorization = None;
+            }
+            url = next;
+        }
+        let what = format!("{} redirects without end", host_of(&call.url));
+        Err(Error::new(ErrorKind::Network, what).into())
+    }
+
+    /// The failure that a response of no success is.
+    pub(super) async fn refusal(&self, response: Response) -> Failure {
+        Failure::status(response, self.patience).await
+    }
+
+    /// The next piece of a body, none at its end.
+    pub(super) async fn chunk(
+        &self,
+        response: &mut Response,
+    ) -> Result<Option<bytes::Bytes>, Failure> {
+        match tokio::time::timeout(self.patience, response.chunk()).await {
+            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Err(error)) => Err(Failure::transport(&error, response.url(), self.authorities)),
+            Err(_) => Err(Failure::silent(response.url(), self.patience)),
+        }
+    }
+
+    /// A whole small body.
+    ///
+    /// Fails with [`ErrorKind::Integrity`] when it is longer than `most` bytes.
+    pub(super) async fn body(&self, mut response: Response, most: u64) -> Result<Vec<u8>, Failure> {
+        let mut body = Vec::new();
+        while let Some(chunk) = self.chunk(&mut response).await? {
+            if body.len() as u64 + chunk.len() as u64 > most {
+                let what = format!(
+                    "{} sent a document of more than {most} bytes",
+                    host_of(response.url())
+                );
+                return Err(Error::new(ErrorKind::Integrity, what).into());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    async fn once(
+        &self,
+        call: &Call,
+        url: &Url,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response, Failure> {
+        let client = match (is_loopback(url), self.insecure_hosts.lists(url)) {
+            (false, false) => &self.verified,
+            (false, true) => &self.unverified,
+            (true, false) => &self.verified_local,
+            (true, true) => &self.unverified_local,
+        };
+        let mut request = client
+            .request(call.method.clone(), url.clone())
+            .headers(call.headers.clone())
+            // Digests and ranges are of the bytes as they are.
+            .header(ACCEPT_ENCODING, "identity");
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        if let Some(body) = &call.body {
+            request = request.body(body.clone());
+        }
+        match tokio::time::timeout(self.patience, request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(Failure::transport(&error, url, self.authorities)),
+            Err(_) => Err(Failure::silent(url, self.patience)),
+        }
+    }
+}
+
+/// Where a response sends us, if it does.
+fn redirect(method: &Method, response: &Response) -> Result<Option<Url>> {
+    let leads_on = matches!(
+        response.status(),
+        StatusCode::MOVED_PERMANENTLY
+            | StatusCode::FOUND
+            | StatusCode::SEE_OTHER
+            | StatusCode::TEMPORARY_REDIRECT
+            | StatusCode::PERMANENT_REDIRECT
+    );
+    if !leads_on || !(method == Method::GET || method == Method::HEAD) {
+        return Ok(None);
+    }
+    let location = response
+        .headers()
+        .get(LOCATION)
+        .and_then(|location| location.to_str().ok());
+    match location.and_then(|location| response.url().join(location).ok()) {
+        Some(next) if next.has_host() => Ok(Some(next)),
+        _ => Err(Error::new(
+            ErrorKind::Network,
+            format!(
+                "{} redirects without saying where to",
+                host_of(response.url())
+            ),
+        )),
+    }
+}
+
+/// Whether two URLs are of the same server: scheme, host and port.
+pub(super) fn same_origin(one: &Url, other: &Url) -> bool {
+    one.scheme() == other.scheme()
+        && one.host_str() == other.host_str()
+        && one.port_or_known_default() == other.port_or_known_default()
+}

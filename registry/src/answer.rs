@@ -1,0 +1,292 @@
+//! From a request to the answer, for everything but who may ask. Reads files, so it may block.
+
+use hyper::header::{
+    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST, HeaderMap,
+    HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, LINK, RANGE, WWW_AUTHENTICATE,
+};
+use hyper::http::request::Parts;
+use hyper::http::uri::Authority;
+use hyper::{Method, Response, StatusCode};
+use sealrs_image::digest::Digest;
+use sealrs_image::error::Error;
+use sealrs_image::progress::{Event, Progress};
+use sealrs_image::spec::{Index, canonical, media_type};
+
+use crate::body::{self, Body};
+use crate::directory::{Directory, StoredBlob, StoredManifest};
+use crate::name::{Repository, Tag};
+use crate::page::{Listing, Page};
+use crate::range::Wanted;
+use crate::refusal::Refusal;
+use crate::route::{Item, Route};
+
+const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const JSON: &str = "application/json";
+
+/// Why there is no content in the answer.
+enum Failure {
+    /// The request asks for something that is not there or not possible.
+    Refused(Refusal),
+    /// The registry's directory is damaged or cannot be read.
+    Trouble(Error),
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Trouble(error)
+    }
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// Answers a request. What is wrong with the directory itself is told to `progress` as well.
+pub(crate) fn answer(
+    directory: &Directory,
+    request: &Parts,
+    progress: &dyn Progress,
+) -> Response<Body> {
+    match content(directory, request) {
+        Ok(response) => response,
+        Err(Failure::Refused(refusal)) => refused(&refusal),
+        Err(Failure::Trouble(error)) => {
+            let mut message = error.to_string();
+            for cause in error.causes() {
+                message = format!("{message}: {cause}");
+            }
+            progress.event(Event::Warning(&format!(
+                "{} {}: {message}",
+                request.method,
+                request.uri.path()
+            )));
+            refused(&Refusal::trouble(message))
+        }
+    }
+}
+
+/// The answer that carries a refusal.
+pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
+    let mut response = document(JSON, refusal.document());
+    *response.status_mut() = refusal.status;
+    let headers = response.headers_mut();
+    match refusal.status {
+        StatusCode::UNAUTHORIZED => {
+            let realm = HeaderValue::from_static("Basic realm=\"registry\", charset=\"UTF-8\"");
+            headers.insert(WWW_AUTHENTICATE, realm);
+        }
+        StatusCode::METHOD_NOT_ALLOWED => {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        }
+        _ => {}
+    }
+    response
+}
+
+fn content(directory: &Directory, request: &Parts) -> Result<Response<Body>> {
+    let uri = &request.uri;
+    let own = request
+        .headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok());
+    let own = uri.authority().map(Authority::as_str).or(own);
+    let (name, upstream, item) = match Route::parse(&request.method, uri.path(), uri.query(), own)?
+    {
+        Route::Version => return Ok(document(JSON, "{}")),
+        Route::Catalog(page) => {
+            let listing = directory.repositories(&page)?;
+            let names = serde_json::json!({"repositories": listing.names});
+            return Ok(listed(names.to_string(), "/v2/_catalog", &listing, &page));
+        }
+        Route::Repository {
+            name,
+            upstream,
+            item,
+        } => (name, upstream, item),
+    };
+    let Some(repository) = directory.find(&name, upstream.as_ref())? else {
+        return Err(Refusal::unknown_name(&name).into());
+    };
+    match item {
+        Item::Tagged(tag) => {
+            let digest = directory.tag(&repository, &tag)?;
+            let unknown = || Refusal::unknown_manifest(tag.as_str());
+            manifest(
+                directory,
+                &repository,
+                &digest.ok_or_else(unknown)?,
+                &request.headers,
+            )
+        }
+        Item::Manifest(digest) => manifest(directory, &repository, &digest, &request.headers),
+        Item::Blob(digest) => {
+            let found = directory.blob(&repository, &digest)?;
+            let stored = found.ok_or_else(|| Refusal::unknown_blob(&digest.to_string()))?;
+            Ok(blob(stored, &digest, request))
+        }
+        Item::Tags(page) => {
+            let listing = directory.tags(&repository, &page)?;
+            let names = serde_json::json!({"name": name.as_str(), "tags": listing.names});
+            Ok(listed(
+                names.to_string(),
+                &format!("/v2/{name}/tags/list"),
+                &listing,
+                &page,
+            ))
+        }
+        Item::Referrers(digest) => referrers(directory, &repository, &digest),
+    }
+}
+
+fn manifest(
+    directory: &Directory,
+    repository: &Repository,
+    digest: &Digest,
+    headers: &HeaderMap,
+) -> Result<Response<Body>> {
+    let found = directory.manifest(repository, digest)?;
+    let StoredManifest {
+        digest,
+        media_type,
+        bytes,
+    } = found.ok_or_else(|| Refusal::unknown_manifest(&digest.to_string()))?;
+    let mut response = match client_has(headers, &digest) {
+        true => not_modified(),
+        false => document(&media_type, bytes),
+    };
+    name_content(&mut response, &digest);
+    Ok(response)
+}
+
+fn blob(StoredBlob { file, size }: StoredBlob, digest: &Digest, request: &Parts) -> Response<Body> {
+    let headers = &request.headers;
+    // Ranges mean something for GET only (RFC 9110, section 14.2), and only of the very content that the client has a piece of.
+    let is_ranged = request.method == Method::GET
+        && headers
+            .get(IF_RANGE)
+            .is_none_or(|etag| etag.as_bytes() == entity_tag(digest).as_bytes());
+    let range = headers.get(RANGE).filter(|_| is_ranged);
+    let wanted = Wanted::parse(range.and_then(|value| value.to_str().ok()), size);
+    let mut response = match wanted {
+        _ if client_has(headers, digest) => not_modified(),
+        Wanted::All => octets(file, 0, size),
+        Wanted::Part { offset, length } => {
+            let mut response = octets(file, offset, length);
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let last = offset + length - 1;
+            set(
+                &mut response,
+                CONTENT_RANGE,
+                &format!("bytes {offset}-{last}/{size}"),
+            );
+            response
+        }
+        Wanted::Nothing => {
+            let mut response = refused(&Refusal::bad_range(size));
+            set(&mut response, CONTENT_RANGE, &format!("bytes */{size}"));
+            return response;
+        }
+    };
+    response
+        .headers_mut()
+        .insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    name_content(&mut response, digest);
+    response
+}
+
+/// What refers to a manifest. Who pushed to a registry that could not tell kept the list under a tag of its own
+/// (OCI distribution specification 1.1, "Referrers Tag Schema"); there is none otherwise.
+fn referrers(
+    directory: &Directory,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Response<Body>> {
+    let tag: Tag = format!("sha256-{}", digest.hex()).parse()?;
+    if let Some(list) = directory.tag(repository, &tag)?
+        && let Some(stored) = directory.manifest(repository, &list)?
+        && stored.media_type == media_type::INDEX
+    {
+        return Ok(document(media_type::INDEX, stored.bytes));
+    }
+    Ok(document(
+        media_type::INDEX,
+        canonical(&Index::new(Vec::new()))?,
+    ))
+}
+
+/// A part of a list, with the address of the next part.
+fn listed(names: String, path: &str, listing: &Listing, page: &Page) -> Response<Body> {
+    let mut response = document(JSON, names);
+    if let (true, Some(last), Some(size)) = (listing.more, listing.names.last(), page.size) {
+        // Names consist of characters that stand for themselves in a query.
+        set(
+            &mut response,
+            LINK,
+            &format!("<{path}?n={size}&last={last}>; rel=\"next\""),
+        );
+    }
+    response
+}
+
+fn document(content_type: &str, bytes: impl Into<hyper::body::Bytes>) -> Response<Body> {
+    let bytes = bytes.into();
+    let length = bytes.len();
+    let mut response = basic(body::whole(bytes));
+    set(&mut response, CONTENT_TYPE, content_type);
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    response
+}
+
+fn octets(file: std::fs::File, offset: u64, length: u64) -> Response<Body> {
+    let mut response = basic(body::piece(file, offset, length));
+    set(&mut response, CONTENT_TYPE, "application/octet-stream");
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    response
+}
+
+fn not_modified() -> Response<Body> {
+    let mut response = basic(body::whole(""));
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    response
+}
+
+fn basic(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    response
+        .headers_mut()
+        .insert(API_VERSION, HeaderValue::from_static("registry/2.0"));
+    response
+}
+
+fn name_content(response: &mut Response<Body>, digest: &Digest) {
+    set(response, CONTENT_DIGEST, &digest.to_string());
+    set(response, ETAG, &entity_tag(digest));
+}
+
+fn entity_tag(digest: &Digest) -> String {
+    format!("\"{digest}\"")
+}
+
+/// Whether the client says that it has this content already.
+fn client_has(headers: &HeaderMap, digest: &Digest) -> bool {
+    let own = entity_tag(digest);
+    headers
+        .get_all(IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|etag| etag.trim().trim_start_matches("W/"))
+        .any(|etag| etag == "*" || etag == own)
+}
+
+/// All values are digests, numbers, checked names and media types: none can be refused as a header's value.
+fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}

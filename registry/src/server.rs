@@ -1,0 +1,254 @@
+//! The registry server: the pull side of the OCI distribution specification 1.1 over HTTP/1.1.
+//!
+//! Its memory depends on the number of connections, which is bounded, and not on the size of blobs. Slow clients
+//! are waited for as long as they take any byte at all; a client that sends no request is not.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use sealrs_image::error::{ErrorKind, IoResultExt as _, Result, ResultExt as _};
+use sealrs_image::progress::{Event, Progress};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::answer::{answer, refused};
+use crate::body::Body;
+use crate::directory::Directory;
+use crate::listen::Listeners;
+use crate::passwords::Passwords;
+use crate::refusal::Refusal;
+use crate::tls::TlsFiles;
+
+/// How many connections are served at once; more wait to be accepted.
+const CONNECTIONS: usize = 1024;
+
+/// How long a client may take for its TLS handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a client may take for a request's head, and keep a connection between two requests.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long answers under way may go on when the server stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long to wait when the system has no room for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// What to serve, and how.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// The registry directory: the folder that has `docker/registry/v2` in it.
+    pub dir: PathBuf,
+    /// The addresses to listen on. Port 0 lets the system choose one.
+    pub listen: Vec<SocketAddr>,
+    /// Speak HTTPS with this certificate and key, and plain HTTP without them.
+    pub tls: Option<TlsFiles>,
+    /// Let only the users of this file in: the format of `htpasswd -B`.
+    pub htpasswd: Option<PathBuf>,
+}
+
+/// Serves until a SIGTERM or SIGINT, then lets answers under way end for some seconds. Blocks.
+///
+/// # Errors
+/// As [`serve`].
+pub fn run(
+    options: &ServeOptions,
+    progress: Arc<dyn Progress>,
+    ready: impl FnOnce(&[SocketAddr]),
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .or_fail(ErrorKind::Internal, || "cannot start the server's threads")?;
+    runtime.block_on(async {
+        let failed = || "cannot wait for signals";
+        let mut terminate = signal(SignalKind::terminate()).or_fail(ErrorKind::Internal, failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).or_fail(ErrorKind::Internal, failed)?;
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        serve(options, progress, ready, stop).await
+    })
+}
+
+/// Serves until `stop` is done, then lets answers under way end for some seconds. `ready` is told the addresses
+/// once connections are accepted. What goes wrong with single requests is told to `progress`.
+///
+/// # Errors
+/// Only before `ready` is called: [`ErrorKind::NotFound`] for a missing file or directory, [`ErrorKind::Input`] for a
+/// bad one, [`ErrorKind::Conflict`] for a port that is taken.
+pub async fn serve(
+    options: &ServeOptions,
+    progress: Arc<dyn Progress>,
+    ready: impl FnOnce(&[SocketAddr]),
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let directory = Directory::open(&options.dir)?;
+    if !directory.is_in_use()? {
+        progress.event(Event::Warning(&format!(
+            "`{}` holds no images: there is no `docker/registry/v2` in it",
+            options.dir.display()
+        )));
+    }
+    let tls = options.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
+    let passwords = options
+        .htpasswd
+        .as_deref()
+        .map(Passwords::read)
+        .transpose()?;
+    let listeners = Listeners::bind(&options.listen)?;
+    ready(
+        &listeners
+            .addresses()
+            .or_io(|| "cannot tell where the registry listens")?,
+    );
+
+    let registry = Arc::new(Registry {
+        directory,
+        passwords: passwords.map(Arc::new),
+        progress,
+    });
+    registry.serve(listeners, tls, stop).await;
+    Ok(())
+}
+
+/// What all connections share.
+struct Registry {
+    directory: Directory,
+    passwords: Option<Arc<Passwords>>,
+    progress: Arc<dyn Progress>,
+}
+
+impl Registry {
+    async fn serve(
+        self: Arc<Self>,
+        listeners: Listeners,
+        tls: Option<TlsAcceptor>,
+        stop: impl Future<Output = ()>,
+    ) {
+        let graceful = GracefulShutdown::new();
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let mut connections = JoinSet::new();
+        let mut stop = pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                Some(_) = connections.join_next() => {}
+                accepted = accept(&listeners, &room) => match accepted {
+                    Ok((stream, permit)) => {
+                        let registry = Arc::clone(&self);
+                        let (tls, watcher) = (tls.clone(), graceful.watcher());
+                        connections.spawn(async move {
+                            registry.connection(stream, tls, watcher).await;
+                            drop(permit);
+                        });
+                    }
+                    Err(error) => self.accept_failed(&error).await,
+                },
+            }
+        }
+        drop(listeners);
+        let under_way = graceful.count();
+        if under_way > 0 {
+            let seconds = STOP_TIMEOUT.as_secs();
+            self.progress.event(Event::Message(&format!(
+                "stopping: {under_way} open connections have {seconds} seconds to end"
+            )));
+        }
+        // Those that are left are cut off with the set of connections.
+        let _ = tokio::time::timeout(STOP_TIMEOUT, graceful.shutdown()).await;
+    }
+
+    async fn accept_failed(&self, error: &io::Error) {
+        // A client that gave up early is its own business; a lack of file descriptors needs time to pass.
+        if !matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
+        ) {
+            self.progress.event(Event::Warning(&format!(
+                "cannot accept a connection: {error}"
+            )));
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+    }
+
+    /// Serves one connection to its end. Whatever breaks it off is between the client and its network.
+    async fn connection(
+        self: Arc<Self>,
+        stream: TcpStream,
+        tls: Option<TlsAcceptor>,
+        watcher: Watcher,
+    ) {
+        let Some(tls) = tls else {
+            return self.requests(stream, watcher).await;
+        };
+        if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+            self.requests(stream, watcher).await;
+        }
+    }
+
+    async fn requests(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        watcher: Watcher,
+    ) {
+        let service = service_fn(|request| Arc::clone(&self).request(request));
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service);
+        let _ = watcher.watch(connection).await;
+    }
+
+    async fn request(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+    ) -> std::result::Result<Response<Body>, Infallible> {
+        let (request, _) = request.into_parts();
+        if let Some(passwords) = &self.passwords
+            && !passwords.admit(request.headers.get(AUTHORIZATION)).await
+        {
+            return Ok(refused(&Refusal::unauthorized()));
+        }
+        let answered = tokio::task::spawn_blocking(move || {
+            answer(&self.directory, &request, self.progress.as_ref())
+        });
+        let failed = |_| {
+            refused(&Refusal::trouble(
+                "the request could not be answered".to_owned(),
+            ))
+        };
+        Ok(answered.await.unwrap_or_else(failed))
+    }
+}
+
+/// The next connection, once there is room for it.
+async fn accept(
+    listeners: &Listeners,
+    room: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(room)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
+    Ok((listeners.accept().await?, permit))
+}

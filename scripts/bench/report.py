@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Prints what measure.py wrote: a table of all jobs, and whether sealrs meets its targets.
+
+Usage: report.py RESULTS
+"""
+
+import json
+import sys
+
+MIB = 2**20
+OURS = "sealrs"
+
+# The jobs in their order; the program that a job's target compares with, and the largest ratio of their times.
+JOBS = {
+    "build": ("tar | zstd | tee | sha256sum", 1.3),
+    "rebuild, nothing changed": None,
+    "rebuild, all files touched": None,
+    "rebuild, one file changed": None,
+    "container images": None,
+    "save": None,
+    "load": None,
+    "run": ("zstd -d | tar x", 1.3),
+}
+LONGEST_UNCHANGED = 0.3
+LARGEST_PEAK = 256 * MIB
+LARGEST_WRITTEN = 1.05
+# Jobs that make something new, whose written bytes are compared with it.
+MAKING = ["build", "container images", "save", "load", "run"]
+
+
+def quickest(samples):
+    return min(samples, key=lambda sample: sample["wall"])
+
+
+def table(jobs):
+    head = f"{'':30}{'wall s':>9}{'slowest':>9}{'cpu s':>8}{'ratio':>7}{'peak MiB':>10}{'written':>9}{'result':>8}{'others':>8}"
+    print(head)
+    for job, programs in jobs.items():
+        print(job)
+        ours = quickest(programs[OURS])
+        for program, samples in programs.items():
+            best = quickest(samples)
+            ratio = f"{ours['wall'] / best['wall']:7.2f}" if program != OURS else " " * 7
+            print(
+                f"  {program:28}{best['wall']:9.2f}{max(sample['wall'] for sample in samples):9.2f}{best['cpu']:8.2f}{ratio}"
+                f"{max(sample['peak'] for sample in samples) / MIB:10.0f}{best['written'] / MIB:9.0f}"
+                f"{best['result'] / MIB:8.0f}{best['others']:8.2f}"
+            )
+    print(
+        "\nEach row is the quickest of its runs; `slowest` is the other end. ratio: sealrs's time divided by this row's.\n"
+        "peak: the largest process of any run. written: MiB that the program made the disk write; result: MiB on disk\n"
+        "that were not there before. others: cores that the rest of the machine kept busy during the run."
+    )
+
+
+def pair_ratios(programs, other):
+    """sealrs's time divided by the other's, for the runs of the same round."""
+    return [ours["wall"] / theirs["wall"] for ours, theirs in zip(programs[OURS], programs[other])]
+
+
+def targets(jobs):
+    """(what, measured, limit, whether it is met) for each target whose job ran."""
+    for job, target in JOBS.items():
+        if job in jobs and target and target[0] in jobs[job]:
+            other, limit = target
+            ratio = quickest(jobs[job][OURS])["wall"] / quickest(jobs[job][other])["wall"]
+            pairs = pair_ratios(jobs[job], other)
+            spread = f"{ratio:.2f} (pairs: {min(pairs):.2f} - {max(pairs):.2f})"
+            yield f"{job}: time / ({other})", spread, f"{limit:.2f}", ratio <= limit
+    unchanged = jobs.get("rebuild, nothing changed")
+    if unchanged:
+        wall = quickest(unchanged[OURS])["wall"]
+        yield "rebuild, nothing changed: seconds", f"{wall:.2f}", f"{LONGEST_UNCHANGED:.2f}", wall < LONGEST_UNCHANGED
+    peaks = {job: max(sample["peak"] for sample in programs[OURS]) for job, programs in jobs.items()}
+    job = max(peaks, key=peaks.get)
+    yield f"peak memory, MiB ({job})", f"{peaks[job] / MIB:.0f}", f"{LARGEST_PEAK / MIB:.0f}", peaks[job] < LARGEST_PEAK
+    shares = {
+        job: max(sample["written"] / sample["result"] for sample in jobs[job][OURS] if sample["result"])
+        for job in MAKING
+        if job in jobs
+    }
+    if any(shares.values()):
+        job = max(shares, key=shares.get)
+        yield f"written / result ({job})", f"{shares[job]:.3f}", f"{LARGEST_WRITTEN:.2f}", shares[job] <= LARGEST_WRITTEN
+
+
+def main():
+    jobs = {job: {} for job in JOBS}
+    with open(sys.argv[1], encoding="utf-8") as file:
+        for line in file:
+            sample = json.loads(line)
+            jobs[sample["job"]].setdefault(sample["program"], []).append(sample)
+    jobs = {job: programs for job, programs in jobs.items() if programs}
+    table(jobs)
+    print(f"\n{'target':58}{'measured':28}{'limit':8}")
+    for what, measured, limit, met in targets(jobs):
+        print(f"{what:58}{measured:28}{limit:8}{'met' if met else 'MISSED'}")
+    loudest = max(sample["others"] for programs in jobs.values() for samples in programs.values() for sample in samples)
+    if loudest > 0.25:
+        print(f"\nThe machine was not quiet: other programs used up to {loudest:.1f} cores during a run, so ratios near a limit prove nothing.")
+
+
+main()

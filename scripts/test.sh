@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Installs what the tests need (as root on Debian; else says what is missing) and runs them all.
+# Usage: scripts/test.sh [--install-only] [arguments of cargo nextest run]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# The real parts: registries, image tools, container runtimes, and what the test hosts are made of.
+packages=(
+    gcc libc6-dev python3 python3-venv shellcheck openssl curl xz-utils strace
+    docker-registry apache2-utils skopeo umoci buildah busybox-static
+    containerd runc containernetworking-plugins
+    openssh-server sshpass nftables iproute2 iptables e2fsprogs systemd dbus
+)
+
+missing=()
+for package in "${packages[@]}"; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" != 0 ]; then
+        echo "these packages are missing; tests that need them skip: ${missing[*]}" >&2
+    else
+        echo "installing ${missing[*]}" >&2
+        [ -n "$(find /var/lib/apt/lists -name '*_Packages*' -print -quit 2>/dev/null)" ] || apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    fi
+fi
+# shellcheck source=scripts/tools.sh
+. ./scripts/tools.sh
+[ "${1:-}" = --install-only ] && exit 0
+
+cargo nextest run --workspace --locked "$@"
+cargo test --quiet --workspace --doc --locked
