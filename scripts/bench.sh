@@ -59,7 +59,7 @@ finish() {
         wait "$registry_pid" 2>/dev/null || true
     fi
     if [ -e "$scratch/running" ]; then
-        "$sealrs" --quiet --root "$scratch/root" delete --all --force || true
+        sealrs_delete || true
     fi
     clean_buildah
     [ $keep = yes ] || rm -rf "$scratch"
@@ -94,7 +94,10 @@ sealrs_load() {
     "$sealrs" --root "$root" load -i "$archive"
 }
 sealrs_run() {
-    "$sealrs" --root "$root" run "$archive" --cluster bench --registry-port "$run_port"
+    "$sealrs" --root "$root" run "$archive" --cluster bench --registry-domain localhost --registry-port "$run_port"
+}
+sealrs_delete() {
+    "$sealrs" --quiet --root "$root" delete --cluster bench --all --force
 }
 pack() { # FOLDERS...: what sealrs does, without the digest of the unpacked layer
     tar -C "$context" -cf - "$@" | zstd -q -T0 | tee "$out" | sha256sum
@@ -161,7 +164,7 @@ free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-needed=$((size * 7 + images * largest / 1048576 * 3))
+needed=$((size * 7 + images * 3 * largest / 1048576))
 free=$(df --output=avail -BM "$scratch" | tail -n1 | tr -dc 0-9)
 if [ "$free" -lt $needed ]; then
     echo "error: $scratch has $free MiB free, and about $needed MiB are needed" >&2
@@ -287,7 +290,7 @@ for round in $(seq "$rounds"); do
     fresh
     touch "$scratch/running"
     measure run sealrs "$root" sealrs_run
-    "$sealrs" --quiet --root "$root" delete --all --force >"$scratch/log" 2>&1
+    sealrs_delete >"$scratch/log" 2>&1
     rm "$scratch/running"
     fresh
     measure run 'zstd -d | tar x' "$out" unpack

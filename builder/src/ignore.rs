@@ -2,7 +2,8 @@
 //!
 //! The rules are moby's (`patternmatcher` and `ignorefile`): the last pattern that matches a path or one of its
 //! folders decides, `!` takes files back in, `**` stands for any number of folders. Patterns with which moby fails
-//! only when they meet a file, or takes for something else than they look like (`\d`, `[[:alpha:]]`), are refused.
+//! only when they meet a file are refused, and so are `\d` and `[[:alpha:]]`, where the regular expression that moby
+//! makes of a pattern shows through. For the same reason `|`, `{` and wildcards in `[…]` are plain characters here.
 
 use crate::glob::{CharacterSet, PatternProblem};
 use crate::kubefile::{Diagnostic, Diagnostics, Span, quoted};

@@ -2,14 +2,17 @@
 
 mod build;
 mod completion;
+mod delete;
 mod images;
 mod inspect;
 mod load;
 mod man;
+mod node;
 mod prune;
 mod registry;
 mod remote;
 mod rmi;
+mod run;
 mod save;
 mod tag;
 
@@ -31,8 +34,12 @@ pub(crate) enum Command {
     Prune(prune::Prune),
     Save(save::Save),
     Load(load::Load),
+    Run(Box<run::Run>),
+    Delete(delete::Delete),
     #[command(subcommand)]
     Registry(registry::Registry),
+    #[command(subcommand, hide = true)]
+    Node(node::Node),
     Completion(completion::Completion),
     #[command(hide = true)]
     Man(man::Man),
@@ -49,8 +56,19 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Prune(command) => command.run(root, printer),
         Command::Save(command) => command.run(root, printer),
         Command::Load(command) => command.run(root, printer),
+        Command::Run(command) => command.run(root, printer),
+        Command::Delete(command) => command.run(root, printer),
         Command::Registry(command) => command.run(printer),
+        Command::Node(command) => command.run(),
         Command::Completion(command) => command.run(printer),
         Command::Man(command) => command.run(),
+    }
+}
+
+/// Reads `NAME=VALUE`.
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".to_owned()),
     }
 }

@@ -230,7 +230,7 @@ impl<T> IoResultExt<T> for std::io::Result<T> {
     fn or_io<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
         self.map_err(|error| {
             // One of ours that travelled through an `io::Error` (a `Read` or `Write` of this crate) comes out whole.
-            if error.get_ref().is_some_and(|inner| inner.is::<Error>()) {
+            if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>) {
                 let inner = error.into_inner().and_then(|inner| inner.downcast::<Error>().ok());
                 return match inner {
                     Some(inner) => Error::new(inner.kind(), what()).because(*inner),

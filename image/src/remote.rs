@@ -26,7 +26,7 @@ mod wire;
 
 pub use blob_reader::BlobReader;
 pub use client::{Client, Options};
-pub use file_source::{FileReader, FileSource};
 pub use credentials::{Credentials, Login};
+pub use file_source::{FileReader, FileSource};
 pub use manifest::Document;
 pub use remote_source::RemoteSource;

@@ -92,9 +92,7 @@ pub fn unpack(
         })?;
     }
     folders.settle(&root)?;
-    rustix::fs::syncfs(&root)
-        .map_err(std::io::Error::from)
-        .or_io(|| format!("cannot sync {}", into.display()))?;
+    tree::sync(&root).or_io(|| format!("cannot sync {}", into.display()))?;
     Ok(Footprint {
         bytes: tally.bytes.into_inner(),
         entries: tally.entries.into_inner(),

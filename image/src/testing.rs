@@ -276,11 +276,22 @@ pub(crate) fn again(name: &str, given: &str) -> Command {
     command
 }
 
-/// The same as an ordinary user. Only root can.
-pub(crate) fn again_as_nobody(name: &str, given: &str) -> Command {
-    let mut command = again(name, given);
-    command.uid(65534).gid(65534);
-    command
+/// Runs the test `name` as an ordinary user, in a folder that it may write and is given. Only root can.
+pub(crate) fn run_as_nobody(name: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let everybody = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), everybody).unwrap();
+    // The build folder may lie where only root gets.
+    let program = folder.path().join("test");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let status = Command::new(program)
+        .args(["--exact", name])
+        .env(CHILD, folder.path())
+        .current_dir(folder.path())
+        .uid(65534)
+        .gid(65534)
+        .status();
+    assert!(status.unwrap().success());
 }
 
 /// Whether this runs as root.

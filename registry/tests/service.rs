@@ -309,46 +309,6 @@ fn a_blob_that_shrinks_breaks_the_connection() {
 }
 
 #[test]
-fn memory_does_not_grow_with_the_blob() {
-    if !have(&["curl"]) {
-        return;
-    }
-    let sample = Sample::new();
-    let ours = Ours::plain(sample.dir.path());
-    let download = |size: u64| {
-        big_blob(&sample, size);
-        let url = format!("http://{}{}", ours.address, sample.blob());
-        let got = succeed(Command::new("curl").args([
-            "-sSf",
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{size_download}",
-            &url,
-        ]));
-        assert_eq!(got, size.to_string());
-    };
-    download(1 << 20);
-    // Other tests of this file run in this process, so the measure is the size of the blob.
-    let before = peak_memory();
-    download(2 << 30);
-    let grown = peak_memory() - before;
-    assert!(grown < 512 << 20, "{} MiB more", grown >> 20);
-    println!("2 GiB were served with {} MiB more memory", grown >> 20);
-}
-
-/// The most memory that this process has used so far, in bytes.
-fn peak_memory() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
-    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
-    kilobytes << 10
-}
-
-#[test]
 fn a_link_to_a_big_file_is_a_manifest_for_nobody() {
     let sample = Sample::new();
     let fake = Digest::of(b"big");

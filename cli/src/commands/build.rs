@@ -13,6 +13,7 @@ use sealrs_image::platform::Platform;
 use sealrs_image::reference::Reference;
 use sealrs_image::store::Store;
 
+use super::assignment;
 use super::remote::Registries;
 use crate::printer::Printer;
 
@@ -128,13 +129,6 @@ impl Build {
                 built.container_images
             )
         })
-    }
-}
-
-fn assignment(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write NAME=VALUE".to_owned()),
     }
 }
 

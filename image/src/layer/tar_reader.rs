@@ -85,6 +85,10 @@ impl<R: Read> TarReader<R> {
     ///
     /// # Errors
     /// [`ErrorKind::Integrity`] when it is no tar or ends in the middle.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "the content of an entry is read between two calls, from the reader itself"
+    )]
     pub fn next(&mut self) -> Result<Option<Member>> {
         let rest = self.content + self.padding;
         let skipped = io::copy(&mut (&mut self.input).take(rest), &mut io::sink())
@@ -338,7 +342,7 @@ fn pax(mut records: &[u8], extended: &mut Extended) -> Result<()> {
                 extended.mtime = text()?
                     .split('.')
                     .next()
-                    .and_then(|seconds| seconds.parse().ok())
+                    .and_then(|seconds| seconds.parse().ok());
             }
             _ => {}
         }

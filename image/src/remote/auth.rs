@@ -1,7 +1,7 @@
 //! Answers to challenges: user and password, or a token of the registry's token server, kept until it expires.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -15,7 +15,7 @@ use crate::reference::Reference;
 use crate::remote::challenge::{Bearer, Challenge};
 use crate::remote::credentials::{Credentials, Login, Secret};
 use crate::remote::endpoint::{Endpoint, host_of};
-use crate::remote::failure::Failure;
+use crate::remote::failure::{Again, Failure};
 use crate::remote::wire::{Call, Wire};
 
 /// A token without a word on its life lives this long (Docker's token specification).
@@ -27,7 +27,7 @@ const MAX_TOKEN: u64 = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Auth {
     credentials: Arc<Credentials>,
-    tokens: Mutex<HashMap<TokenKey, Arc<tokio::sync::Mutex<Option<Token>>>>>,
+    tokens: Mutex<HashMap<TokenKey, Arc<Slot>>>,
 }
 
 /// What a token is good for.
@@ -37,6 +37,24 @@ struct TokenKey {
     realm: String,
     service: Option<String>,
     scopes: Vec<String>,
+}
+
+/// A token that one asks for and many wait for.
+#[derive(Debug, Default)]
+struct Slot {
+    token: tokio::sync::Mutex<Option<Token>>,
+    /// How often asking failed, and how it did so last.
+    failures: Mutex<(u64, Option<Shared>)>,
+}
+
+/// What those who waited are told of a failure. They do not ask again on their own: one wrong password must not look
+/// like eight, nor eight wait one after the other for a server that is not there.
+#[derive(Debug)]
+struct Shared {
+    again: Again,
+    kind: ErrorKind,
+    what: String,
+    hint: Option<String>,
 }
 
 /// A token, as the header that it goes in. `HeaderValue` hides it from `Debug`.
@@ -95,25 +113,24 @@ impl Auth {
                 .entry(key.clone())
                 .or_default(),
         );
+        let failed_before = slot.failures().0;
         // Whoever comes second waits here for the first one's token.
-        let mut token = slot.lock().await;
+        let mut token = slot.token.lock().await;
         if let Some(token) = token.as_ref()
             && token.expires > Instant::now()
             && refused != Some(&token.header)
         {
             return Ok(token.header.clone());
         }
-        let login = self.login(repository).await?;
+        if let (failed, Some(shared)) = &*slot.failures()
+            && *failed > failed_before
+        {
+            return Err(shared.failure());
+        }
         let fetched = self
-            .fetch(
-                wire,
-                endpoint,
-                bearer,
-                &key.scopes,
-                login.as_ref(),
-                repository,
-            )
-            .await?;
+            .fetch(wire, endpoint, bearer, &key.scopes, repository)
+            .await
+            .inspect_err(|failure| slot.remember(failure))?;
         let header = fetched.header.clone();
         *token = Some(fetched);
         Ok(header)
@@ -167,9 +184,10 @@ impl Auth {
         endpoint: &Endpoint,
         bearer: &Bearer,
         scopes: &[String],
-        login: Option<&Login>,
         repository: &Reference,
     ) -> Result<Token, Failure> {
+        let login = self.login(repository).await?;
+        let login = login.as_ref();
         let realm = Url::parse(&bearer.realm).or_fail(ErrorKind::Auth, || {
             format!(
                 "{} names a token server that is no URL",
@@ -265,6 +283,38 @@ impl Auth {
                     "check the name; if it is right, log in with {again} ({looked})"
                 ))
             }
+        }
+    }
+}
+
+impl Slot {
+    fn failures(&self) -> MutexGuard<'_, (u64, Option<Shared>)> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn remember(&self, failure: &Failure) {
+        let causes = failure.error.causes().into_iter();
+        let what: Vec<String> = [failure.error.to_string()]
+            .into_iter()
+            .chain(causes)
+            .collect();
+        let mut failures = self.failures();
+        failures.0 += 1;
+        failures.1 = Some(Shared {
+            again: failure.again,
+            kind: failure.error.kind(),
+            what: what.join(": "),
+            hint: failure.error.remedy().map(str::to_owned),
+        });
+    }
+}
+
+impl Shared {
+    fn failure(&self) -> Failure {
+        let failure = Failure::new(self.again, Error::new(self.kind, &self.what));
+        match &self.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
         }
     }
 }

@@ -104,7 +104,9 @@ impl BlobReader {
             .await?;
         if response.status() == StatusCode::NOT_FOUND {
             let Some(url) = self.blob.urls.first() else {
-                return Err(self.client.wire().refusal(response).await);
+                let failure = self.client.wire().refusal(response).await;
+                return Err(failure
+                    .hint("the registry lacks a part of the image: push the image there again"));
             };
             response = self.ask_elsewhere(url, range).await?;
         }

@@ -1,4 +1,4 @@
-//! A registry's answer to the question for a manifest: what it is, and that it is what was asked for.
+//! A registry's answer to the question for a manifest: what it is, and that it is what was expected.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -34,7 +34,7 @@ struct Shape {
 }
 
 impl Document {
-    /// Judges the bytes that came under the header `content_type`; `asked` is the digest they have to have, if known.
+    /// Judges the bytes that came under the header `content_type`; `expected` is the digest they have to have, if known.
     ///
     /// # Errors
     /// [`ErrorKind::Integrity`] when they have another digest, say different things about what they are, or are
@@ -42,13 +42,13 @@ impl Document {
     pub(super) fn new(
         bytes: Vec<u8>,
         content_type: Option<&str>,
-        asked: Option<Digest>,
+        expected: Option<Digest>,
     ) -> Result<Self> {
         let digest = Digest::of(&bytes);
-        if let Some(asked) = asked.filter(|asked| *asked != digest) {
+        if let Some(expected) = expected.filter(|expected| *expected != digest) {
             return Err(Error::new(
                 ErrorKind::Integrity,
-                format!("the registry sent {digest} where {asked} was asked for"),
+                format!("the registry sent {digest} where {expected} was expected"),
             )
             .hint("the registry's storage or something on the way to it is damaged"));
         }
@@ -190,6 +190,6 @@ mod tests {
         let bytes = INDEX.as_bytes().to_vec();
         assert!(Document::new(bytes.clone(), None, Some(Digest::of(&bytes))).is_ok());
         let error = Document::new(bytes, None, Some(Digest::of(b""))).unwrap_err();
-        assert!(error.to_string().contains("was asked for"), "{error:?}");
+        assert!(error.to_string().contains("was expected"), "{error:?}");
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write as _};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -60,9 +60,13 @@ impl Folders {
         let folders = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         for (path, (mode, mtime)) in folders.iter().rev() {
             let place = || format!("cannot set the mode of `{path}`");
-            let folder = match root.open_dir(path) {
+            let (parent, name) = split(path);
+            let opened = root
+                .open_dir(or_dot(parent))
+                .and_then(|parent| open_folder_itself(&parent, name));
+            let folder = match opened {
                 Ok(folder) => folder,
-                // It was made by way of a link and removed by another.
+                // It was made by way of a link and went by its real name.
                 Err(error) if is_gone(&error) => continue,
                 Err(error) => return Err(error).or_io(place),
             };
@@ -158,10 +162,7 @@ impl<'r> Tree<'r> {
         made.map_err(io::Error::from)
             .or_io(|| "cannot make the folder")?;
         let (parent, name) = self.parent(path)?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let folder = rustix::fs::openat(parent, name, flags, Mode::empty())
-            .map_err(io::Error::from)
-            .or_io(|| "cannot open the folder")?;
+        let folder = open_folder_itself(parent, name).or_io(|| "cannot open the folder")?;
         attributes(&folder, member, owner)?;
         self.folders.note(path, member.mode, member.mtime);
         Ok(())
@@ -209,7 +210,10 @@ impl<'r> Tree<'r> {
         let (folder, target_name) = split(target);
         let shown = target.escape_debug();
         let place = || format!("cannot link it to `{shown}`");
-        let folder = self.root.open_dir(or_dot(folder)).map_err(|error| misled(error, place()))?;
+        let folder = self
+            .root
+            .open_dir(or_dot(folder))
+            .map_err(|error| misled(error, place()))?;
         let there = folder
             .symlink_metadata(target_name)
             .map_err(|error| misled(error, place()))?;
@@ -231,7 +235,7 @@ impl<'r> Tree<'r> {
             }
             other => other,
         };
-        made.map_err(io::Error::from).or_io(place)
+        made.map_err(|error| misled(error.into(), place()))
     }
 
     /// Remembers that this layer made `path`.
@@ -311,7 +315,10 @@ impl<'r> Tree<'r> {
     fn parent<'p>(&mut self, path: &'p str) -> Result<(&Dir, &'p str)> {
         let (folder, name) = split(path);
         if self.parent.as_ref().is_none_or(|(open, _)| open != folder) {
-            self.parent = Some((folder.to_owned(), open_folder(self.root, self.folders, folder)?));
+            self.parent = Some((
+                folder.to_owned(),
+                open_folder(self.root, self.folders, folder)?,
+            ));
         }
         match &self.parent {
             Some((_, parent)) => Ok((parent, name)),
@@ -335,17 +342,32 @@ fn open_folder(root: &Dir, folders: &Folders, path: &str) -> Result<Dir> {
                     Err(error) => return Err(misled(error, place())),
                 }
             }
-            root.open_dir(or_dot(path)).map_err(|error| misled(error, place()))
+            root.open_dir(or_dot(path))
+                .map_err(|error| misled(error, place()))
         }
         other => other.map_err(|error| misled(error, place())),
     }
 }
 
+/// Opens a folder, not what a link in its place points to. Where cap-std's own descriptors only lead to other files,
+/// this one can have its mode set or be synced.
+fn open_folder_itself(parent: &Dir, name: &str) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
+}
+
+/// Writes everything in the file system below `root` to the disk.
+///
+/// # Errors
+/// When the disk fails.
+pub(super) fn sync(root: &Dir) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(open_folder_itself(root, ".")?)?)
+}
+
 /// The error for a path that the layer itself laid wrongly: through a file, in circles, or out of the rootfs.
 fn misled(error: io::Error, what: String) -> Error {
     // cap-std tells of a way out without the kernel's word.
-    let outside =
-        error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none();
+    let outside = error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_none();
     let laid = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NAMETOOLONG]
         .iter()
         .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));

@@ -12,7 +12,7 @@ use crate::layer::{Compression, LayerWriter, single_file};
 use crate::progress::Silent;
 use crate::source::document;
 use crate::spec::{Manifest, media_type};
-use crate::testing::{Memory, again, again_as_nobody, given, is_root, noise};
+use crate::testing::{Memory, again, given, is_root, noise, run_as_nobody};
 
 struct Scratch {
     folder: tempfile::TempDir,
@@ -72,7 +72,9 @@ fn is_an_image_layout() {
     );
     let blob = store.put(media_type::CONFIG, b"{}").unwrap();
     assert_eq!(fs::read(store.blob_path(&blob.digest)).unwrap(), b"{}");
-    let mode = fs::metadata(store.blob_path(&blob.digest)).unwrap().permissions();
+    let mode = fs::metadata(store.blob_path(&blob.digest))
+        .unwrap()
+        .permissions();
     assert_eq!(mode.mode() & 0o777, 0o644);
     // Opening it again changes nothing.
     let again = Store::open(folder.path()).unwrap();
@@ -92,9 +94,17 @@ fn refuses_to_be_where_something_else_is() {
 
 #[test]
 fn names_stand_for_one_image_each() {
-    let Scratch { folder: _folder, store } = scratch();
+    let Scratch {
+        folder: _folder,
+        store,
+    } = scratch();
     let (one, two) = (image(&store, &[b"one"]), image(&store, &[b"two"]));
-    let digest = |text: &str| store.resolve(&name(text)).unwrap().map(|found| found.digest);
+    let digest = |text: &str| {
+        store
+            .resolve(&name(text))
+            .unwrap()
+            .map(|found| found.digest)
+    };
 
     store.tag(Some(&name("a.b/c:1")), &one).unwrap();
     store.tag(Some(&name("a.b/c:2")), &one).unwrap();
@@ -133,7 +143,10 @@ fn names_stand_for_one_image_each() {
 
 #[test]
 fn an_image_without_a_name_is_listed_until_it_gets_one() {
-    let Scratch { folder: _folder, store } = scratch();
+    let Scratch {
+        folder: _folder,
+        store,
+    } = scratch();
     let one = image(&store, &[b"one"]);
     let listed = || -> Vec<_> {
         let all = store.list().unwrap().into_iter();
@@ -153,7 +166,10 @@ fn an_image_without_a_name_is_listed_until_it_gets_one() {
 
 #[test]
 fn removing_a_name_keeps_what_others_need() {
-    let Scratch { folder: _folder, store } = scratch();
+    let Scratch {
+        folder: _folder,
+        store,
+    } = scratch();
     let one = image(&store, &[b"shared", b"only in one"]);
     let two = image(&store, &[b"shared", b"only in two"]);
     store.tag(Some(&name("x/one:1")), &one).unwrap();
@@ -185,7 +201,10 @@ fn removing_a_name_keeps_what_others_need() {
 
 #[test]
 fn a_damaged_image_can_be_removed() {
-    let Scratch { folder: _folder, store } = scratch();
+    let Scratch {
+        folder: _folder,
+        store,
+    } = scratch();
     let (one, two) = (image(&store, &[b"one"]), image(&store, &[b"two"]));
     fs::remove_file(store.blob_path(&one.digest)).unwrap();
     // While it is there, nobody knows what it needs: nothing may go.
@@ -201,7 +220,10 @@ fn a_damaged_image_can_be_removed() {
 
 #[test]
 fn prune_removes_what_nothing_reaches() {
-    let Scratch { folder: _folder, store } = scratch();
+    let Scratch {
+        folder: _folder,
+        store,
+    } = scratch();
     let one = image(&store, &[b"one"]);
     let kept = files(&store, "blobs/sha256");
     store.put(media_type::LAYER, b"orphan").unwrap();
@@ -223,7 +245,10 @@ fn prune_removes_what_nothing_reaches() {
 
 #[test]
 fn an_index_with_a_platform_that_was_not_shipped_is_kept_whole() {
-    let Scratch { folder: _folder, store } = scratch();
+    let Scratch {
+        folder: _folder,
+        store,
+    } = scratch();
     let one = image(&store, &[b"one"]);
     store.remove(&one, None).unwrap();
     let one = image(&store, &[b"one"]);
@@ -241,11 +266,7 @@ fn an_index_with_a_platform_that_was_not_shipped_is_kept_whole() {
 fn an_unreadable_manifest_is_not_an_absent_one() {
     const NAME: &str = "store::tests::an_unreadable_manifest_is_not_an_absent_one";
     if is_root() && given().is_none() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let status = again_as_nobody(NAME, folder.path().to_str().unwrap()).status();
-        assert!(status.unwrap().success());
-        return;
+        return run_as_nobody(NAME);
     }
     let root = tempfile::tempdir().unwrap();
     let root = given().map_or(root.path().to_owned(), PathBuf::from);
@@ -256,14 +277,17 @@ fn an_unreadable_manifest_is_not_an_absent_one() {
     store.tag(Some(&name("x/y:1")), &index).unwrap();
     store.remove(&one, None).unwrap();
     let manifest = store.blob_path(&one.digest);
-    fs::set_permissions(&manifest, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&manifest, fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(store.prune().unwrap_err().kind(), ErrorKind::Disk);
     assert!(store.has(&Digest::of(b"one")));
 }
 
 #[test]
 fn nothing_is_removed_while_somebody_holds_the_store() {
-    let Scratch { folder: _folder, store } = scratch();
+    let Scratch {
+        folder: _folder,
+        store,
+    } = scratch();
     let one = image(&store, &[b"one"]);
     let first = store.share().unwrap();
     let second = store.share().unwrap();
@@ -309,7 +333,10 @@ fn nothing_is_removed_while_another_process_holds_the_store() {
 
 #[test]
 fn fetch_goes_on_where_it_was_cut() {
-    let Scratch { folder: _folder, store } = scratch();
+    let Scratch {
+        folder: _folder,
+        store,
+    } = scratch();
     let mut memory = Memory::default();
     let bytes = noise(300_000, 1);
     let blob = memory.add(media_type::LAYER, bytes.clone());
@@ -344,7 +371,10 @@ fn fetch_goes_on_where_it_was_cut() {
 
 #[test]
 fn a_whole_partial_needs_nothing_from_the_source() {
-    let Scratch { folder: _folder, store } = scratch();
+    let Scratch {
+        folder: _folder,
+        store,
+    } = scratch();
     let mut memory = Memory::default();
     let blob = memory.add(media_type::LAYER, noise(50_000, 2));
     fs::write(
@@ -360,7 +390,10 @@ fn a_whole_partial_needs_nothing_from_the_source() {
 #[test]
 fn a_wrong_partial_is_thrown_away_and_the_blob_copied_anew() {
     for left in [noise(1000, 9), noise(50_000, 9), noise(50_001, 9)] {
-        let Scratch { folder: _folder, store } = scratch();
+        let Scratch {
+            folder: _folder,
+            store,
+        } = scratch();
         let mut memory = Memory::default();
         let bytes = noise(50_000, 3);
         let blob = memory.add(media_type::LAYER, bytes.clone());
@@ -382,7 +415,10 @@ fn a_blob_that_is_not_what_it_says_never_gets_in() {
     ];
     for (what, change) in changes {
         for left in [0, 1000] {
-            let Scratch { folder: _folder, store } = scratch();
+            let Scratch {
+                folder: _folder,
+                store,
+            } = scratch();
             let mut memory = Memory::default();
             let blob = memory.add(media_type::LAYER, noise(50_000, 4));
             memory.damage(blob.digest, change);
@@ -399,7 +435,10 @@ fn a_blob_that_is_not_what_it_says_never_gets_in() {
 
 #[test]
 fn a_descriptor_with_an_absurd_size_is_an_error() {
-    let Scratch { folder: _folder, store } = scratch();
+    let Scratch {
+        folder: _folder,
+        store,
+    } = scratch();
     let mut memory = Memory::default();
     let mut blob = memory.add(media_type::LAYER, b"small".as_slice());
     blob.size = u64::MAX;
@@ -415,12 +454,20 @@ fn a_descriptor_with_an_absurd_size_is_an_error() {
 #[test]
 fn an_enveloped_blob_is_a_layer_of_one_file() {
     for size in [0usize, 1, 512, 300_000] {
-        let Scratch { folder: _folder, store } = scratch();
+        let Scratch {
+            folder: _folder,
+            store,
+        } = scratch();
         let mut memory = Memory::default();
         let bytes = noise(size, 5);
         let blob = memory.add(media_type::LAYER_GZIP, bytes.clone());
         let envelope = single_file("registry/x/data", 0o644, size as u64).unwrap();
-        let whole = [envelope.before.clone(), bytes.clone(), envelope.after.clone()].concat();
+        let whole = [
+            envelope.before.clone(),
+            bytes.clone(),
+            envelope.after.clone(),
+        ]
+        .concat();
         let expected = (Digest::of(&whole), whole.len() as u64);
 
         if size > 1000 {
@@ -466,7 +513,10 @@ fn an_enveloped_blob_is_a_layer_of_one_file() {
 
 #[test]
 fn two_threads_that_want_one_blob_copy_it_once() {
-    let Scratch { folder: _folder, store } = scratch();
+    let Scratch {
+        folder: _folder,
+        store,
+    } = scratch();
     let mut memory = Memory::default();
     let blob = memory.add(media_type::LAYER, noise(200_000, 6));
     memory.slow = true;
@@ -483,7 +533,10 @@ fn two_threads_that_want_one_blob_copy_it_once() {
 /// The wrong bytes that one finds must not make the other lose its file.
 #[test]
 fn two_threads_that_meet_wrong_bytes_both_fail() {
-    let Scratch { folder: _folder, store } = scratch();
+    let Scratch {
+        folder: _folder,
+        store,
+    } = scratch();
     let mut memory = Memory::default();
     let blob = memory.add(media_type::LAYER, noise(50_000, 6));
     memory.damage(blob.digest, |bytes| bytes[7] ^= 1);
@@ -537,7 +590,10 @@ fn two_processes_that_want_one_blob_both_get_it() {
 
 #[test]
 fn names_given_at_once_are_all_kept() {
-    let Scratch { folder: _folder, store } = scratch();
+    let Scratch {
+        folder: _folder,
+        store,
+    } = scratch();
     let one = image(&store, &[b"one"]);
     thread::scope(|scope| {
         for at in 0..8 {
@@ -550,7 +606,10 @@ fn names_given_at_once_are_all_kept() {
 
 #[test]
 fn what_other_tools_write_into_the_index_is_borne() {
-    let Scratch { folder: _folder, store } = scratch();
+    let Scratch {
+        folder: _folder,
+        store,
+    } = scratch();
     // umoci writes null for an empty list.
     fs::write(
         store.path().join("index.json"),
@@ -585,7 +644,10 @@ impl Tmpfs {
     }
 
     fn run(&self, arguments: &[&str]) -> bool {
-        let status = Command::new("mount").args(arguments).arg(self.0.path()).status();
+        let status = Command::new("mount")
+            .args(arguments)
+            .arg(self.0.path())
+            .status();
         status.is_ok_and(|status| status.success())
     }
 }
@@ -605,7 +667,10 @@ fn a_full_disk_is_told_and_harms_nothing() {
     let one = image(&store, &[b"one"]);
     let told = |error: Error| {
         assert_eq!(error.kind(), ErrorKind::Disk);
-        assert!(error.remedy().unwrap().starts_with("free some space"), "{error:?}");
+        assert!(
+            error.remedy().unwrap().starts_with("free some space"),
+            "{error:?}"
+        );
     };
     let valid = || {
         assert_eq!(store.list().unwrap(), [(None, one.clone())]);
@@ -636,7 +701,10 @@ fn a_full_disk_is_told_and_harms_nothing() {
     disk.grow("8m");
     store.fetch(&blob, &memory, &task()).unwrap();
     let offsets = memory.offsets(blob.digest);
-    assert!(matches!(offsets.as_slice(), [0, again] if *again > 1 << 20), "{offsets:?}");
+    assert!(
+        matches!(offsets.as_slice(), [0, again] if *again > 1 << 20),
+        "{offsets:?}"
+    );
     store.tag(Some(&name("x/y:1")), &one).unwrap();
     assert_eq!(store.list().unwrap().len(), 1);
 }

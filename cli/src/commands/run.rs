@@ -1,0 +1,95 @@
+//! `sealrs run`
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+
+use clap::Args;
+use sealrs_image::cluster_image::ClusterImage;
+use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::locate::locate;
+use sealrs_image::platform::Platform;
+use sealrs_image::store::Store;
+use sealrs_installer::Options;
+
+use super::assignment;
+use crate::printer::Printer;
+
+/// Install a ClusterImage on this host. The same command again goes on where an interrupted one stopped.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sealrs run k3s.tar
+  sealrs run k3s.tar --dry-run
+  sealrs run registry.example.com/edge/app:v1 --registry-domain localhost --registry-port 5050")]
+pub(crate) struct Run {
+    /// Name of an image in the store, the start of its digest, or an archive file.
+    #[arg(value_name = "NAME|FILE")]
+    image: String,
+
+    /// Name of the cluster.
+    #[arg(long, value_name = "NAME", default_value = "my-cluster")]
+    cluster: String,
+
+    /// Name under which hosts reach the private registry. A name that resolves needs no entry in /etc/hosts.
+    #[arg(long, value_name = "NAME", default_value = "sea.hub")]
+    registry_domain: String,
+
+    /// Port of the private registry.
+    #[arg(long, value_name = "PORT", default_value_t = 5000)]
+    registry_port: u16,
+
+    /// Address of this host, where that of the default route is not the right one.
+    #[arg(long, value_name = "ADDRESS")]
+    host_ip: Option<IpAddr>,
+
+    /// Variable for scripts and commands. May be given several times.
+    #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = assignment)]
+    env: Vec<(String, String)>,
+
+    /// Command to run at the end instead of the image's. May be given several times.
+    #[arg(long = "cmds", value_name = "COMMAND")]
+    cmds: Vec<String>,
+
+    /// App to launch at the end instead of the image's; an empty one launches none. May be given several times.
+    #[arg(long = "apps", value_name = "NAME", value_delimiter = ',')]
+    apps: Vec<String>,
+
+    /// Setting for the cluster runtime, on top of the image's: for k3s, a key of its config.yaml. May be given several times.
+    #[arg(long = "runtime-config", value_name = "KEY=VALUE")]
+    runtime_config: Vec<String>,
+
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Run {
+    pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
+        let store = Store::open(root)?;
+        let _lock = store.share()?;
+        let located = locate(&store, &self.image)?;
+        let image = ClusterImage::read(&*located.source, &located.root, &Platform::host())?;
+        let options = Options {
+            root: std::path::absolute(root).unwrap_or_else(|_| root.to_owned()),
+            cluster: self.cluster,
+            registry_domain: self.registry_domain,
+            registry_port: self.registry_port,
+            host_ip: self.host_ip,
+            env: self.env.into_iter().collect::<BTreeMap<_, _>>(),
+            cmds: (!self.cmds.is_empty()).then_some(self.cmds),
+            apps: (!self.apps.is_empty())
+                .then(|| self.apps.into_iter().filter(|app| !app.is_empty()).collect()),
+            runtime_config: self.runtime_config,
+            executable: std::env::current_exe().map_err(|error| {
+                Error::new(ErrorKind::Internal, "cannot tell where the sealrs program is").because(error)
+            })?,
+        };
+        if self.dry_run {
+            let plan = sealrs_installer::plan(&*located.source, &image, &options)?;
+            return printer.result(&plan, ToString::to_string);
+        }
+        let summary = sealrs_installer::run(&*located.source, &image, &options, &*printer.progress())?;
+        printer.result(&summary, |summary| summary.words.join("\n"))
+    }
+}

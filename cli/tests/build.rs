@@ -1,0 +1,336 @@
+//! `sealrs build`: the same input gives the same digest, and what was packed before is not packed again.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "a test")]
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::{Duration, Instant, SystemTime};
+
+use sealrs_image::digest::Digest;
+use support::fault_proxy::{Fault, FaultProxy};
+use support::files::FileServer;
+use support::insides::Kind;
+use support::{Running, Scratch, fail, needs, noise, outcome, succeed, wait_until};
+
+const KUBEFILE: &str = "\
+FROM scratch
+LABEL cluster.alpha.sealer.io/cluster-runtime-type=script
+ENV GREETING=hello
+COPY bin bin
+COPY etc etc/
+ADD extra.tar opt/
+COPY hello.sh scripts/
+APP dashboard local://dashboard.yaml
+LAUNCH dashboard
+";
+
+/// The files of a context; `later` and `loose` are what must not matter: time stamps, order of creation, umask.
+fn write_context(scratch: &Scratch, folder: &str, later: bool, loose: bool) {
+    let mut files = vec![
+        ("bin/tool", 0o755, noise(1, 300_000)),
+        ("bin/other", 0o755, b"other".to_vec()),
+        ("etc/a.conf", 0o644, b"a=1".to_vec()),
+        ("etc/deep/er/b.conf", 0o600, b"b=1".to_vec()),
+        ("hello.sh", 0o755, b"echo hello".to_vec()),
+        ("dashboard.yaml", 0o644, b"kind: Pod".to_vec()),
+    ];
+    if later {
+        files.reverse();
+    }
+    for (name, mode, content) in &files {
+        let path = scratch.write(&format!("{folder}/{name}"), content);
+        let mode = if loose { mode | ((mode & 0o200) >> 3) } else { *mode };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    for name in ["bin", "etc", "etc/deep", "etc/deep/er"] {
+        let mode = if loose { 0o775 } else { 0o755 };
+        let path = scratch.path(&format!("{folder}/{name}"));
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_ustar();
+    header.set_size(5);
+    header.set_mode(0o644);
+    tar.append_data(&mut header, "inside", b"inner".as_slice()).unwrap();
+    scratch.write(&format!("{folder}/extra.tar"), tar.into_inner().unwrap());
+    if later {
+        let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        for (name, ..) in &files {
+            touch(&scratch.path(&format!("{folder}/{name}")), long_ago);
+        }
+    }
+}
+
+fn touch(path: &str, time: SystemTime) {
+    fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+/// The trusted digest of a file needs it to be older than the coarsest time stamps.
+fn settle() {
+    std::thread::sleep(Duration::from_millis(2_200));
+}
+
+#[test]
+fn the_same_files_give_the_same_digest_anywhere() {
+    let (here, there) = (Scratch::new(), Scratch::new());
+    write_context(&here, "context", false, false);
+    let first = here.build("a:1", KUBEFILE, &[]);
+
+    // Another folder, another root, other time stamps, another order, another umask, nothing cached, another name.
+    write_context(&there, "elsewhere/context", true, true);
+    for (umask, more) in [("000", ""), ("077", "--no-cache")] {
+        let script = format!(
+            "umask {umask}; exec \"$0\" build {more} -f elsewhere/Kubefile -t b:2 --output json elsewhere/context"
+        );
+        there.write("elsewhere/Kubefile", KUBEFILE);
+        let out = succeed(there.command("sh").args(["-c", &script, env!("CARGO_BIN_EXE_sealrs")]));
+        let built: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!(built["digest"], first.digest(), "umask {umask} {more}");
+    }
+    for layer in here.layers("a:1") {
+        for entry in layer.entries {
+            assert_eq!((entry.uid, entry.gid, entry.mtime), (0, 0, 0), "{}", entry.path);
+            assert!(entry.mode & 0o022 == 0, "{entry:?}");
+        }
+    }
+    // Content matters, of course.
+    there.write("elsewhere/context/etc/a.conf", "a=2");
+    let changed = there.json(&["build", "-f", "elsewhere/Kubefile", "-t", "b:2", "elsewhere/context"]);
+    assert_ne!(changed["digest"], first.digest());
+}
+
+#[test]
+fn compression_and_epoch_are_part_of_the_input() {
+    let scratch = Scratch::new();
+    write_context(&scratch, "context", false, false);
+    let mut digests = std::collections::BTreeSet::new();
+    for compression in ["zstd", "gzip", "none"] {
+        let flags = ["--compression", compression];
+        let built = scratch.build("a:1", KUBEFILE, &flags);
+        let again = scratch.build("a:1", KUBEFILE, &[&flags[..], &["--no-cache"]].concat());
+        assert_eq!(built.digest(), again.digest(), "{compression}");
+        assert_eq!(again.cached(), 0, "{compression}");
+        digests.insert(built.digest().to_owned());
+    }
+    for epoch in ["0", "1700000000"] {
+        let build = |name| support::json(scratch.building(name, KUBEFILE, &[]).env("SOURCE_DATE_EPOCH", epoch));
+        let built = build("epoch:1");
+        assert_eq!(built["digest"], build("epoch:2")["digest"]);
+        digests.insert(built["digest"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(digests.len(), 5, "each way of packing has its own digest");
+    let times: Vec<u64> = scratch.rootfs("epoch:1").0.values().map(|entry| entry.mtime).collect();
+    assert!(times.iter().all(|time| *time == 1_700_000_000), "{times:?}");
+    let inspected = scratch.json(&["inspect", "epoch:1"]);
+    assert_eq!(inspected["ociv1"]["created"], "2023-11-14T22:13:20Z");
+
+    let said = fail(scratch.building("a:1", KUBEFILE, &[]).env("SOURCE_DATE_EPOCH", "yesterday"), 2);
+    support::assert_has(&said, &["SOURCE_DATE_EPOCH", "yesterday", "hint:"]);
+}
+
+#[test]
+fn a_rebuild_packs_what_changed_and_nothing_else() {
+    let scratch = Scratch::new();
+    write_context(&scratch, "context", false, false);
+    let first = scratch.build("a:1", KUBEFILE, &[]);
+    assert_eq!((first.packed(), first.cached()), (5, 0));
+
+    // At once, before any time stamp can be trusted.
+    let again = scratch.build("a:1", KUBEFILE, &[]);
+    assert_eq!((again.digest(), again.packed(), again.cached()), (first.digest(), 0, 5));
+
+    touch(&scratch.path("context/bin/tool"), SystemTime::now());
+    let touched = scratch.build("a:1", KUBEFILE, &[]);
+    assert_eq!((touched.digest(), touched.packed()), (first.digest(), 0));
+
+    scratch.write("context/etc/a.conf", "a=2");
+    let changed = scratch.build("a:1", KUBEFILE, &[]);
+    assert_eq!((changed.packed(), changed.cached()), (1, 4));
+    assert_ne!(changed.digest(), first.digest());
+    assert_eq!(scratch.rootfs("a:1").file("etc/a.conf"), "a=2");
+
+    // The same size and time stamp: the inode's own time tells.
+    let path = scratch.path("context/etc/a.conf");
+    let time = fs::metadata(&path).unwrap().modified().unwrap();
+    settle();
+    scratch.build("a:1", KUBEFILE, &[]);
+    scratch.write("context/etc/a.conf", "a=3");
+    touch(&path, time);
+    assert_eq!(scratch.build("a:1", KUBEFILE, &[]).packed(), 1);
+    assert_eq!(scratch.rootfs("a:1").file("etc/a.conf"), "a=3");
+
+    // A new mode is a change as well; a new label packs nothing.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+    assert_eq!(scratch.build("a:1", KUBEFILE, &[]).packed(), 1);
+    let labelled = scratch.build("a:1", KUBEFILE, &["--label", "x=y"]);
+    assert_eq!((labelled.packed(), labelled.cached()), (0, 5));
+}
+
+#[test]
+fn a_fresh_checkout_is_cached() {
+    let scratch = Scratch::new();
+    write_context(&scratch, "context", false, false);
+    let first = scratch.build("a:1", KUBEFILE, &[]);
+    fs::remove_dir_all(scratch.path("context")).unwrap();
+    write_context(&scratch, "context", true, true);
+    let fresh = scratch.build("a:1", KUBEFILE, &[]);
+    assert_eq!((fresh.digest(), fresh.packed(), fresh.cached()), (first.digest(), 0, 5));
+}
+
+#[test]
+fn an_unchanged_rebuild_does_not_even_read_the_files() {
+    needs!("strace");
+    let scratch = Scratch::new();
+    scratch.write("context/big/payload", noise(2, 64 << 20));
+    settle();
+    let kubefile = "FROM scratch\nCOPY big /\n";
+    let began = Instant::now();
+    scratch.build("a:1", kubefile, &[]);
+    let first = began.elapsed();
+    let began = Instant::now();
+    let again = scratch.build("a:1", kubefile, &[]);
+    assert_eq!(again.packed(), 0);
+    assert!(began.elapsed() < first / 2, "{:?} after {first:?}", began.elapsed());
+
+    let log = scratch.path("log");
+    let traced = ["-f", "-qq", "-e", "trace=openat,open", "-o", &log, env!("CARGO_BIN_EXE_sealrs")];
+    succeed(
+        scratch
+            .command("strace")
+            .args(traced)
+            .args(["build", "-f", "Kubefile", "-t", "a:1", "context"]),
+    );
+    let log = support::text(&scratch.read("log"));
+    assert!(log.contains("Kubefile"), "strace saw nothing:\n{log}");
+    assert!(!log.contains("big/payload"), "the file was opened:\n{log}");
+}
+
+#[test]
+fn prune_keeps_images_and_makes_the_cache_forget() {
+    let scratch = Scratch::new();
+    write_context(&scratch, "context", false, false);
+    scratch.build("a:1", KUBEFILE, &[]);
+    scratch.write("context/etc/a.conf", "a=2");
+    let second = scratch.build("a:1", KUBEFILE, &[]);
+    let before = scratch.list("root/store/blobs/sha256").len();
+    // The first image's manifest, config and changed layer.
+    let pruned = scratch.json(&["prune"]);
+    assert_eq!(pruned["files"], 3, "{pruned}");
+    assert_eq!(scratch.list("root/store/blobs/sha256").len(), before - 3);
+    assert_eq!(scratch.rootfs("a:1").file("etc/a.conf"), "a=2");
+    assert_eq!(scratch.json(&["prune"])["files"], 0);
+
+    // The layer that went is packed anew, as it was; the others are still cached.
+    scratch.write("context/etc/a.conf", "a=1");
+    let third = scratch.build("b:1", KUBEFILE, &[]);
+    assert_eq!((third.packed(), third.cached()), (1, 4));
+    assert_ne!(third.digest(), second.digest());
+
+    // A lost cache costs time only.
+    fs::remove_dir_all(scratch.path("root/cache")).unwrap();
+    let fourth = scratch.build("b:1", KUBEFILE, &[]);
+    assert_eq!((fourth.digest(), fourth.cached()), (third.digest(), 0));
+}
+
+#[test]
+fn a_build_killed_at_any_step_can_be_run_again() {
+    needs!("strace");
+    let undisturbed = Scratch::new();
+    write_context(&undisturbed, "context", false, false);
+    let wanted = undisturbed.build("a:1", KUBEFILE, &[]);
+
+    let scratch = Scratch::new();
+    write_context(&scratch, "context", false, false);
+    scratch.write("Kubefile", KUBEFILE);
+    let mut killed = 0;
+    for step in 1.. {
+        assert!(step < 100, "the build never got to its end");
+        let inject = format!("inject=/^rename:signal=KILL:when={step}");
+        let mut command = scratch.command("strace");
+        command
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=/^rename", "-e", &inject])
+            .arg(env!("CARGO_BIN_EXE_sealrs"))
+            .args(["build", "--no-cache", "-f", "Kubefile", "-t", "a:1", "context"]);
+        let (code, said) = outcome(&mut command);
+        match code {
+            Some(0) => break,
+            // strace dies of the signal that its child died of.
+            None | Some(137) => killed += 1,
+            Some(_) => panic!("step {step}: {code:?} {said}"),
+        }
+        // What is there is whole: the store can be listed, and the image is there or not.
+        scratch.ok(&["images"]);
+        if step % 3 == 0 {
+            scratch.ok(&["prune"]);
+            assert!(scratch.partial().is_empty(), "{:?}", scratch.partial());
+        }
+    }
+    assert!(killed >= 7, "only {killed} steps were killed");
+    let built = scratch.build("a:1", KUBEFILE, &["--no-cache"]);
+    assert_eq!(built.digest(), wanted.digest());
+    scratch.ok(&["prune"]);
+    assert!(scratch.partial().is_empty());
+    undisturbed.ok(&["prune"]);
+    let blobs = "root/store/blobs/sha256";
+    assert_eq!(scratch.list(blobs), undisturbed.list(blobs));
+}
+
+#[test]
+fn a_build_killed_in_the_middle_of_a_download_goes_on_there() {
+    let scratch = Scratch::new();
+    let content = noise(4, 1 << 20);
+    let server = FileServer::start(&[("/file", &content)]);
+    let proxy = FaultProxy::start(server.address());
+    proxy.next("/file", [Fault::Cut(1), Fault::Stall(700_000)]);
+    scratch.write("context/first", "first");
+    let kubefile = format!(
+        "FROM scratch\nCOPY first /\nADD --checksum={} http://{}/file /file\n",
+        Digest::of(&content),
+        proxy.host()
+    );
+    let command = &mut scratch.building("a:1", &kubefile, &["--quiet"]);
+    let build = Running::start(command);
+    let partial = format!("root/store/partial/{}", Digest::of(&content).hex());
+    wait_until("the download hangs", || scratch.exists(&partial) && scratch.read(&partial).len() == 700_000);
+    build.kill();
+    assert_eq!(scratch.json(&["images"]), serde_json::json!([]));
+
+    let built = scratch.build("a:1", &kubefile, &[]);
+    assert_eq!(built.cached(), 1, "the layer before the kill was kept");
+    let last = proxy.passed("/file").pop().unwrap();
+    assert_eq!(last.request.header("range"), Some("bytes=700000-"));
+    assert_eq!(last.body_bytes, content.len() as u64 - 700_000);
+    assert_eq!(scratch.rootfs("a:1").entry("file").kind, Kind::File(content));
+    scratch.ok(&["prune"]);
+    assert!(scratch.partial().is_empty(), "{:?}", scratch.partial());
+}
+
+#[test]
+fn two_builds_at_once_and_a_prune_get_along() {
+    let scratch = Scratch::new();
+    write_context(&scratch, "context", false, false);
+    scratch.write("Kubefile", KUBEFILE);
+    let root = scratch.path("root");
+    let build = |name: &str| {
+        let mut command = scratch.sealrs(&["build", "--quiet", "--no-cache", "-f", "Kubefile", "-t", name, "context"]);
+        command.env("SEALRS_ROOT", &root);
+        Running::start(&mut command)
+    };
+    let mut builds: Vec<Running> = ["a:1", "b:1", "a:1"].into_iter().map(build).collect();
+    let mut prunes = 0;
+    while builds.iter_mut().any(Running::is_running) {
+        scratch.ok(&["prune"]);
+        prunes += 1;
+    }
+    for mut build in builds {
+        assert!(build.0.wait().unwrap().success());
+    }
+    assert!(prunes > 0);
+    let images = scratch.json(&["images"]);
+    let names: Vec<&str> = images.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["a:1", "b:1"]);
+    assert_eq!(images[0]["digest"], images[1]["digest"]);
+    assert_eq!(scratch.rootfs("a:1").file("etc/a.conf"), "a=1");
+}

@@ -1,0 +1,149 @@
+//! The insides of images: what is in each layer, and what all together unpack to.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::Value;
+
+/// A layer of an image.
+#[derive(Debug)]
+pub struct Layer {
+    pub digest: String,
+    pub media_type: String,
+    pub entries: Vec<Entry>,
+}
+
+impl Layer {
+    pub fn paths(&self) -> Vec<&str> {
+        self.entries.iter().map(|entry| entry.path.as_str()).collect()
+    }
+}
+
+/// An entry of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub path: String,
+    pub kind: Kind,
+    pub mode: u32,
+    pub uid: u64,
+    pub gid: u64,
+    pub mtime: u64,
+    pub xattrs: BTreeMap<String, Vec<u8>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    File(Vec<u8>),
+    Folder,
+    Symlink(String),
+    HardLink(String),
+}
+
+/// The paths of a rootfs.
+#[derive(Debug, Default)]
+pub struct Rootfs(pub BTreeMap<String, Entry>);
+
+impl Rootfs {
+    #[track_caller]
+    pub fn entry(&self, path: &str) -> &Entry {
+        self.0
+            .get(path)
+            .unwrap_or_else(|| panic!("no {path} among {:?}", self.paths()))
+    }
+
+    #[track_caller]
+    pub fn file(&self, path: &str) -> String {
+        match &self.entry(path).kind {
+            Kind::File(content) => String::from_utf8(content.clone()).unwrap(),
+            other => panic!("{path} is {other:?}"),
+        }
+    }
+
+    /// All paths, folders with a slash at their end.
+    pub fn paths(&self) -> Vec<String> {
+        let shown = |entry: &Entry| match entry.kind {
+            Kind::Folder => format!("{}/", entry.path),
+            _ => entry.path.clone(),
+        };
+        self.0.values().map(shown).collect()
+    }
+}
+
+/// Reads the layers of an image, as `sealrs inspect` describes it, out of an OCI layout.
+#[track_caller]
+pub fn layers(layout: &Path, inspected: &Value) -> Vec<Layer> {
+    let descriptors = inspected["manifestv1"]["layers"].as_array().unwrap();
+    let read = |descriptor: &Value| {
+        let digest = descriptor["digest"].as_str().unwrap().to_owned();
+        let media_type = descriptor["mediaType"].as_str().unwrap().to_owned();
+        let file = File::open(layout.join("blobs").join(digest.replace(':', "/"))).unwrap();
+        let packed: Box<dyn Read> = match media_type.rsplit('.').next().unwrap() {
+            "tar" => Box::new(file),
+            "tar+gzip" => Box::new(flate2::read::MultiGzDecoder::new(file)),
+            "tar+zstd" => Box::new(zstd::Decoder::new(file).unwrap()),
+            other => panic!("a layer of type {other}"),
+        };
+        let entries = entries(packed);
+        Layer {
+            digest,
+            media_type,
+            entries,
+        }
+    };
+    descriptors.iter().map(read).collect()
+}
+
+fn entries(tar: impl Read) -> Vec<Entry> {
+    let mut found = Vec::new();
+    for entry in tar::Archive::new(tar).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let header = entry.header().clone();
+        let bytes = entry.path_bytes().into_owned();
+        let path = String::from_utf8(bytes).unwrap().trim_end_matches('/').to_owned();
+        let link = entry
+            .link_name_bytes()
+            .map(|bytes| String::from_utf8(bytes.into_owned()).unwrap());
+        let mut xattrs = BTreeMap::new();
+        if let Some(extensions) = entry.pax_extensions().unwrap() {
+            for extension in extensions {
+                let extension = extension.unwrap();
+                if let Some(name) = extension.key().unwrap().strip_prefix("SCHILY.xattr.") {
+                    xattrs.insert(name.to_owned(), extension.value_bytes().to_vec());
+                }
+            }
+        }
+        let kind = match header.entry_type() {
+            tar::EntryType::Regular => {
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content).unwrap();
+                Kind::File(content)
+            }
+            tar::EntryType::Directory => Kind::Folder,
+            tar::EntryType::Symlink => Kind::Symlink(link.unwrap()),
+            tar::EntryType::Link => Kind::HardLink(link.unwrap()),
+            other => panic!("{path} is {other:?}"),
+        };
+        found.push(Entry {
+            path,
+            kind,
+            mode: header.mode().unwrap(),
+            uid: header.uid().unwrap(),
+            gid: header.gid().unwrap(),
+            mtime: header.mtime().unwrap(),
+            xattrs,
+        });
+    }
+    found
+}
+
+/// Applies layers one over the other.
+pub fn merged(layers: &[Layer]) -> Rootfs {
+    let mut rootfs = Rootfs::default();
+    for entry in layers.iter().flat_map(|layer| &layer.entries) {
+        assert!(!entry.path.contains(".wh."), "a whiteout: {}", entry.path);
+        rootfs.0.insert(entry.path.clone(), entry.clone());
+    }
+    rootfs
+}

@@ -1,0 +1,252 @@
+//! Whom the client believes, and which ways it takes: certificates, plain HTTP, proxies.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use sealrs_image::error::ErrorKind;
+use sealrs_image::remote::{Client, Options};
+
+use crate::support::registry::{Registry, Setup};
+use crate::support::{self, certificate, have, own_process};
+use crate::{TOOLS, client, filled, manifest, quick, read, reference, whole};
+
+#[test]
+fn believes_only_certificates_that_it_has_reason_to() {
+    if !have(&[&TOOLS[..], &["openssl"]].concat()) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let source = filled(folder.path(), 1000);
+    certificate(folder.path(), "ca", "", None);
+    certificate(folder.path(), "signed", "IP:127.0.0.1", Some("ca"));
+    certificate(
+        folder.path(),
+        "elsewhere",
+        "DNS:elsewhere.example.com",
+        Some("ca"),
+    );
+    certificate(folder.path(), "self", "IP:127.0.0.1", None);
+    certificate(
+        folder.path(),
+        "self-elsewhere",
+        "DNS:elsewhere.example.com",
+        None,
+    );
+    let registry = |name: &str| {
+        Registry::start(&Setup {
+            tls: Some((path(&format!("{name}.pem")), path(&format!("{name}.key")))),
+            storage: Some(source.storage().to_owned()),
+            ..Setup::default()
+        })
+    };
+    let pull = |registry: &Registry, ca: &str, insecure: bool| {
+        let client = Client::new(Options {
+            ca_files: [ca]
+                .iter()
+                .filter(|ca| !ca.is_empty())
+                .map(|ca| path(ca))
+                .collect(),
+            insecure_hosts: insecure
+                .then(|| "127.0.0.1".to_owned())
+                .into_iter()
+                .collect(),
+            ..quick()
+        });
+        let app = reference(&format!("{}/library/app:1", registry.host()));
+        let client = client.unwrap();
+        read(&client, &app, &manifest(&client, &app)?.layers[0])
+    };
+    let began = Instant::now();
+    let signed = registry("signed");
+    assert!(pull(&signed, "ca.pem", false).is_ok());
+    assert!(pull(&signed, "", true).is_ok());
+    let error = pull(&signed, "", false).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network);
+    assert!(whole(&error).contains("is not trusted"), "{error:?}");
+    assert!(error.remedy().unwrap().contains("--ca-file"), "{error:?}");
+
+    let elsewhere = registry("elsewhere");
+    let error = pull(&elsewhere, "ca.pem", false).unwrap_err();
+    assert!(whole(&error).contains("is for another name"), "{error:?}");
+    assert!(pull(&elsewhere, "ca.pem", true).is_ok());
+
+    // `openssl req -x509` makes a server's certificate that is an authority too.
+    let own = registry("self");
+    assert!(pull(&own, "self.pem", false).is_ok());
+    let error = pull(&own, "ca.pem", false).unwrap_err();
+    assert!(
+        whole(&error).contains("certificate of 127.0.0.1"),
+        "{error:?}"
+    );
+    let error = pull(&registry("self-elsewhere"), "self-elsewhere.pem", false).unwrap_err();
+    assert!(
+        whole(&error).contains("certificate of 127.0.0.1"),
+        "{error:?}"
+    );
+    // None of these is a thing to try again.
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn needs_no_authorities_until_it_meets_a_certificate() {
+    let nothing = "/nonexistent";
+    let variables = [("SSL_CERT_FILE", nothing), ("SSL_CERT_DIR", nothing)];
+    let name = "tls::needs_no_authorities_until_it_meets_a_certificate";
+    if !have(&[&TOOLS[..], &["openssl"]].concat()) || !own_process(name, &variables) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    certificate(folder.path(), "ca", "", None);
+    certificate(folder.path(), "server", "IP:127.0.0.1", Some("ca"));
+    let plain = filled(folder.path(), 1000);
+    let registry = Registry::start(&Setup {
+        tls: Some((path("server.pem"), path("server.key"))),
+        storage: Some(plain.storage().to_owned()),
+        ..Setup::default()
+    });
+    let app = |registry: &Registry| reference(&format!("{}/library/app:1", registry.host()));
+    assert!(manifest(&client(), &app(&plain)).is_ok());
+    let error = manifest(&client(), &app(&registry)).unwrap_err();
+    assert!(
+        whole(&error).contains("knows no certificate authorities"),
+        "{error:?}"
+    );
+    let client = Client::new(Options {
+        ca_files: vec![path("ca.pem")],
+        ..quick()
+    });
+    assert!(manifest(&client.unwrap(), &app(&registry)).is_ok());
+}
+
+#[test]
+fn speaks_plain_http_to_others_only_when_told() {
+    // An address of this host that is not loopback; nothing is sent to find it.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let address = socket
+        .connect("192.0.2.1:9")
+        .and_then(|()| socket.local_addr());
+    let Some(address) = address.ok().filter(|address| !address.ip().is_loopback()) else {
+        println!("skipped: this host has no address but loopback");
+        return;
+    };
+    if !have(&TOOLS) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let source = filled(folder.path(), 1000);
+    let registry = Registry::start(&Setup {
+        storage: Some(source.storage().to_owned()),
+        address: Some(address.ip().to_string()),
+        ..Setup::default()
+    });
+    let app = reference(&format!("{}/library/app:1", registry.host()));
+    let error = manifest(&client(), &app).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network);
+    assert!(whole(&error).contains("does not speak TLS"), "{error:?}");
+    let hint = format!("--insecure-registry {}", registry.host());
+    assert!(error.remedy().unwrap().contains(&hint), "{error:?}");
+    for insecure in [registry.host(), address.ip().to_string()] {
+        let client = Client::new(Options {
+            insecure_hosts: vec![insecure],
+            ..quick()
+        });
+        assert!(manifest(&client.unwrap(), &app).is_ok());
+    }
+}
+
+#[test]
+fn goes_through_the_proxy_that_the_environment_names() {
+    if !have(&[&TOOLS[..], &["openssl"]].concat()) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (proxy, log) = connect_proxy();
+    let environment = [
+        ("HTTPS_PROXY", format!("http://{}", proxy.address)),
+        ("NO_PROXY", "direct.example.com".to_owned()),
+        ("SEALRS_TEST_FOLDER", folder.path().display().to_string()),
+        ("SEALRS_TEST_PORT", String::new()),
+    ];
+    if let Ok(port) = std::env::var("SEALRS_TEST_PORT") {
+        // In the child: by a name that only the proxy can reach.
+        let folder = PathBuf::from(std::env::var("SEALRS_TEST_FOLDER").unwrap());
+        let client = Client::new(Options {
+            ca_files: vec![folder.join("ca.pem")],
+            attempts: 1,
+            ..quick()
+        });
+        let client = client.unwrap();
+        let app = reference(&format!("proxied.example.com:{port}/library/app:1"));
+        assert!(read(&client, &app, &manifest(&client, &app).unwrap().layers[0]).is_ok());
+        // Past it: what NO_PROXY names, and this very host.
+        let direct = reference(&format!("direct.example.com:{port}/library/app:1"));
+        assert!(manifest(&client, &direct).is_err());
+        let local = reference(&format!("localhost:{port}/library/app:1"));
+        assert!(manifest(&client, &local).is_ok());
+        return;
+    }
+    certificate(folder.path(), "ca", "", None);
+    certificate(
+        folder.path(),
+        "server",
+        "DNS:proxied.example.com,DNS:localhost",
+        Some("ca"),
+    );
+    let source = filled(folder.path(), 1000);
+    let registry = Registry::start(&Setup {
+        tls: Some((path("server.pem"), path("server.key"))),
+        storage: Some(source.storage().to_owned()),
+        ..Setup::default()
+    });
+    let port = registry.address.port().to_string();
+    let mut variables: Vec<(&str, &str)> = environment
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
+    variables[3].1 = &port;
+    own_process(
+        "tls::goes_through_the_proxy_that_the_environment_names",
+        &variables,
+    );
+    let asked = log.lock().unwrap().clone();
+    assert!(
+        !asked.is_empty()
+            && asked
+                .iter()
+                .all(|line| *line == format!("CONNECT proxied.example.com:{port}")),
+        "{asked:?}"
+    );
+}
+
+/// A proxy that lets nobody out: every CONNECT leads to that port of this host.
+fn connect_proxy() -> (
+    support::http::Acceptor,
+    std::sync::Arc<std::sync::Mutex<Vec<String>>>,
+) {
+    use std::io::Write as _;
+    let log = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let lines = std::sync::Arc::clone(&log);
+    let acceptor = support::http::Acceptor::start(move |mut client| {
+        let Some((request, _)) = support::http::read_request(&mut client) else {
+            return;
+        };
+        lines
+            .lock()
+            .unwrap()
+            .push(format!("{} {}", request.method, request.target));
+        let port: u16 = request.target.rsplit(':').next().unwrap().parse().unwrap();
+        let mut server = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        let _ = std::io::copy(&mut client, &mut server);
+    });
+    (acceptor, log)
+}

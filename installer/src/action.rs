@@ -1,0 +1,303 @@
+//! What steps do, as data: a plan can be printed, compared and stored, and whoever executes it needs nothing else.
+//! Every action can be done again, after a crash in its middle, with the same result.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use sealrs_image::digest::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::service::Service;
+
+/// What a step does on its host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Action {
+    /// Unpack the ClusterImage.
+    Unpack {
+        /// Its manifest.
+        image: Digest,
+        /// The rootfs.
+        path: PathBuf,
+    },
+    /// Make a certificate authority and a certificate for the private registry, unless they are there.
+    MakePki {
+        /// Where they go.
+        path: PathBuf,
+        /// The names that the certificate is for.
+        names: BTreeSet<String>,
+        /// The addresses that it is for.
+        addresses: BTreeSet<IpAddr>,
+    },
+    /// Make a folder.
+    MakeFolder {
+        /// Where.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// Write a file.
+    WriteFile {
+        /// Where.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+        /// What.
+        content: Content,
+    },
+    /// Copy files.
+    CopyFiles {
+        /// Which and where to.
+        files: Vec<FileCopy>,
+        /// A second name is as good as a copy, where they are on the same file system.
+        link: bool,
+    },
+    /// Copy a file, unless something that is not ours is there.
+    OfferFile(FileCopy),
+    /// Make a symbolic link.
+    Link {
+        /// Where.
+        path: PathBuf,
+        /// What it points to.
+        target: PathBuf,
+    },
+    /// Give an address names in a hosts file, between markers.
+    HostsEntry {
+        /// The hosts file.
+        path: PathBuf,
+        /// Names the block.
+        cluster: String,
+        /// The address.
+        address: IpAddr,
+        /// Its names.
+        names: Vec<String>,
+    },
+    /// Write down what a runtime or script is about to make, so that it can be removed.
+    Claim(Vec<Claim>),
+    /// Install a service and start it.
+    Service(Service),
+    /// Run a program to its end.
+    Run(Program),
+    /// Wait until all of this holds.
+    Wait {
+        /// What is to hold, in this order.
+        probes: Vec<Probe>,
+        /// For how long at most.
+        seconds: u64,
+        /// The service whose failure ends the wait.
+        service: Option<String>,
+    },
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Content {
+    /// This text.
+    Text(String),
+    /// A secret of this name, made up on the operator's side when it is first needed. It is in no plan.
+    Secret(String),
+}
+
+/// A file that is copied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileCopy {
+    /// From where.
+    pub from: PathBuf,
+    /// To where.
+    pub to: PathBuf,
+    /// Permission bits; those of the original if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+}
+
+/// A program that is run in the cluster's environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// Where it runs.
+    pub folder: PathBuf,
+    /// Set in its environment, on top of the cluster's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+}
+
+/// What others will make. It is looked at right before, so that what was there before stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Claim {
+    /// A folder that is filled.
+    Tree(PathBuf),
+    /// Processes of containers, by parts of their cgroups and by containerd's socket.
+    Processes {
+        /// Parts of cgroup paths.
+        cgroups: Vec<String>,
+        /// containerd's socket.
+        socket: PathBuf,
+    },
+    /// Mounts below these folders.
+    Mounts(Vec<PathBuf>),
+    /// Named network namespaces, by the start of their name.
+    NetworkNamespaces(String),
+    /// Network interfaces.
+    Interfaces(Vec<String>),
+    /// Firewall chains, by the starts of their names.
+    Firewall {
+        /// The starts of the names.
+        prefixes: Vec<String>,
+        /// Where else to look for the iptables programs.
+        programs: Vec<PathBuf>,
+    },
+    /// A cgroup slice.
+    Slice(String),
+    /// Kernel settings, by their path below /proc/sys.
+    Sysctls(Vec<String>),
+    /// Whatever this command removes.
+    Command(Program),
+}
+
+/// Something that can be waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
+pub enum Probe {
+    /// The service is active.
+    Service(String),
+    /// A registry answers `GET /v2/` over TLS.
+    Registry {
+        /// Where it listens.
+        address: SocketAddr,
+        /// The name that its certificate is for.
+        name: String,
+        /// The certificate authority.
+        ca: PathBuf,
+    },
+    /// A program ends well and prints this.
+    Prints {
+        /// What it shows, for people.
+        what: String,
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// Set in its environment.
+        env: BTreeMap<String, String>,
+        /// The beginning of what it prints.
+        starts: String,
+    },
+    /// A Kubernetes node is ready, by what this program prints: a list of nodes as JSON.
+    NodeReady {
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// Set in its environment.
+        env: BTreeMap<String, String>,
+    },
+}
+
+impl Action {
+    /// Whether it makes sure that something runs, which is worth doing again whenever the same run is repeated.
+    #[must_use]
+    pub fn assures(&self) -> bool {
+        matches!(self, Self::Service(_) | Self::Wait { .. })
+    }
+}
+
+/// What the action does, in words for `--dry-run`.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unpack { image, path } => write!(f, "unpack {image} to {}", path.display()),
+            Self::MakePki { path, names, .. } => {
+                let names: Vec<&str> = names.iter().map(String::as_str).collect();
+                write!(
+                    f,
+                    "make certificates for {} in {}",
+                    names.join(", "),
+                    path.display()
+                )
+            }
+            Self::MakeFolder { path, mode } => {
+                write!(f, "make the folder {} ({mode:04o})", path.display())
+            }
+            Self::WriteFile {
+                path,
+                mode,
+                content,
+            } => match content {
+                Content::Text(_) => write!(f, "write {} ({mode:04o})", path.display()),
+                Content::Secret(name) => {
+                    write!(
+                        f,
+                        "write the generated secret {name} to {} ({mode:04o})",
+                        path.display()
+                    )
+                }
+            },
+            Self::CopyFiles { files, .. } => match files.as_slice() {
+                [file] => write!(f, "copy {} to {}", file.from.display(), file.to.display()),
+                [first, ..] => {
+                    let folder = first.to.parent().unwrap_or(&first.to);
+                    write!(f, "copy {} files to {}", files.len(), folder.display())
+                }
+                [] => write!(f, "copy nothing"),
+            },
+            Self::OfferFile(file) => write!(
+                f,
+                "copy {} to {} if nothing is there",
+                file.from.display(),
+                file.to.display()
+            ),
+            Self::Link { path, target } => {
+                write!(f, "link {} to {}", path.display(), target.display())
+            }
+            Self::HostsEntry {
+                path,
+                address,
+                names,
+                ..
+            } => {
+                write!(
+                    f,
+                    "write `{address} {}` to {}",
+                    names.join(" "),
+                    path.display()
+                )
+            }
+            Self::Claim(claims) => write!(f, "note {} things that will be made", claims.len()),
+            Self::Service(service) => {
+                write!(
+                    f,
+                    "start service {}: {}",
+                    service.name,
+                    service.argv.join(" ")
+                )
+            }
+            Self::Run(program) => {
+                write!(
+                    f,
+                    "run `{}` in {}",
+                    program.argv.join(" "),
+                    program.folder.display()
+                )
+            }
+            Self::Wait {
+                probes, seconds, ..
+            } => {
+                let probes: Vec<String> = probes.iter().map(ToString::to_string).collect();
+                write!(f, "wait at most {seconds} s until {}", probes.join(", "))
+            }
+        }
+    }
+}
+
+/// What is waited for, in words that follow "until".
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "service {name} is active"),
+            Self::Registry { address, .. } => write!(f, "the registry answers on {address}"),
+            Self::Prints { what, .. } => f.write_str(what),
+            Self::NodeReady { .. } => f.write_str("the node is ready"),
+        }
+    }
+}

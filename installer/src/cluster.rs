@@ -1,0 +1,212 @@
+//! Where the things of a cluster lie: `<root>/data/<cluster>/`, and the lock that keeps two operators apart.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+
+/// The folder of one cluster and the names in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterFiles {
+    root: PathBuf,
+    cluster: String,
+}
+
+impl ClusterFiles {
+    /// The files of `cluster` under `root`. Nothing is made.
+    #[must_use]
+    pub fn new(root: &Path, cluster: &str) -> Self {
+        Self {
+            root: root.to_owned(),
+            cluster: cluster.to_owned(),
+        }
+    }
+
+    /// The cluster's name.
+    #[must_use]
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// `<root>`.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `<root>/data/<cluster>`.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.root.join("data").join(&self.cluster)
+    }
+
+    /// The unpacked ClusterImage.
+    #[must_use]
+    pub fn rootfs(&self) -> PathBuf {
+        self.data().join("rootfs")
+    }
+
+    /// Where the image is unpacked before all its digests are known to hold.
+    #[must_use]
+    pub fn staging(&self) -> PathBuf {
+        self.data().join("rootfs.partial")
+    }
+
+    /// What was begun and what was done.
+    #[must_use]
+    pub fn journal(&self) -> PathBuf {
+        self.data().join("journal")
+    }
+
+    /// What was made on this host.
+    #[must_use]
+    pub fn host_manifest(&self) -> PathBuf {
+        self.data().join("host-manifest")
+    }
+
+    /// The plan that is being executed.
+    #[must_use]
+    pub fn plan(&self) -> PathBuf {
+        self.data().join("plan.json")
+    }
+
+    /// The cluster's environment, which may hold what the user gave as secrets: 0600.
+    #[must_use]
+    pub fn environment(&self) -> PathBuf {
+        self.data().join("environment.json")
+    }
+
+    /// Certificates and keys.
+    #[must_use]
+    pub fn pki(&self) -> PathBuf {
+        self.data().join("pki")
+    }
+
+    /// Generated secrets, one file each, 0600.
+    #[must_use]
+    pub fn secrets(&self) -> PathBuf {
+        self.data().join("secrets")
+    }
+
+    /// The administrator's kubeconfig.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.data().join("kubeconfig")
+    }
+
+    /// The output of scripts and commands, one file a step.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.data().join("log")
+    }
+
+    /// Files that mark a running script: it has its step's file as standard input.
+    #[must_use]
+    pub fn running(&self) -> PathBuf {
+        self.data().join("running")
+    }
+
+    /// Pid files and logs of supervised services.
+    #[must_use]
+    pub fn services(&self) -> PathBuf {
+        self.data().join("services")
+    }
+
+    /// Copies of files that were on the host before.
+    #[must_use]
+    pub fn backup(&self) -> PathBuf {
+        self.data().join("backup")
+    }
+
+    /// The copy of sealrs that services run.
+    #[must_use]
+    pub fn program(&self) -> PathBuf {
+        self.data().join("bin/sealrs")
+    }
+
+    /// The lock file.
+    #[must_use]
+    pub fn lock(&self) -> PathBuf {
+        self.data().join("lock")
+    }
+
+    /// Takes the cluster for this process alone, making its folder if need be.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] when another process has it.
+    pub fn hold(&self) -> Result<ClusterLock> {
+        loop {
+            let data = self.data();
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(&data)
+                .or_io(|| format!("cannot make the cluster's folder {}", data.display()))?;
+            if let Some(lock) = self.try_hold()? {
+                return Ok(lock);
+            }
+        }
+    }
+
+    /// One try: `None` when the lock file went away meanwhile, because a deletion ended.
+    fn try_hold(&self) -> Result<Option<ClusterLock>> {
+        let path = self.lock();
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path);
+        let file = match opened {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.or_io(|| format!("cannot open the lock file {}", path.display()))?,
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    format!("another sealrs is working on cluster `{}`", self.cluster),
+                )
+                .hint("wait until it has finished and try again"));
+            }
+            // Some network file systems have no locks; refusing to work there would help nobody.
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
+                return Ok(Some(ClusterLock { _file: file }));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).or_io(|| format!("cannot lock {}", path.display()));
+            }
+        }
+        let held = file
+            .metadata()
+            .or_io(|| format!("cannot read {}", path.display()))?;
+        let same = fs::metadata(&path)
+            .is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino()));
+        Ok(same.then_some(ClusterLock { _file: file }))
+    }
+}
+
+/// A cluster that this process has for itself: given back when dropped.
+#[derive(Debug)]
+pub struct ClusterLock {
+    _file: File,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_holds_a_cluster() {
+        let root = tempfile::tempdir().unwrap();
+        let files = ClusterFiles::new(root.path(), "c");
+        let first = files.hold().unwrap();
+        assert_eq!(files.hold().unwrap_err().kind(), ErrorKind::Conflict);
+        ClusterFiles::new(root.path(), "d").hold().unwrap();
+        drop(first);
+        files.hold().unwrap();
+    }
+}

@@ -1,0 +1,181 @@
+//! `delete`: walks the host manifest backwards and takes back what was made, after any crash, without the image, and
+//! as often as one likes.
+
+use std::fs;
+use std::path::Path;
+
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::progress::{Event, Progress, Task};
+
+use crate::cluster::ClusterFiles;
+use crate::environment::Environment;
+use crate::files;
+use crate::host_manifest::{HostManifest, Made};
+use crate::journal::{Journal, Stage};
+use crate::options::check_cluster_name;
+use crate::summary::{Outcome, Summary};
+use crate::undo::Remover;
+
+/// Removes a cluster from this host.
+///
+/// What can't be removed is reported at the end, after all else was, and is tried again by the next call.
+///
+/// # Errors
+/// [`ErrorKind::Conflict`] when the cluster is being worked on; [`ErrorKind::Step`] with all that could not be removed.
+pub fn delete(root: &Path, cluster: &str, progress: &dyn Progress) -> Result<Summary> {
+    check_cluster_name(cluster)?;
+    let cluster_files = ClusterFiles::new(root, cluster);
+    if !cluster_files.data().is_dir() {
+        return Ok(summary(cluster, Outcome::Absent, 0));
+    }
+    let _lock = cluster_files.hold()?;
+    let mut journal = Journal::open(&cluster_files.journal())?;
+    let mut manifest = HostManifest::open(&cluster_files.host_manifest(), &cluster_files.backup())?;
+    if journal.stage() != Stage::Deleting {
+        journal.deleting()?;
+    }
+    let (steps, folders) = take_back(&cluster_files, &mut manifest, progress)?;
+    remove_data(&cluster_files)?;
+    for folder in folders {
+        files::remove_empty_folder(&folder)?;
+    }
+    Ok(summary(cluster, Outcome::Deleted, steps))
+}
+
+/// Takes back everything but the folders that the cluster's own folder is in; these are returned, innermost first.
+fn take_back(
+    cluster_files: &ClusterFiles,
+    manifest: &mut HostManifest,
+    progress: &dyn Progress,
+) -> Result<(usize, Vec<std::path::PathBuf>)> {
+    let task = Task::begin(progress, "removing the cluster", None);
+    let remover = Remover {
+        files: cluster_files,
+        environment: environment(cluster_files),
+        progress,
+    };
+    let mut failures = Vec::new();
+    let mut folders = Vec::new();
+    let mut steps = 0;
+    for (number, made) in manifest.standing() {
+        match &made {
+            Made::Folder { path } if cluster_files.data().starts_with(path) => {
+                folders.push(path.clone());
+                continue;
+            }
+            _ => {}
+        }
+        match remover.undo(number, &made) {
+            Ok(said) => {
+                if let Some(said) = said {
+                    progress.event(Event::Message(&said));
+                }
+                manifest.undone(number)?;
+                steps += 1;
+            }
+            Err(error) => failures.push(error),
+        }
+    }
+    drop(task);
+    fail_with(cluster_files, failures)?;
+    Ok((steps, folders))
+}
+
+fn fail_with(cluster_files: &ClusterFiles, mut failures: Vec<Error>) -> Result<()> {
+    let Some(first) = failures.first() else {
+        return Ok(());
+    };
+    let hint = format!(
+        "{}; then delete again: only what is left is tried, and {} is kept until all is done",
+        first.remedy().unwrap_or("put it right"),
+        cluster_files.data().display()
+    );
+    if failures.len() == 1
+        && let Some(only) = failures.pop()
+    {
+        return Err(Error::new(
+            ErrorKind::Step,
+            format!(
+                "cluster `{}` could not be removed wholly",
+                cluster_files.cluster()
+            ),
+        )
+        .because(only)
+        .hint(hint));
+    }
+    let lines: Vec<String> = failures
+        .iter()
+        .map(|failure| {
+            let causes = failure.causes();
+            let why = if causes.is_empty() {
+                String::new()
+            } else {
+                format!(": {}", causes.join(": "))
+            };
+            format!("\n  - {failure}{why}")
+        })
+        .collect();
+    Err(Error::new(
+        ErrorKind::Step,
+        format!(
+            "cluster `{}` could not be removed wholly; {} things are left:{}",
+            cluster_files.cluster(),
+            failures.len(),
+            lines.concat()
+        ),
+    )
+    .hint(hint))
+}
+
+/// The environment that the cluster's scripts ran with. A cluster whose run ended before it had one ran no scripts.
+fn environment(cluster_files: &ClusterFiles) -> Environment {
+    fs::read(cluster_files.environment())
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
+}
+
+/// Removes the cluster's folder. The journal, which says that a deletion is under way, goes last but for the lock.
+pub(crate) fn remove_data(cluster_files: &ClusterFiles) -> Result<()> {
+    let data = cluster_files.data();
+    let last = [
+        cluster_files.host_manifest(),
+        cluster_files.journal(),
+        cluster_files.lock(),
+    ];
+    let entries =
+        fs::read_dir(&data).or_io(|| format!("cannot read the folder {}", data.display()))?;
+    for entry in entries {
+        let path = entry
+            .or_io(|| format!("cannot read the folder {}", data.display()))?
+            .path();
+        if !last.contains(&path) {
+            files::remove_tree(&path)?;
+        }
+    }
+    for path in &last {
+        files::remove_file(path)?;
+    }
+    files::remove_empty_folder(&data)?;
+    Ok(())
+}
+
+fn summary(cluster: &str, outcome: Outcome, steps: usize) -> Summary {
+    let words = match outcome {
+        Outcome::Absent => format!("there is no cluster `{cluster}`"),
+        _ => {
+            format!("removed cluster `{cluster}` and everything that was made for it on this host")
+        }
+    };
+    Summary {
+        cluster: cluster.to_owned(),
+        outcome,
+        image: None,
+        runtime: None,
+        registry: None,
+        rootfs: None,
+        kubeconfig: None,
+        steps,
+        words: vec![words],
+    }
+}

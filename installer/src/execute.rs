@@ -1,0 +1,223 @@
+//! Does what actions say, on this host. Whatever is made is written into the host manifest before.
+
+mod claim;
+mod script;
+mod wait;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::progress::Progress;
+
+use crate::action::{Action, Content, FileCopy};
+use crate::cluster::ClusterFiles;
+use crate::environment::Environment;
+use crate::host_manifest::{HostManifest, Made};
+use crate::runtime::Runtime;
+use crate::service::{Manager, Services};
+use crate::{files, hosts_file, pki};
+
+pub(crate) use claim::{NAMESPACES, mounts_below};
+pub(crate) use script::run_program;
+
+/// What actions are done with.
+pub(crate) struct Executor<'e> {
+    pub(crate) files: &'e ClusterFiles,
+    pub(crate) manifest: &'e mut HostManifest,
+    pub(crate) environment: &'e Environment,
+    pub(crate) runtime: &'e dyn Runtime,
+    pub(crate) manager: Manager,
+    pub(crate) progress: &'e dyn Progress,
+}
+
+impl std::fmt::Debug for Executor<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Executor({})", self.files.cluster())
+    }
+}
+
+impl Executor<'_> {
+    /// Does one action, for the step with this id.
+    ///
+    /// # Errors
+    /// What the action meets.
+    pub(crate) fn execute(&mut self, step: &str, action: &Action) -> Result<()> {
+        match action {
+            Action::Unpack { .. } => Err(Error::new(
+                ErrorKind::Internal,
+                "the image is unpacked before anything else",
+            )),
+            Action::MakePki {
+                path,
+                names,
+                addresses,
+            } => pki::make(path, self.files.cluster(), names, addresses),
+            Action::MakeFolder { path, mode } => self.make_folder(path, *mode),
+            Action::WriteFile {
+                path,
+                mode,
+                content,
+            } => {
+                let bytes = match content {
+                    Content::Text(text) => text.clone(),
+                    Content::Secret(name) => self.secret(name)?,
+                };
+                self.record_file(path)?;
+                files::write(path, bytes.as_bytes(), *mode)
+            }
+            Action::CopyFiles { files, link } => {
+                files.iter().try_for_each(|file| self.copy(file, *link))
+            }
+            Action::OfferFile(file) => {
+                if files::exists(&file.to) && !self.manifest.has_file(&file.to) {
+                    return Ok(());
+                }
+                self.copy(file, false)
+            }
+            Action::Link { path, target } => self.link(path, target),
+            Action::HostsEntry {
+                path,
+                cluster,
+                address,
+                names,
+            } => self.hosts_entry(path, cluster, &format!("{address} {}", names.join(" "))),
+            Action::Claim(claims) => claims.iter().try_for_each(|claim| {
+                let made = claim::observe(claim, self.manifest)?;
+                made.map_or(Ok(()), |made| self.manifest.record(made))
+            }),
+            Action::Service(service) => {
+                self.manifest.record(Made::Service {
+                    name: service.name.clone(),
+                    manager: self.manager,
+                })?;
+                self.services().start(service)
+            }
+            Action::Run(program) => script::run(self, step, program),
+            Action::Wait {
+                probes,
+                seconds,
+                service,
+            } => wait::wait(self, probes, *seconds, service.as_deref()),
+        }
+    }
+
+    pub(crate) fn services(&self) -> Services {
+        Services::new(self.manager, self.files)
+    }
+
+    /// Things in the cluster's own folder go with it and need no entry.
+    fn is_own(&self, path: &Path) -> bool {
+        path.starts_with(self.files.data())
+    }
+
+    fn record_file(&mut self, path: &Path) -> Result<()> {
+        if !self.is_own(path) {
+            return self.manifest.record_file(path);
+        }
+        match path.parent() {
+            Some(folder) => self.make_folder(folder, 0o755),
+            None => Ok(()),
+        }
+    }
+
+    fn make_folder(&mut self, path: &Path, mode: u32) -> Result<()> {
+        if !self.is_own(path) {
+            return self.manifest.make_folder(path, mode);
+        }
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(path)
+            .or_io(|| format!("cannot make the folder {}", path.display()))
+    }
+
+    fn copy(&mut self, file: &FileCopy, link: bool) -> Result<()> {
+        self.record_file(&file.to)?;
+        files::copy(&file.from, &file.to, file.mode, link)
+    }
+
+    fn link(&mut self, path: &Path, target: &Path) -> Result<()> {
+        self.record_file(path)?;
+        let place = || format!("cannot link {}", path.display());
+        let partial = files::partial(path);
+        files::remove_file(&partial)?;
+        symlink(target, &partial).or_io(place)?;
+        fs::rename(&partial, path).or_io(place)
+    }
+
+    fn hosts_entry(&mut self, path: &Path, cluster: &str, line: &str) -> Result<()> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if files::is_absent(&error) => String::new(),
+            text => text.or_io(|| format!("cannot read {}", path.display()))?,
+        };
+        let (with, line_break_added) = hosts_file::with_block(&text, cluster, line);
+        self.manifest.record(Made::HostsBlock {
+            path: path.to_owned(),
+            cluster: cluster.to_owned(),
+            line_break_added,
+        })?;
+        let mode = fs::metadata(path).map_or(0o644, |metadata| {
+            std::os::unix::fs::MetadataExt::mode(&metadata) & 0o7777
+        });
+        if with == text {
+            return Ok(());
+        }
+        files::write(path, with.as_bytes(), mode)
+    }
+
+    /// The secret of this name: 256 random bits in hexadecimal, made up once.
+    fn secret(&self, name: &str) -> Result<String> {
+        let path = self.files.secrets().join(name);
+        match fs::read_to_string(&path) {
+            Err(error) if files::is_absent(&error) => {}
+            secret => return secret.or_io(|| format!("cannot read {}", path.display())),
+        }
+        let mut bytes = [0u8; 32];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+            .map_err(std::io::Error::from)
+            .or_io(|| "cannot get random numbers")?;
+        let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(self.files.secrets())
+            .or_io(|| format!("cannot make the folder {}", self.files.secrets().display()))?;
+        files::write(&path, secret.as_bytes(), 0o600)?;
+        Ok(secret)
+    }
+
+    /// The environment of a program: the cluster's, under what the step sets, with caches kept in the cluster's
+    /// folder.
+    pub(crate) fn program_environment(&self, own: &BTreeMap<String, String>) -> Environment {
+        program_environment(self.files, self.environment, own)
+    }
+}
+
+/// As [`Executor::program_environment`], for removals.
+pub(crate) fn program_environment(
+    files: &ClusterFiles,
+    cluster: &Environment,
+    own: &BTreeMap<String, String>,
+) -> Environment {
+    let mut environment = cluster.clone();
+    let cache = files.data().join("cache");
+    for (name, folder) in [("KUBECACHEDIR", "kube"), ("HELM_CACHE_HOME", "helm")] {
+        environment.insert(
+            name.to_owned(),
+            cache.join(folder).to_string_lossy().into_owned(),
+        );
+    }
+    environment.extend(own.clone());
+    environment
+}
+
+/// The folders whose programs come first.
+pub(crate) fn program_folders(files: &ClusterFiles) -> Vec<PathBuf> {
+    vec![files.rootfs().join("bin")]
+}
+
+#[cfg(test)]
+mod tests;

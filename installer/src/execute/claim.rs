@@ -1,0 +1,102 @@
+//! Looks at what others are about to fill or make, so that what was there before can stay.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sealrs_image::error::{IoResultExt as _, Result};
+
+use crate::action::Claim;
+use crate::files;
+use crate::host_manifest::{HostManifest, Made};
+
+/// Where named network namespaces are mounted (ip-netns(8)).
+pub(crate) const NAMESPACES: &str = "/run/netns";
+
+/// What is to be written down for a claim; nothing where there is nothing to take back.
+pub(super) fn observe(claim: &Claim, manifest: &HostManifest) -> Result<Option<Made>> {
+    Ok(Some(match claim {
+        Claim::Tree(path) => Made::Tree {
+            path: path.clone(),
+            // Folders that we made ourselves on the way to a file were not there before.
+            kept: if manifest.has_folder(path) {
+                None
+            } else {
+                names_in(path)?
+            },
+        },
+        Claim::Processes { cgroups, socket } => Made::Processes {
+            cgroups: cgroups.clone(),
+            socket: socket.clone(),
+        },
+        Claim::Mounts(below) => Made::Mounts {
+            below: below.clone(),
+            kept: mounts_below(below)?,
+        },
+        Claim::NetworkNamespaces(prefix) => Made::NetworkNamespaces {
+            prefix: prefix.clone(),
+            kept: names_in(Path::new(NAMESPACES))?
+                .unwrap_or_default()
+                .into_iter()
+                .filter(|name| name.starts_with(prefix.as_str()))
+                .collect(),
+        },
+        Claim::Interfaces(names) => Made::Interfaces {
+            names: names
+                .iter()
+                .filter(|name| !Path::new("/sys/class/net").join(name).exists())
+                .cloned()
+                .collect(),
+        },
+        Claim::Firewall { prefixes, programs } => Made::Firewall {
+            prefixes: prefixes.clone(),
+            programs: programs.clone(),
+        },
+        Claim::Slice(name) => Made::Slice { name: name.clone() },
+        Claim::Sysctls(names) => Made::Sysctls {
+            values: sysctls(names),
+        },
+        Claim::Command(program) => Made::Command {
+            argv: program.argv.clone(),
+            folder: program.folder.clone(),
+            env: program.env.clone(),
+        },
+    }))
+}
+
+/// The names in a folder; `None` when it is not there.
+fn names_in(path: &Path) -> Result<Option<BTreeSet<String>>> {
+    let place = || format!("cannot read the folder {}", path.display());
+    let entries = match fs::read_dir(path) {
+        Err(error) if files::is_absent(&error) => return Ok(None),
+        entries => entries.or_io(place)?,
+    };
+    entries
+        .map(|entry| {
+            Ok(entry
+                .or_io(place)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned())
+        })
+        .collect::<Result<_>>()
+        .map(Some)
+}
+
+/// The mount points below these folders, and the folders themselves if they are some.
+pub(crate) fn mounts_below(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut mounts = files::mounts()?;
+    mounts.retain(|mount| folders.iter().any(|folder| mount.starts_with(folder)));
+    Ok(mounts)
+}
+
+/// The present values; kernels lack one or the other.
+fn sysctls(names: &[String]) -> BTreeMap<String, String> {
+    names
+        .iter()
+        .filter_map(|name| {
+            let value = fs::read_to_string(Path::new("/proc/sys").join(name)).ok()?;
+            Some((name.clone(), value.trim().to_owned()))
+        })
+        .collect()
+}

@@ -1,0 +1,155 @@
+//! Waits until something holds, reading the service's log meanwhile: a failure that is known ends the wait in seconds.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::progress::Event;
+
+use super::Executor;
+use crate::action::Probe;
+use crate::command::last_lines;
+use crate::probe;
+use crate::runtime::Diagnosis;
+use crate::service::{LogMark, Services, Status};
+
+/// How often a service may be started again before that counts as a failure.
+const RESTARTS: u64 = 3;
+/// How long a log may say that all is lost before that is believed: some programs recover at their next start.
+const DOUBT: Duration = Duration::from_secs(3);
+/// How often somebody who watches is told that it goes on.
+const TELL: Duration = Duration::from_secs(15);
+
+pub(super) fn wait(
+    executor: &Executor<'_>,
+    probes: &[Probe],
+    seconds: u64,
+    service: Option<&str>,
+) -> Result<()> {
+    let services = executor.services();
+    let mut watch = match service {
+        Some(name) => Some(Watch::begin(&services, name)?),
+        None => None,
+    };
+    let begun = Instant::now();
+    let deadline = begun + Duration::from_secs(seconds);
+    let mut told = begun;
+    for probe in probes {
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let Err(not_yet) = probe::check(probe, &services) else {
+                break;
+            };
+            if let Some(watch) = watch.as_mut() {
+                watch.look(executor)?;
+            }
+            if Instant::now() >= deadline {
+                return Err(too_late(probe, seconds, not_yet, watch.as_ref(), executor));
+            }
+            if told.elapsed() >= TELL {
+                told = Instant::now();
+                let text = format!("still waiting until {probe}: {not_yet}");
+                executor.progress.event(Event::Message(&text));
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+    Ok(())
+}
+
+fn too_late(
+    probe: &Probe,
+    seconds: u64,
+    not_yet: Error,
+    watch: Option<&Watch<'_>>,
+    executor: &Executor<'_>,
+) -> Error {
+    let what = format!("waited {seconds} seconds in vain until {probe}");
+    let Some(watch) = watch else {
+        return Error::new(ErrorKind::Step, what).because(not_yet);
+    };
+    let log = watch.log();
+    match executor.runtime.diagnose(&log) {
+        Some(diagnosis) => Error::new(ErrorKind::Step, what)
+            .because(Error::new(ErrorKind::Step, diagnosis.cause).because(not_yet))
+            .hint(diagnosis.remedy),
+        None => Error::new(ErrorKind::Step, what)
+            .because(not_yet)
+            .hint(log_hint(watch.name, &log)),
+    }
+}
+
+fn log_hint(name: &str, log: &str) -> String {
+    format!(
+        "the log of service {name} ends with:\n{}",
+        last_lines(log, 10)
+    )
+}
+
+/// A service that is watched while something is waited for.
+struct Watch<'w> {
+    services: &'w Services,
+    name: &'w str,
+    mark: LogMark,
+    before: Status,
+    suspected: Option<Instant>,
+    looked: Instant,
+}
+
+impl<'w> Watch<'w> {
+    fn begin(services: &'w Services, name: &'w str) -> Result<Self> {
+        let before = services.status(name)?;
+        Ok(Self {
+            services,
+            name,
+            // Old failures in the log say nothing about this start; a service that fails says so again.
+            mark: services.mark(name),
+            before,
+            suspected: None,
+            looked: Instant::now(),
+        })
+    }
+
+    fn log(&self) -> String {
+        self.services.log_since(self.name, self.mark)
+    }
+
+    /// Fails when the service has.
+    fn look(&mut self, executor: &Executor<'_>) -> Result<()> {
+        if self.looked.elapsed() < Duration::from_millis(900) {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        let status = self.services.status(self.name)?;
+        let log = self.log();
+        let diagnosis = executor
+            .runtime
+            .diagnose(&log)
+            .filter(|diagnosis| diagnosis.hopeless);
+        let ended =
+            status.failed || status.restarts.saturating_sub(self.before.restarts) >= RESTARTS;
+        match diagnosis {
+            Some(diagnosis) if ended => Err(self.failure(diagnosis)),
+            Some(diagnosis) => {
+                let since = *self.suspected.get_or_insert_with(Instant::now);
+                if since.elapsed() >= DOUBT {
+                    return Err(self.failure(diagnosis));
+                }
+                Ok(())
+            }
+            None if ended => Err(Error::new(
+                ErrorKind::Step,
+                format!("service {} does not stay up", self.name),
+            )
+            .hint(log_hint(self.name, &log))),
+            None => Ok(()),
+        }
+    }
+
+    fn failure(&self, diagnosis: Diagnosis) -> Error {
+        Error::new(ErrorKind::Step, format!("service {} failed", self.name))
+            .because(Error::new(ErrorKind::Step, diagnosis.cause))
+            .hint(diagnosis.remedy)
+    }
+}

@@ -1,0 +1,394 @@
+//! The host manifest: everything that was made on this host, written down and synced *before* it is made. Removing a
+//! cluster walks it backwards, so it removes exactly what was made, after any crash and without the image.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::files;
+use crate::lines::Lines;
+use crate::service::Manager;
+
+/// Something that was made, with what is needed to take it back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Made {
+    /// A folder that was not there: goes when it is empty.
+    Folder {
+        /// Where.
+        path: PathBuf,
+    },
+    /// A folder that others fill (a runtime's data): goes with all that was not in it before.
+    Tree {
+        /// Where.
+        path: PathBuf,
+        /// The names that were in it before; `None` when it was not there.
+        kept: Option<BTreeSet<String>>,
+    },
+    /// A file or link.
+    File {
+        /// Where.
+        path: PathBuf,
+        /// What was there before.
+        before: Before,
+    },
+    /// A block between markers in a hosts file.
+    HostsBlock {
+        /// The hosts file.
+        path: PathBuf,
+        /// Names the block.
+        cluster: String,
+        /// The file ended without a line break, and got one.
+        line_break_added: bool,
+    },
+    /// A service.
+    Service {
+        /// Its name.
+        name: String,
+        /// Who runs it.
+        manager: Manager,
+    },
+    /// A command that undoes what scripts did.
+    Command {
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// Where it runs; in the cluster's folder if this is gone.
+        folder: PathBuf,
+        /// Set in its environment, on top of the cluster's.
+        env: BTreeMap<String, String>,
+    },
+    /// Processes of containers: those in these cgroups, and shims of this containerd with all below them.
+    Processes {
+        /// Parts of cgroup paths.
+        cgroups: Vec<String>,
+        /// containerd's socket.
+        socket: PathBuf,
+    },
+    /// Mounts below these folders.
+    Mounts {
+        /// The folders.
+        below: Vec<PathBuf>,
+        /// What was mounted there before.
+        kept: Vec<PathBuf>,
+    },
+    /// Named network namespaces, by the start of their name.
+    NetworkNamespaces {
+        /// The start of the name.
+        prefix: String,
+        /// Those that were there before.
+        kept: Vec<String>,
+    },
+    /// Network interfaces that were not there before.
+    Interfaces {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Firewall chains whose name starts so, with the rules that use them.
+    Firewall {
+        /// The starts of the names.
+        prefixes: Vec<String>,
+        /// Where else to look for the iptables programs.
+        programs: Vec<PathBuf>,
+    },
+    /// A cgroup slice with all below it.
+    Slice {
+        /// Its name without `.slice`.
+        name: String,
+    },
+    /// Kernel settings that a runtime changes.
+    Sysctls {
+        /// The values before, by path below /proc/sys.
+        values: BTreeMap<String, String>,
+    },
+}
+
+/// What was at a path before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Before {
+    /// Nothing.
+    Nothing,
+    /// A symbolic link to this.
+    Link(PathBuf),
+    /// A file, which was copied.
+    File {
+        /// The copy's name in the backup folder.
+        backup: String,
+        /// Permission bits.
+        mode: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Modification time: seconds since 1970 and nanoseconds.
+        modified: (i64, u32),
+    },
+}
+
+impl Made {
+    /// Names the thing: there is one entry for each.
+    fn key(&self) -> String {
+        match self {
+            Self::Folder { path } => format!("folder {}", path.display()),
+            Self::Tree { path, .. } => format!("tree {}", path.display()),
+            Self::File { path, .. } => format!("file {}", path.display()),
+            Self::HostsBlock { path, cluster, .. } => {
+                format!("hosts {} {cluster}", path.display())
+            }
+            Self::Service { name, .. } => format!("service {name}"),
+            Self::Command { argv, .. } => format!("command {}", argv.join(" ")),
+            Self::Processes { socket, .. } => format!("processes {}", socket.display()),
+            Self::Mounts { below, .. } => format!("mounts {below:?}"),
+            Self::NetworkNamespaces { prefix, .. } => format!("namespaces {prefix}"),
+            Self::Interfaces { .. } => "interfaces".to_owned(),
+            Self::Firewall { .. } => "firewall".to_owned(),
+            Self::Slice { name } => format!("slice {name}"),
+            Self::Sysctls { .. } => "sysctls".to_owned(),
+        }
+    }
+}
+
+/// One line of the file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Line {
+    Made(Made),
+    /// The entry with this number was taken back.
+    Undone(usize),
+}
+
+/// The open host manifest of a cluster.
+#[derive(Debug)]
+pub struct HostManifest {
+    lines: Lines,
+    backup: PathBuf,
+    entries: Vec<Made>,
+    undone: BTreeSet<usize>,
+    keys: BTreeSet<String>,
+}
+
+impl HostManifest {
+    /// Opens the manifest at `path`, or a fresh one. Copies of foreign files go to the folder `backup`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Integrity`] when it holds what no sealrs writes; disk errors.
+    pub fn open(path: &Path, backup: &Path) -> Result<Self> {
+        let (lines, read) = Lines::open::<Line>(path)?;
+        let mut manifest = Self {
+            lines,
+            backup: backup.to_owned(),
+            entries: Vec::new(),
+            undone: BTreeSet::new(),
+            keys: BTreeSet::new(),
+        };
+        for line in read {
+            match line {
+                Line::Made(made) => manifest.take_in(made),
+                Line::Undone(number) => {
+                    manifest.undone.insert(number);
+                }
+            }
+        }
+        Ok(manifest)
+    }
+
+    fn take_in(&mut self, made: Made) {
+        self.keys.insert(made.key());
+        self.entries.push(made);
+    }
+
+    /// What was made and not yet taken back, latest first, with its number.
+    #[must_use]
+    pub fn standing(&self) -> Vec<(usize, Made)> {
+        self.entries
+            .iter()
+            .cloned()
+            .enumerate()
+            .filter(|(number, _)| !self.undone.contains(number))
+            .rev()
+            .collect()
+    }
+
+    /// Whether a service of this name is ours.
+    #[must_use]
+    pub fn has_service(&self, wanted: &str) -> bool {
+        self.keys.contains(&format!("service {wanted}"))
+    }
+
+    /// Notes that the entry with this number was taken back.
+    ///
+    /// # Errors
+    /// Disk errors.
+    pub fn undone(&mut self, number: usize) -> Result<()> {
+        self.lines.append(&Line::Undone(number))?;
+        self.undone.insert(number);
+        Ok(())
+    }
+
+    /// Writes down what is about to be made, unless it was written down before: what was there before our first try
+    /// is what counts.
+    ///
+    /// # Errors
+    /// Disk errors.
+    pub fn record(&mut self, made: Made) -> Result<()> {
+        if self.keys.contains(&made.key()) {
+            return Ok(());
+        }
+        self.lines.append(&Line::Made(made.clone()))?;
+        self.take_in(made);
+        Ok(())
+    }
+
+    /// Writes down that a file or link is about to be made at `path`, keeping a copy of what is there, and makes the
+    /// folders that it needs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] when a folder is there; disk errors.
+    pub fn record_file(&mut self, path: &Path) -> Result<()> {
+        if let Some(folder) = path.parent() {
+            self.make_folder(folder, 0o755)?;
+        }
+        if self.keys.contains(&format!("file {}", path.display())) {
+            return Ok(());
+        }
+        let before = self.before(path)?;
+        self.record(Made::File {
+            path: path.to_owned(),
+            before,
+        })
+    }
+
+    /// Whether a file or link at `path` is ours.
+    #[must_use]
+    pub fn has_file(&self, path: &Path) -> bool {
+        self.keys.contains(&format!("file {}", path.display()))
+    }
+
+    /// Whether a folder at `path` was made by us.
+    #[must_use]
+    pub fn has_folder(&self, path: &Path) -> bool {
+        self.keys.contains(&format!("folder {}", path.display()))
+    }
+
+    /// Makes a folder with those above it that are missing, and writes down each.
+    ///
+    /// # Errors
+    /// Disk errors.
+    pub fn make_folder(&mut self, path: &Path, mode: u32) -> Result<()> {
+        if path.is_dir() {
+            return Ok(());
+        }
+        if let Some(parent) = path.parent() {
+            self.make_folder(parent, 0o755)?;
+        }
+        self.record(Made::Folder {
+            path: path.to_owned(),
+        })?;
+        match fs::create_dir(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
+            made => made.or_io(|| format!("cannot make the folder {}", path.display()))?,
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+            .or_io(|| format!("cannot set the mode of {}", path.display()))
+    }
+
+    /// What is at `path`, copied to the backup folder if it is a file.
+    fn before(&self, path: &Path) -> Result<Before> {
+        let place = || format!("cannot read {}", path.display());
+        let metadata = match fs::symlink_metadata(path) {
+            Err(error) if files::is_absent(&error) => return Ok(Before::Nothing),
+            found => found.or_io(place)?,
+        };
+        if metadata.is_symlink() {
+            return Ok(Before::Link(fs::read_link(path).or_io(place)?));
+        }
+        if !metadata.is_file() {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("{} is in the way: a file belongs there", path.display()),
+            )
+            .hint("move it away and run again"));
+        }
+        // The number of the entry that is about to be written; a copy left by a crash is written over.
+        let backup = self.entries.len().to_string();
+        fs::create_dir_all(&self.backup)
+            .and_then(|()| fs::set_permissions(&self.backup, fs::Permissions::from_mode(0o700)))
+            .or_io(|| format!("cannot make the folder {}", self.backup.display()))?;
+        files::copy(path, &self.backup.join(&backup), None, false)?;
+        Ok(Before::File {
+            backup,
+            mode: metadata.mode() & 0o7777,
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+            modified: (
+                metadata.mtime(),
+                u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
+            ),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(folder: &Path) -> HostManifest {
+        HostManifest::open(&folder.join("host-manifest"), &folder.join("backup")).unwrap()
+    }
+
+    #[test]
+    fn what_was_there_before_the_first_try_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("foreign");
+        fs::write(&path, "foreign").unwrap();
+        let mut manifest = open(folder.path());
+        manifest.record_file(&path).unwrap();
+        fs::write(&path, "ours").unwrap();
+        let mut manifest = open(folder.path());
+        manifest.record_file(&path).unwrap();
+        let standing = manifest.standing();
+        let [
+            (
+                0,
+                Made::File {
+                    before: Before::File { backup, .. },
+                    ..
+                },
+            ),
+        ] = standing.as_slice()
+        else {
+            panic!("{standing:?}");
+        };
+        let kept = fs::read_to_string(folder.path().join("backup").join(backup));
+        assert_eq!(kept.unwrap(), "foreign");
+    }
+
+    #[test]
+    fn folders_that_are_made_on_the_way_are_written_down_outermost_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut manifest = open(folder.path());
+        let path = folder.path().join("a/b/file");
+        manifest.record_file(&path).unwrap();
+        let paths: Vec<PathBuf> = manifest
+            .standing()
+            .into_iter()
+            .rev()
+            .map(|(_, made)| match made {
+                Made::Folder { path } | Made::File { path, .. } => path,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let expected = ["a", "a/b", "a/b/file"].map(|name| folder.path().join(name));
+        assert_eq!(paths, expected);
+        manifest.undone(2).unwrap();
+        assert_eq!(open(folder.path()).standing().len(), 2);
+        let error = manifest
+            .record_file(&folder.path().join("a/b"))
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+    }
+}

@@ -1,0 +1,46 @@
+//! From a ClusterImage to a running cluster, and back to a host without a trace.
+//!
+//! Parses no Kubefiles. Prints nothing. A run is decided first and executed then:
+//!
+//! * What is wanted and what is there: [`options`], [`facts`], [`rootfs`], [`preflight`].
+//! * What will be done, as data: [`plan`], [`action`]; cluster runtimes plan their part ([`runtime`]).
+//! * Doing it so that it can be interrupted at any point: [`journal`] (what was done), [`host_manifest`] (what was
+//!   made), `execute`, `undo`, [`service`].
+//! * The commands: [`run`], [`plan()`], [`check`], [`delete()`], [`clusters`], [`supervise`].
+
+pub mod action;
+mod apps;
+mod cluster;
+mod command;
+mod delete;
+mod environment;
+mod execute;
+pub mod facts;
+mod files;
+pub mod host_manifest;
+mod hosts_file;
+mod install;
+pub mod journal;
+mod lines;
+pub mod options;
+mod pki;
+pub mod plan;
+pub mod preflight;
+mod probe;
+mod process;
+mod registry;
+pub mod rootfs;
+pub mod runtime;
+pub mod service;
+mod status;
+mod summary;
+mod undo;
+
+pub use cluster::ClusterFiles;
+pub use delete::delete;
+pub use install::{check, plan, run};
+pub use options::Options;
+pub use plan::Plan;
+pub use service::supervise;
+pub use status::{ClusterStatus, clusters};
+pub use summary::{Outcome, Summary};

@@ -1,0 +1,229 @@
+//! What the user wants, resolved: no command line types, no defaults left open.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use sealrs_image::digest::Digest;
+use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::spec;
+use serde::Serialize;
+
+/// How and where a ClusterImage is installed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Where sealrs keeps everything.
+    pub root: PathBuf,
+    /// The cluster's name: its folder is `<root>/data/<cluster>`.
+    pub cluster: String,
+    /// The name under which hosts reach the private registry.
+    pub registry_domain: String,
+    /// Its TCP port.
+    pub registry_port: u16,
+    /// This host's address, where the default route's is not the right one.
+    pub host_ip: Option<IpAddr>,
+    /// Environment for scripts, on top of the image's.
+    pub env: BTreeMap<String, String>,
+    /// Commands to run at the end instead of the image's.
+    pub cmds: Option<Vec<String>>,
+    /// Apps to launch instead of the image's.
+    pub apps: Option<Vec<String>>,
+    /// `KEY=VALUE` each: settings for the cluster runtime, on top of the image's.
+    pub runtime_config: Vec<String>,
+    /// The sealrs program: its copy serves the registry and supervises services.
+    pub executable: PathBuf,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::from("/var/lib/sealer"),
+            cluster: "my-cluster".to_owned(),
+            registry_domain: "sea.hub".to_owned(),
+            registry_port: 5000,
+            host_ip: None,
+            env: BTreeMap::new(),
+            cmds: None,
+            apps: None,
+            runtime_config: Vec::new(),
+            executable: PathBuf::from("/proc/self/exe"),
+        }
+    }
+}
+
+/// Values of the environment and of the runtime's settings may be secrets: only their names are shown.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("root", &self.root)
+            .field("cluster", &self.cluster)
+            .field("registry", &self.registry_url())
+            .field("host_ip", &self.host_ip)
+            .field("env", &self.env.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Options {
+    /// `domain:port` of the private registry.
+    #[must_use]
+    pub fn registry_url(&self) -> String {
+        format!("{}:{}", self.registry_domain, self.registry_port)
+    }
+
+    /// Checks what can be checked without looking at the host.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`], naming the flag.
+    pub fn validate(&self) -> Result<()> {
+        check_cluster_name(&self.cluster)?;
+        if !is_host_name(&self.registry_domain) {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!(
+                    "`{}` is not a host name",
+                    self.registry_domain.escape_debug()
+                ),
+            )
+            .hint("give `--registry-domain` a DNS name such as `sea.hub`, or an IPv4 address"));
+        }
+        if self.registry_port == 0 {
+            return Err(
+                Error::new(ErrorKind::Input, "port 0 is no port for the registry")
+                    .hint("give `--registry-port` a number from 1 to 65535"),
+            );
+        }
+        if let Some(bad) = self.env.keys().find(|name| !is_variable_name(name)) {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("`{}` is not a variable's name", bad.escape_debug()),
+            )
+            .hint(
+                "a name has letters, digits and `_` and does not start with a digit: `-e NAME=value`",
+            ));
+        }
+        if !self.root.is_absolute() {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("the root {} is not an absolute path", self.root.display()),
+            )
+            .hint("give `--root` a path that starts with `/`"));
+        }
+        Ok(())
+    }
+
+    /// The digest of everything that makes two runs the same run.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the options can't be written as JSON.
+    pub fn inputs(&self, image: Digest) -> Result<Digest> {
+        #[derive(Serialize)]
+        struct Inputs<'o> {
+            format: u32,
+            image: Digest,
+            cluster: &'o str,
+            registry: String,
+            host_ip: Option<IpAddr>,
+            env: &'o BTreeMap<String, String>,
+            cmds: &'o Option<Vec<String>>,
+            apps: &'o Option<Vec<String>>,
+            runtime_config: &'o [String],
+        }
+        let inputs = Inputs {
+            format: crate::plan::FORMAT,
+            image,
+            cluster: &self.cluster,
+            registry: self.registry_url(),
+            host_ip: self.host_ip,
+            env: &self.env,
+            cmds: &self.cmds,
+            apps: &self.apps,
+            runtime_config: &self.runtime_config,
+        };
+        Ok(Digest::of(&spec::canonical(&inputs)?))
+    }
+}
+
+/// Cluster names become folders, unit names and markers in files.
+///
+/// # Errors
+/// [`ErrorKind::Input`] when the name is none.
+pub(crate) fn check_cluster_name(name: &str) -> Result<()> {
+    let good = name.len() <= 63
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.'));
+    if good {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Input,
+        format!("`{}` is not a name for a cluster", name.escape_debug()),
+    )
+    .hint("a name has up to 63 letters, digits, `-`, `_` or `.` and starts with a letter or digit"))
+}
+
+fn is_host_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label
+                    .chars()
+                    .all(|letter| letter.is_ascii_alphanumeric() || letter == '-')
+        })
+}
+
+fn is_variable_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name
+            .chars()
+            .all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_names_that_would_leave_their_place() {
+        for bad in ["", "..", "a/b", "-x", "a b", "a\nb", &"x".repeat(64)] {
+            assert!(check_cluster_name(bad).is_err(), "{bad}");
+        }
+        for good in ["my-cluster", "edge_1", "0.a"] {
+            check_cluster_name(good).unwrap();
+        }
+        let domain = |domain: &str| Options {
+            registry_domain: domain.to_owned(),
+            ..Options::default()
+        };
+        for bad in ["", "a..b", "-a", "a b", "sea.hub:5000", "x\ny"] {
+            assert!(domain(bad).validate().is_err(), "{bad}");
+        }
+        for good in ["sea.hub", "localhost", "10.0.0.1"] {
+            domain(good).validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn inputs_depend_on_what_is_installed_and_not_on_where_it_lies() {
+        let image = Digest::of(b"image");
+        let options = Options::default();
+        let inputs = options.inputs(image).unwrap();
+        let moved = Options {
+            root: PathBuf::from("/elsewhere"),
+            ..Options::default()
+        };
+        assert_eq!(moved.inputs(image).unwrap(), inputs);
+        assert_ne!(options.inputs(Digest::of(b"other")).unwrap(), inputs);
+        let mut other = Options::default();
+        other.env.insert("PASSWORD".into(), "hunter2".into());
+        assert_ne!(other.inputs(image).unwrap(), inputs);
+        assert!(!format!("{other:?}").contains("hunter2"));
+    }
+}

@@ -1,0 +1,176 @@
+//! The certificate authority of a cluster and the certificate of its private registry: ECDSA on P-256, valid for a
+//! hundred years, because nobody renews a certificate at a site without a network.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
+
+use crate::files;
+
+/// Hosts' clocks differ: a certificate that is valid only from now on would be refused by those behind.
+const BEFORE: Duration = Duration::from_secs(3600);
+const VALID: Duration = Duration::from_secs(100 * 365 * 24 * 3600 + 25 * 24 * 3600);
+
+/// Makes `ca.crt`, `ca.key`, `registry.crt` and `registry.key` in the folder `path`, unless they are there.
+///
+/// # Errors
+/// Disk errors; [`ErrorKind::Input`] when a name can't be in a certificate.
+pub(crate) fn make(
+    path: &Path,
+    cluster: &str,
+    names: &BTreeSet<String>,
+    addresses: &BTreeSet<IpAddr>,
+) -> Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    // All four appear at once: a key that does not belong to its certificate would be found much later.
+    let staging = path.with_extension("partial");
+    files::remove_tree(&staging)?;
+    fs::DirBuilder::new()
+        .mode(0o755)
+        .create(&staging)
+        .or_io(|| format!("cannot make the folder {}", staging.display()))?;
+    let failed = || "cannot make certificates";
+    let ca_key = KeyPair::generate().or_fail(ErrorKind::Internal, failed)?;
+    let ca_parameters = authority(cluster)?;
+    let ca = ca_parameters
+        .self_signed(&ca_key)
+        .or_fail(ErrorKind::Internal, failed)?;
+    files::write(&staging.join("ca.crt"), ca.pem().as_bytes(), 0o644)?;
+    files::write(
+        &staging.join("ca.key"),
+        ca_key.serialize_pem().as_bytes(),
+        0o600,
+    )?;
+    let key = KeyPair::generate().or_fail(ErrorKind::Internal, failed)?;
+    let certificate = server(names, addresses)?
+        .signed_by(&key, &Issuer::new(ca_parameters, ca_key))
+        .or_fail(ErrorKind::Internal, failed)?;
+    files::write(
+        &staging.join("registry.crt"),
+        certificate.pem().as_bytes(),
+        0o644,
+    )?;
+    files::write(
+        &staging.join("registry.key"),
+        key.serialize_pem().as_bytes(),
+        0o600,
+    )?;
+    fs::rename(&staging, path).or_io(|| format!("cannot rename {}", staging.display()))?;
+    files::sync_folder(path.parent().unwrap_or(Path::new("/")))
+}
+
+fn dated() -> Result<CertificateParams> {
+    let mut parameters = CertificateParams::new(Vec::new())
+        .or_fail(ErrorKind::Internal, || "cannot make certificates")?;
+    let now = SystemTime::now();
+    parameters.not_before = (now - BEFORE).into();
+    parameters.not_after = (now + VALID).into();
+    Ok(parameters)
+}
+
+fn authority(cluster: &str) -> Result<CertificateParams> {
+    let mut parameters = dated()?;
+    parameters
+        .distinguished_name
+        .push(DnType::CommonName, format!("sealrs {cluster}"));
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(parameters)
+}
+
+fn server(names: &BTreeSet<String>, addresses: &BTreeSet<IpAddr>) -> Result<CertificateParams> {
+    let mut parameters = dated()?;
+    parameters
+        .distinguished_name
+        .push(DnType::CommonName, "sealrs registry");
+    for name in names {
+        let san = name.as_str().try_into().map_err(|error: rcgen::Error| {
+            Error::new(
+                ErrorKind::Input,
+                format!("`{}` can't be in a certificate", name.escape_debug()),
+            )
+            .because(error)
+        })?;
+        parameters.subject_alt_names.push(SanType::DnsName(san));
+    }
+    for &address in addresses {
+        parameters
+            .subject_alt_names
+            .push(SanType::IpAddress(address));
+    }
+    parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    parameters.use_authority_key_identifier_extension = true;
+    Ok(parameters)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt as _;
+    use std::process::Command;
+
+    fn openssl(arguments: &[&str]) -> Option<String> {
+        let Ok(done) = Command::new("openssl").args(arguments).output() else {
+            println!("skipped: openssl is not installed");
+            return None;
+        };
+        let text = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
+        assert!(done.status.success(), "{text}");
+        Some(text)
+    }
+
+    #[test]
+    fn openssl_verifies_the_chain_and_the_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pki");
+        let names = ["sea.hub", "localhost"].map(str::to_owned).into();
+        let addresses = ["10.0.0.1", "::1"].map(|ip| ip.parse().unwrap()).into();
+        make(&path, "c", &names, &addresses).unwrap();
+        let file = |name: &str| path.join(name).to_str().unwrap().to_owned();
+        let before = fs::read(file("ca.crt")).unwrap();
+        make(&path, "c", &names, &addresses).unwrap();
+        assert_eq!(fs::read(file("ca.crt")).unwrap(), before, "made once");
+        for key in ["ca.key", "registry.key"] {
+            assert_eq!(fs::metadata(file(key)).unwrap().mode() & 0o777, 0o600);
+        }
+        let (ca, certificate) = (file("ca.crt"), file("registry.crt"));
+        for (flag, name) in [
+            ("-verify_hostname", "sea.hub"),
+            ("-verify_hostname", "localhost"),
+            ("-verify_ip", "10.0.0.1"),
+            ("-verify_ip", "::1"),
+        ] {
+            let arguments = [
+                "verify",
+                "-x509_strict",
+                "-purpose",
+                "sslserver",
+                "-CAfile",
+                &ca,
+                flag,
+                name,
+                &certificate,
+            ];
+            if openssl(&arguments).is_none() {
+                return;
+            }
+        }
+        let text = openssl(&["x509", "-in", &certificate, "-noout", "-text"]).unwrap();
+        assert!(text.contains("prime256v1"), "{text}");
+        let far = (90u64 * 365 * 24 * 3600).to_string();
+        openssl(&["x509", "-in", &certificate, "-noout", "-checkend", &far]).unwrap();
+        openssl(&["pkey", "-in", &file("registry.key"), "-noout"]).unwrap();
+    }
+}

@@ -1,0 +1,336 @@
+//! What would stop an installation, found before the first byte is written: all of it at once, each with its remedy.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use sealrs_image::cluster_image::{ClusterImage, ImageKind};
+use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::layer::annotation;
+use sealrs_image::progress::{Event, Progress};
+use serde::Serialize;
+
+use crate::cluster::ClusterFiles;
+use crate::facts::{HOSTS_FILE, HostFacts, Interest};
+use crate::options::Options;
+use crate::registry::{self, Naming};
+use crate::runtime::Runtime;
+
+/// Something about a host that stands against an installation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// A stable word for the check.
+    pub check: &'static str,
+    /// Whether it stops the installation; otherwise it is a warning.
+    pub fatal: bool,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub remedy: String,
+}
+
+impl Finding {
+    /// Something that stops the installation.
+    pub(crate) fn error(
+        check: &'static str,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            check,
+            fatal: true,
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    /// Something that may go wrong.
+    pub(crate) fn warning(
+        check: &'static str,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            fatal: false,
+            ..Self::error(check, problem, remedy)
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.problem, self.remedy)
+    }
+}
+
+/// What has to be known of a host to check it.
+pub(crate) fn interest(runtime: &dyn Runtime, options: &Options) -> Interest {
+    let layout = runtime.layout();
+    let common = ["bash", "containerd", "docker"];
+    let programs = common.iter().chain(layout.programs);
+    let paths = ["/etc/containerd", "/etc/docker"]
+        .iter()
+        .chain(layout.leftovers);
+    let data = ClusterFiles::new(&options.root, &options.cluster).data();
+    let folders = runtime.disk(0).into_iter().map(|(folder, _)| folder);
+    Interest {
+        programs: programs.map(|&name| name.to_owned()).collect(),
+        paths: paths.map(PathBuf::from).collect(),
+        ports: layout
+            .ports
+            .iter()
+            .copied()
+            .chain([options.registry_port])
+            .collect(),
+        folders: folders.chain([data]).collect(),
+        registry_domain: options.registry_domain.clone(),
+    }
+}
+
+/// All that stands against installing `image` on this host.
+pub(crate) fn findings(
+    facts: &HostFacts,
+    image: &ClusterImage,
+    options: &Options,
+    runtime: &dyn Runtime,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !facts.platform.accepts(&image.config.platform) {
+        findings.push(Finding::error(
+            "platform",
+            format!(
+                "the image is for {}, this host is {}",
+                image.config.platform, facts.platform
+            ),
+            format!("build or pull the image for {}", facts.platform),
+        ));
+    }
+    if !facts.programs.contains("bash") {
+        findings.push(Finding::error(
+            "bash",
+            "bash is not installed, and the image's scripts need it",
+            "install bash",
+        ));
+    }
+    findings.extend(rights(facts, options, runtime));
+    findings.extend(names(facts, options));
+    findings.extend(ports(facts, options, runtime));
+    findings.extend(leftovers(facts, runtime));
+    findings.extend(disks(facts, image, options, runtime));
+    findings.extend(runtime.preflight(facts, image, options));
+    findings
+}
+
+fn rights(facts: &HostFacts, options: &Options, runtime: &dyn Runtime) -> Option<Finding> {
+    if facts.root {
+        return None;
+    }
+    if runtime.layout().needs_root {
+        return Some(Finding::error(
+            "root",
+            format!("runtime {} can only be installed by root", runtime.name()),
+            "run as root, for instance with sudo",
+        ));
+    }
+    (options.registry_port < 1024).then(|| {
+        Finding::error(
+            "registry-port",
+            format!("only root may listen on port {}", options.registry_port),
+            "choose a port above 1023 with `--registry-port`",
+        )
+    })
+}
+
+fn names(facts: &HostFacts, options: &Options) -> Option<Finding> {
+    let domain = &options.registry_domain;
+    match registry::naming(facts, domain) {
+        Naming::Known | Naming::HostsFile => None,
+        Naming::Elsewhere(ip) => Some(Finding::error(
+            "registry-name",
+            format!("the registry's name {domain} leads to {ip}, which is not this host"),
+            format!(
+                "remove {domain} from {HOSTS_FILE}, or choose another name with `--registry-domain`"
+            ),
+        )),
+        Naming::Unwritable => Some(Finding::error(
+            "registry-name",
+            format!("the registry's name {domain} is not known, and {HOSTS_FILE} can't be written"),
+            "use `--registry-domain localhost`, or run as root",
+        )),
+    }
+}
+
+fn ports(facts: &HostFacts, options: &Options, runtime: &dyn Runtime) -> Vec<Finding> {
+    facts
+        .listeners
+        .iter()
+        .map(|listener| {
+            let port = listener.port;
+            let by = listener
+                .process
+                .as_ref()
+                .map_or_else(String::new, |process| format!(" by {process}"));
+            if port == options.registry_port {
+                Finding::error(
+                    "registry-port",
+                    format!("port {port} of the private registry is in use{by}"),
+                    "stop that process, or choose another port with `--registry-port`",
+                )
+            } else {
+                Finding::error(
+                    "runtime-port",
+                    format!("port {port}, which {} needs, is in use{by}", runtime.name()),
+                    "stop that process",
+                )
+            }
+        })
+        .collect()
+}
+
+fn leftovers(facts: &HostFacts, runtime: &dyn Runtime) -> Option<Finding> {
+    let found: Vec<String> = runtime
+        .layout()
+        .leftovers
+        .iter()
+        .filter(|path| facts.paths.contains(&PathBuf::from(path)))
+        .map(|&path| path.to_owned())
+        .collect();
+    (!found.is_empty()).then(|| {
+        Finding::error(
+            "leftovers",
+            format!(
+                "another {} is or was on this host: {}",
+                runtime.name(),
+                found.join(", ")
+            ),
+            "remove it first; nothing that sealrs did not make is touched",
+        )
+    })
+}
+
+/// Needs are added up by file system.
+fn disks(
+    facts: &HostFacts,
+    image: &ClusterImage,
+    options: &Options,
+    runtime: &dyn Runtime,
+) -> Vec<Finding> {
+    let data = ClusterFiles::new(&options.root, &options.cluster).data();
+    let sure = vec![(data, image.unpacked_size())];
+    let likely: Vec<(PathBuf, u64)> = runtime.disk(bundle_size(image));
+    let mut budgets: BTreeMap<u64, Budget> = BTreeMap::new();
+    for (needs, certain) in [(sure, true), (likely, false)] {
+        for (path, bytes) in needs {
+            let Some(disk) = facts.disks.get(&path).filter(|_| bytes > 0) else {
+                continue;
+            };
+            let budget = budgets.entry(disk.device).or_default();
+            budget.free = disk.free;
+            budget.total = budget.total.saturating_add(bytes);
+            if certain {
+                budget.certain = budget.certain.saturating_add(bytes);
+            }
+            budget
+                .parts
+                .push(format!("{} for {}", mebibytes(bytes), path.display()));
+        }
+    }
+    budgets.into_values().filter_map(Budget::finding).collect()
+}
+
+/// What is needed on one file system.
+#[derive(Debug, Default)]
+struct Budget {
+    free: u64,
+    /// What the image unpacks to.
+    certain: u64,
+    /// That, and what the runtime is likely to need.
+    total: u64,
+    parts: Vec<String>,
+}
+
+impl Budget {
+    fn finding(self) -> Option<Finding> {
+        if self.total <= self.free {
+            return None;
+        }
+        let problem = format!(
+            "the disk is too small: need {} ({}), have {}",
+            mebibytes(self.total),
+            self.parts.join(", "),
+            mebibytes(self.free)
+        );
+        let remedy = "free some space, or choose another place with `--root`";
+        Some(if self.certain > self.free {
+            Finding::error("disk", problem, remedy)
+        } else {
+            Finding::warning("disk", problem, remedy)
+        })
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
+/// About how many bytes the rootfs has besides the blobs of container images.
+fn bundle_size(image: &ClusterImage) -> u64 {
+    let blobs: u64 = image
+        .manifest
+        .layers
+        .iter()
+        .filter(|layer| layer.annotations.contains_key(annotation::BLOB))
+        .map(|layer| layer.size)
+        .sum();
+    image.unpacked_size().saturating_sub(blobs)
+}
+
+/// Tells the warnings, and fails if anything stops the installation.
+///
+/// # Errors
+/// [`ErrorKind::Preflight`] with all findings.
+pub(crate) fn enforce(findings: &[Finding], progress: &dyn Progress) -> Result<()> {
+    for warning in findings.iter().filter(|finding| !finding.fatal) {
+        progress.event(Event::Warning(&warning.to_string()));
+    }
+    let fatal: Vec<&Finding> = findings.iter().filter(|finding| finding.fatal).collect();
+    match fatal.as_slice() {
+        [] => Ok(()),
+        [only] => {
+            Err(Error::new(ErrorKind::Preflight, only.problem.clone()).hint(only.remedy.clone()))
+        }
+        all => {
+            let lines: Vec<String> = all
+                .iter()
+                .map(|finding| format!("\n  - {finding}"))
+                .collect();
+            Err(Error::new(
+                ErrorKind::Preflight,
+                format!(
+                    "{} things stand against the installation:{}",
+                    all.len(),
+                    lines.concat()
+                ),
+            )
+            .hint("put them right and run the same command again; nothing was changed"))
+        }
+    }
+}
+
+/// Only cluster images make clusters.
+///
+/// # Errors
+/// [`ErrorKind::Input`] for an image of apps.
+pub(crate) fn check_kind(image: &ClusterImage) -> Result<()> {
+    match image.extension.kind {
+        ImageKind::KubeInstaller => Ok(()),
+        ImageKind::AppInstaller => Err(Error::new(
+            ErrorKind::Input,
+            "the image holds only apps, and installing apps onto a running cluster is not available yet",
+        )
+        .hint("build the apps FROM a cluster image and run that")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! Whether something holds that a step waits for.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use sealrs_image::error::{
+    Context as _, Error, ErrorKind, IoResultExt as _, Result, ResultExt as _,
+};
+
+use crate::action::Probe;
+use crate::command;
+use crate::service::Services;
+
+/// How long one probe may take.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// Whether it holds.
+///
+/// # Errors
+/// Why it does not (yet).
+pub(crate) fn check(probe: &Probe, services: &Services) -> Result<()> {
+    match probe {
+        Probe::Service(name) => {
+            if services.status(name)?.active {
+                Ok(())
+            } else {
+                Err(not_yet(format!("service {name} is not active")))
+            }
+        }
+        Probe::Registry { address, name, ca } => registry(*address, name, ca)
+            .context(|| format!("the registry does not answer on {address}")),
+        Probe::Prints {
+            what,
+            argv,
+            env,
+            starts,
+        } => {
+            let done = command::output(command::prepare(argv, env, &[])?, None, LIMIT)?
+                .checked(|| format!("not yet: {what}"))?;
+            if done.stdout.trim_start().starts_with(starts.as_str()) {
+                Ok(())
+            } else {
+                Err(not_yet(format!("not yet: {what}")))
+            }
+        }
+        Probe::NodeReady { argv, env } => {
+            let done = command::output(command::prepare(argv, env, &[])?, None, LIMIT)?
+                .checked(|| "the nodes can't be listed".to_owned())?;
+            node_ready(&done.stdout)
+        }
+    }
+}
+
+fn not_yet(what: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Step, what)
+}
+
+/// `GET /v2/`, which every registry answers, if only to ask for a password (OCI distribution specification, end-1).
+fn registry(address: SocketAddr, name: &str, ca: &Path) -> Result<()> {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(ca).or_fail(ErrorKind::Integrity, || {
+        format!("{} is no certificate", ca.display())
+    })?;
+    roots.add(certificate).or_fail(ErrorKind::Integrity, || {
+        format!("{} is no certificate", ca.display())
+    })?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .or_fail(ErrorKind::Internal, || "TLS can't be set up")?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let server = ServerName::try_from(name.to_owned())
+        .or_fail(ErrorKind::Input, || format!("`{name}` is no host name"))?;
+    let connection = ClientConnection::new(Arc::new(config), server)
+        .or_fail(ErrorKind::Internal, || "TLS can't be set up")?;
+    let place = || "cannot talk to it";
+    let stream = TcpStream::connect_timeout(&address, LIMIT).or_io(place)?;
+    stream
+        .set_read_timeout(Some(LIMIT))
+        .and_then(|()| stream.set_write_timeout(Some(LIMIT)))
+        .or_io(place)?;
+    let mut stream = StreamOwned::new(connection, stream);
+    stream
+        .write_all(
+            format!("GET /v2/ HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+        .or_io(place)?;
+    let mut answer = [0u8; 12];
+    stream.read_exact(&mut answer).or_io(place)?;
+    match &answer {
+        b"HTTP/1.1 200" | b"HTTP/1.1 401" | b"HTTP/1.0 200" | b"HTTP/1.0 401" => Ok(()),
+        other => Err(not_yet(format!(
+            "it answers `{}`",
+            String::from_utf8_lossy(other).escape_debug()
+        ))),
+    }
+}
+
+/// Whether the list of nodes (JSON of the Kubernetes API) has one that is ready.
+fn node_ready(list: &str) -> Result<()> {
+    let list: serde_json::Value = serde_json::from_str(list)
+        .or_fail(ErrorKind::Step, || "the list of nodes can't be read")?;
+    let items = list.get("items").and_then(|items| items.as_array());
+    let nodes = items.map(Vec::as_slice).unwrap_or_default();
+    let conditions: Vec<&serde_json::Value> = nodes
+        .iter()
+        .filter_map(|node| node.pointer("/status/conditions")?.as_array())
+        .flatten()
+        .filter(|condition| condition.get("type").is_some_and(|kind| kind == "Ready"))
+        .collect();
+    let is_true = |condition: &&serde_json::Value| {
+        condition
+            .get("status")
+            .is_some_and(|status| status == "True")
+    };
+    if conditions.iter().any(is_true) {
+        return Ok(());
+    }
+    let reason = conditions
+        .iter()
+        .find_map(|condition| condition.get("message")?.as_str());
+    Err(match (nodes, reason) {
+        ([], _) => not_yet("there is no node yet"),
+        (_, Some(reason)) => not_yet(format!("the node is not ready: {reason}")),
+        (_, None) => not_yet("the node is not ready"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_lists_of_nodes() {
+        let list = |status: &str| {
+            format!(
+                r#"{{"items":[{{"status":{{"conditions":[{{"type":"MemoryPressure","status":"False"}},
+                {{"type":"Ready","status":"{status}","message":"no network"}}]}}}}]}}"#
+            )
+        };
+        node_ready(&list("True")).unwrap();
+        let error = node_ready(&list("False")).unwrap_err();
+        assert!(error.to_string().contains("no network"));
+        let none = node_ready(r#"{"items":[]}"#).unwrap_err();
+        assert!(none.to_string().contains("no node yet"));
+        assert!(node_ready("No resources found").is_err());
+    }
+}

@@ -1,0 +1,447 @@
+//! The private registry of a cluster: its certificates, its name, who starts it, and who trusts it.
+//!
+//! An image that brings `scripts/init-registry.sh` starts its own registry (sealer's contract: `cd ROOTFS/scripts &&
+//! bash init-registry.sh PORT ROOTFS/registry DOMAIN`); `scripts/uninstall-registry.sh` with the same arguments, if it
+//! is there, ends it. Otherwise sealrs serves `ROOTFS/registry` itself, as a service.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use sealrs_image::error::{Context as _, Result};
+use sealrs_image::reference::Reference;
+use sealrs_registry::host::Host;
+
+use crate::action::{Action, Claim, Content, FileCopy, Probe, Program};
+use crate::cluster::ClusterFiles;
+use crate::command::word;
+use crate::facts::{HOSTS_FILE, HostFacts};
+use crate::plan::{Context, Step};
+use crate::runtime::Runtime;
+use crate::service::Service;
+
+/// The script that an image may bring to start its own registry.
+pub(crate) const INIT_SCRIPT: &str = "scripts/init-registry.sh";
+/// The script that an image may bring to end it.
+const UNINSTALL_SCRIPT: &str = "scripts/uninstall-registry.sh";
+/// The container that sealer's init-registry.sh starts, and how sealer removes it.
+const REMOVE_CONTAINER: &str = "for tool in docker nerdctl; do \
+     if command -v $tool >/dev/null && $tool inspect sealer-registry >/dev/null 2>&1; \
+     then $tool rm -f sealer-registry; fi; done";
+
+/// Where containerd and docker keep what they know of registries.
+pub(crate) const CONTAINERD_CERTS: &str = "/etc/containerd/certs.d";
+const DOCKER_CERTS: &str = "/etc/docker/certs.d";
+
+/// How hosts find the registry by its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Naming {
+    /// The name leads to this host already.
+    Known,
+    /// It has to be written into the hosts file.
+    HostsFile,
+    /// It leads elsewhere, and says where.
+    Elsewhere(IpAddr),
+    /// It leads nowhere, and the hosts file can't be changed.
+    Unwritable,
+}
+
+/// How the registry's name is found on this host.
+pub(crate) fn naming(facts: &HostFacts, domain: &str) -> Naming {
+    if domain == "localhost" {
+        return Naming::Known;
+    }
+    let leads_to = |ip: IpAddr| {
+        if facts.has_address(ip) {
+            Naming::Known
+        } else {
+            Naming::Elsewhere(ip)
+        }
+    };
+    if let Ok(ip) = domain.parse() {
+        return leads_to(ip);
+    }
+    let line = facts.hosts.iter().find(|line| {
+        line.names
+            .iter()
+            .any(|name| name.eq_ignore_ascii_case(domain))
+    });
+    match (line, facts.registry_addresses.as_slice()) {
+        (Some(line), _) => leads_to(line.ip),
+        (None, _) if facts.hosts_writable => Naming::HostsFile,
+        (None, [first, ..]) => leads_to(*first),
+        (None, []) => Naming::Unwritable,
+    }
+}
+
+/// The name of the service that serves the registry.
+pub(crate) fn service_name(cluster: &str) -> String {
+    format!("sealrs-registry-{cluster}")
+}
+
+/// The registry hosts whose images are inside: `docker.io`, `quay.io`.
+///
+/// # Errors
+/// When the image names one that is no image.
+pub(crate) fn mirrored_hosts(context: &Context<'_>) -> Result<BTreeSet<Host>> {
+    context
+        .image
+        .container_images
+        .iter()
+        .map(|inside| {
+            let reference: Reference = inside
+                .image
+                .parse()
+                .context(|| "the ClusterImage names a container image that can't be read")?;
+            Ok(Host::of(&reference))
+        })
+        .collect()
+}
+
+/// The certificate authority's file.
+pub(crate) fn ca(files: &ClusterFiles) -> PathBuf {
+    files.pki().join("ca.crt")
+}
+
+/// Where the registry listens, as this host reaches it.
+fn address(context: &Context<'_>) -> SocketAddr {
+    let options = context.options;
+    let ip = match options.registry_domain.as_str() {
+        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        _ => context.host,
+    };
+    SocketAddr::new(ip, options.registry_port)
+}
+
+/// Where the registry shall listen: only for this host if its name says so.
+fn listen(context: &Context<'_>) -> SocketAddr {
+    let ip = match (context.options.registry_domain.as_str(), context.host) {
+        ("localhost", _) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        (_, IpAddr::V4(_)) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        // Takes connections by IPv4 as well.
+        (_, IpAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(ip, context.options.registry_port)
+}
+
+/// The steps from nothing to a registry that answers and is trusted.
+///
+/// # Errors
+/// When the image names a container image that can't be read.
+pub(crate) fn steps(context: &Context<'_>, runtime: &dyn Runtime) -> Result<Vec<Step>> {
+    let mut steps = certificates(context)?;
+    if naming(context.facts, &context.options.registry_domain) == Naming::HostsFile {
+        steps.push(context.step(
+            "registry-name",
+            "make the registry known by its name",
+            Action::HostsEntry {
+                path: HOSTS_FILE.into(),
+                cluster: context.options.cluster.clone(),
+                address: context.host,
+                names: vec![context.options.registry_domain.clone()],
+            },
+        )?);
+    }
+    if context.facts.root && !runtime.layout().own_containerd {
+        steps.extend(trust(context)?);
+    }
+    let service = if context.rootfs.has(INIT_SCRIPT) {
+        steps.extend(image_registry(context)?);
+        None
+    } else {
+        steps.extend(own_registry(context)?);
+        Some(service_name(&context.options.cluster))
+    };
+    steps.push(context.step(
+        "registry-ready",
+        "wait for the private registry",
+        Action::Wait {
+            probes: vec![Probe::Registry {
+                address: address(context),
+                name: context.options.registry_domain.clone(),
+                ca: ca(context.files),
+            }],
+            seconds: 60,
+            service,
+        },
+    )?);
+    Ok(steps)
+}
+
+fn certificates(context: &Context<'_>) -> Result<Vec<Step>> {
+    let (files, domain) = (context.files, &context.options.registry_domain);
+    let mut names = BTreeSet::from(["localhost".to_owned(), context.facts.hostname.clone()]);
+    let mut addresses: BTreeSet<IpAddr> = context
+        .facts
+        .addresses
+        .iter()
+        .map(|address| address.ip)
+        .collect();
+    addresses.extend([
+        context.host,
+        Ipv4Addr::LOCALHOST.into(),
+        Ipv6Addr::LOCALHOST.into(),
+    ]);
+    match domain.parse() {
+        Ok(ip) => drop(addresses.insert(ip)),
+        Err(_) => drop(names.insert(domain.clone())),
+    }
+    let certs = files.rootfs().join("certs");
+    let copy = |name: &str, extension: &str, mode| FileCopy {
+        from: files.pki().join(name),
+        to: certs.join(format!("{domain}.{extension}")),
+        mode: Some(mode),
+    };
+    Ok(vec![
+        context.step(
+            "program",
+            "keep a copy of sealrs for the services",
+            Action::CopyFiles {
+                files: vec![FileCopy {
+                    from: context.options.executable.clone(),
+                    to: files.program(),
+                    mode: Some(0o755),
+                }],
+                link: false,
+            },
+        )?,
+        context.step(
+            "registry-pki",
+            "make the registry's certificates",
+            Action::MakePki {
+                path: files.pki(),
+                names,
+                addresses,
+            },
+        )?,
+        context.step(
+            "registry-certs",
+            "put the certificates where scripts expect them",
+            Action::CopyFiles {
+                files: vec![
+                    copy("registry.crt", "crt", 0o644),
+                    copy("registry.key", "key", 0o600),
+                ],
+                link: false,
+            },
+        )?,
+        context.step(
+            "registry-folder",
+            "make the registry's folder",
+            Action::MakeFolder {
+                path: files.rootfs().join("registry"),
+                mode: 0o755,
+            },
+        )?,
+    ])
+}
+
+fn own_registry(context: &Context<'_>) -> Result<Vec<Step>> {
+    let files = context.files;
+    let argv = [
+        word(&files.program()),
+        "registry".to_owned(),
+        "serve".to_owned(),
+        "--dir".to_owned(),
+        word(&files.rootfs().join("registry")),
+        "--listen".to_owned(),
+        listen(context).to_string(),
+        "--tls-cert".to_owned(),
+        word(&files.pki().join("registry.crt")),
+        "--tls-key".to_owned(),
+        word(&files.pki().join("registry.key")),
+    ];
+    let cluster = &context.options.cluster;
+    Ok(vec![context.step(
+        "registry",
+        "start the private registry",
+        Action::Service(Service {
+            name: service_name(cluster),
+            description: format!("Private registry of cluster {cluster}"),
+            argv: argv.to_vec(),
+            env: BTreeMap::new(),
+            notifies: false,
+            restart_seconds: 2,
+            unit_lines: Vec::new(),
+        }),
+    )?])
+}
+
+/// The registry that the image's script starts, and what takes it away.
+fn image_registry(context: &Context<'_>) -> Result<Vec<Step>> {
+    let files = context.files;
+    let scripts = files.rootfs().join("scripts");
+    let arguments = [
+        context.options.registry_port.to_string(),
+        word(&files.rootfs().join("registry")),
+        context.options.registry_domain.clone(),
+    ];
+    let script = |path: String| Program {
+        argv: [vec!["bash".to_owned(), path], arguments.to_vec()].concat(),
+        folder: scripts.clone(),
+        env: BTreeMap::new(),
+    };
+    let mut steps = Vec::new();
+    let mut claims = vec![Claim::Command(Program {
+        argv: ["bash", "-c", REMOVE_CONTAINER].map(str::to_owned).to_vec(),
+        folder: scripts.clone(),
+        env: BTreeMap::new(),
+    })];
+    if context.rootfs.has(UNINSTALL_SCRIPT) {
+        let kept = files.data().join("scripts/uninstall-registry.sh");
+        steps.push(context.step(
+            "registry-uninstall",
+            "keep the script that removes the registry",
+            Action::CopyFiles {
+                files: vec![FileCopy {
+                    from: files.rootfs().join(UNINSTALL_SCRIPT),
+                    to: kept.clone(),
+                    mode: None,
+                }],
+                link: false,
+            },
+        )?);
+        claims.push(Claim::Command(script(word(&kept))));
+    }
+    steps.push(context.step(
+        "registry-claim",
+        "note how the registry is removed",
+        Action::Claim(claims),
+    )?);
+    steps.push(context.step(
+        "registry",
+        "start the private registry by the image's script",
+        Action::Run(script("init-registry.sh".to_owned())),
+    )?);
+    Ok(steps)
+}
+
+/// What containerd and docker of this host have to know to pull from the registry, by the images' own names.
+fn trust(context: &Context<'_>) -> Result<Vec<Step>> {
+    let has = |program: &str, folder: &str| {
+        context.facts.programs.contains(program) || context.facts.paths.contains(Path::new(folder))
+    };
+    let mut steps = Vec::new();
+    let url = context.options.registry_url();
+    if has("containerd", "/etc/containerd") {
+        let ca = ca(context.files);
+        let mut texts: BTreeMap<String, String> = mirrored_hosts(context)?
+            .iter()
+            .map(|host| (host.to_string(), hosts_toml(Some(host), &url, &ca)))
+            .collect();
+        texts.insert(url.clone(), hosts_toml(None, &url, &ca));
+        for (host, text) in texts {
+            steps.push(context.step(
+                format!("trust-{}", host.replace(':', "-")),
+                format!("let containerd pull images of {host} from the registry"),
+                Action::WriteFile {
+                    path: Path::new(CONTAINERD_CERTS).join(&host).join("hosts.toml"),
+                    mode: 0o644,
+                    content: Content::Text(text),
+                },
+            )?);
+        }
+    }
+    if has("docker", "/etc/docker") {
+        steps.push(context.step(
+            "trust-docker",
+            "let docker trust the registry",
+            Action::CopyFiles {
+                files: vec![FileCopy {
+                    from: ca(context.files),
+                    to: Path::new(DOCKER_CERTS).join(&url).join("ca.crt"),
+                    mode: Some(0o644),
+                }],
+                link: false,
+            },
+        )?);
+    }
+    Ok(steps)
+}
+
+/// containerd's hosts.toml for a registry host, or for the private registry itself (containerd, docs/hosts.md).
+///
+/// Images lie below the folder of their host; those of other tools lie there without it, so both places are asked.
+fn hosts_toml(host: Option<&Host>, url: &str, ca: &Path) -> String {
+    let ca = toml_string(&ca.to_string_lossy());
+    let entry = |url: &str, more: &str| {
+        format!(
+            "\n[host.{}]\n  capabilities = [\"pull\", \"resolve\"]\n  ca = {ca}\n{more}",
+            toml_string(url)
+        )
+    };
+    let name = host.map_or_else(|| url.to_owned(), ToString::to_string);
+    let server = match name.as_str() {
+        // Docker Hub answers under another name than its images bear.
+        "docker.io" => "registry-1.docker.io",
+        other => other,
+    };
+    let mut text = format!(
+        "# Written by sealrs.\nserver = {}\n",
+        toml_string(&format!("https://{server}"))
+    );
+    if let Some(host) = host {
+        let place = format!("https://{url}/v2/{}", host.folder());
+        text.push_str(&entry(&place, "  override_path = true\n"));
+    }
+    text.push_str(&entry(&format!("https://{url}"), ""));
+    text
+}
+
+/// A basic string of TOML. JSON's escapes are a part of TOML's.
+fn toml_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facts::HostsLine;
+    use crate::facts::tests::server;
+
+    #[test]
+    fn finds_out_how_the_registry_is_found() {
+        let mut facts = server();
+        assert_eq!(naming(&facts, "localhost"), Naming::Known);
+        assert_eq!(naming(&facts, "10.88.0.11"), Naming::Known);
+        let elsewhere = "10.88.0.12".parse().unwrap();
+        assert_eq!(naming(&facts, "10.88.0.12"), Naming::Elsewhere(elsewhere));
+        assert_eq!(naming(&facts, "sea.hub"), Naming::HostsFile);
+        facts.hosts_writable = false;
+        assert_eq!(naming(&facts, "sea.hub"), Naming::Unwritable);
+        facts.registry_addresses = vec!["10.88.0.11".parse().unwrap()];
+        assert_eq!(naming(&facts, "sea.hub"), Naming::Known);
+        facts.hosts = vec![HostsLine {
+            ip: elsewhere,
+            names: vec!["x".into(), "Sea.Hub".into()],
+        }];
+        assert_eq!(naming(&facts, "sea.hub"), Naming::Elsewhere(elsewhere));
+    }
+
+    #[test]
+    fn sends_containerd_to_the_registry_first() {
+        let (url, ca) = ("sea.hub:5000", Path::new("/c/ca.crt"));
+        let host = |image: &str| Host::of(&image.parse().unwrap());
+        assert_eq!(
+            hosts_toml(Some(&host("nginx")), url, ca),
+            "# Written by sealrs.\n\
+             server = \"https://registry-1.docker.io\"\n\
+             \n\
+             [host.\"https://sea.hub:5000/v2/docker.io\"]\n  \
+               capabilities = [\"pull\", \"resolve\"]\n  \
+               ca = \"/c/ca.crt\"\n  \
+               override_path = true\n\
+             \n\
+             [host.\"https://sea.hub:5000\"]\n  \
+               capabilities = [\"pull\", \"resolve\"]\n  \
+               ca = \"/c/ca.crt\"\n"
+        );
+        let port = hosts_toml(Some(&host("a.example:5001/b")), url, ca);
+        assert!(
+            port.contains("[host.\"https://sea.hub:5000/v2/a.example_5001\"]"),
+            "{port}"
+        );
+        let own = hosts_toml(None, url, ca);
+        assert_eq!(own.matches("[host.").count(), 1);
+    }
+}

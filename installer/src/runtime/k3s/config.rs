@@ -1,0 +1,360 @@
+//! `config.yaml` of a server: what the image brings, what the user adds by `--runtime-config`, and what sealrs sets,
+//! merged by structure and checked against the settings that k3s has. k3s itself skips what it does not know.
+
+use std::collections::BTreeMap;
+
+use sealrs_image::error::{Error, ErrorKind, Result};
+use serde_json::{Map, Value};
+
+use crate::plan::Context;
+
+/// The settings of `k3s server` with their types.
+const FLAGS: &str = include_str!("server-flags.txt");
+
+type Settings = Map<String, Value>;
+
+/// What a setting takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Bool,
+    Int,
+    List,
+    Text,
+}
+
+/// Settings by each of their names: the setting's own name and its type.
+fn flags() -> BTreeMap<&'static str, (&'static str, Kind)> {
+    let mut flags = BTreeMap::new();
+    for line in FLAGS.lines().filter(|line| !line.starts_with('#')) {
+        let Some((names, kind)) = line.split_once(' ') else {
+            continue;
+        };
+        let kind = match kind {
+            "bool" => Kind::Bool,
+            "int" => Kind::Int,
+            "list" => Kind::List,
+            _ => Kind::Text,
+        };
+        let main = names.split(',').next().unwrap_or(names);
+        flags.extend(names.split(',').map(|name| (name, (main, kind))));
+    }
+    flags
+}
+
+/// Why a setting can't be given, if it can't.
+fn refused(setting: &str) -> Option<&'static str> {
+    Some(match setting {
+        "token" | "token-file" | "agent-token" | "agent-token-file" => {
+            "sealrs makes the cluster's token itself"
+        }
+        "server" | "cluster-reset" | "cluster-reset-restore-path" => {
+            "this host becomes the cluster's only server"
+        }
+        "config"
+        | "data-dir"
+        | "private-registry"
+        | "write-kubeconfig"
+        | "write-kubeconfig-mode"
+        | "write-kubeconfig-group" => "sealrs relies on k3s's own places and modes",
+        "rootless" | "disable-agent" => "this host has to run pods as k3s's one node",
+        "datastore-endpoint" | "etcd-s3-access-key" | "etcd-s3-secret-key" | "vpn-auth" => {
+            "it holds a secret, which must not be in images, plans or command lines; \
+             set it in /etc/default/k3s as a variable"
+        }
+        _ => return None,
+    })
+}
+
+/// What stands in the settings of a server.
+///
+/// # Errors
+/// [`ErrorKind::Input`] when the image's or the user's settings are wrong.
+pub(super) fn server(
+    context: &Context<'_>,
+    image_config: &str,
+    token_file: &str,
+    notes: &mut Vec<String>,
+) -> Result<Value> {
+    let mut settings = match context.rootfs.texts.get(image_config) {
+        Some(text) => from_image(text, image_config, notes)?,
+        None => Settings::new(),
+    };
+    settings.extend(from_user(&context.options.runtime_config)?);
+    settings.insert("token-file".to_owned(), token_file.into());
+    // Without a default route k3s can't find its address; where the user names one it is to be that.
+    let told = context.options.host_ip.is_some();
+    if (told || !context.facts.default_route) && !settings.contains_key("node-ip") {
+        settings.insert("node-ip".to_owned(), vec![context.host.to_string()].into());
+    }
+    let names = settings
+        .entry("tls-san")
+        .or_insert_with(|| Value::Array(Vec::new()));
+    if let Value::Array(names) = names {
+        for name in [context.host.to_string(), context.facts.hostname.clone()] {
+            if !names.iter().any(|known| known.as_str() == Some(&name)) {
+                names.push(name.into());
+            }
+        }
+    }
+    Ok(Value::Object(settings))
+}
+
+/// The image's `config.yaml`. What no list of settings has may be new in k3s; what looks like a typing error is not.
+fn from_image(text: &str, path: &str, notes: &mut Vec<String>) -> Result<Settings> {
+    let place = || format!("`{path}` of the image");
+    let broken = |why: String| {
+        Error::new(
+            ErrorKind::Input,
+            format!("{} is not a configuration of k3s", place()),
+        )
+        .because(Error::new(ErrorKind::Input, why))
+        .hint("correct it and build the image again")
+    };
+    if text
+        .lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+    {
+        return Ok(Settings::new());
+    }
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let value: Value = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| broken(error.to_string()))?;
+    let Value::Object(read) = value else {
+        return Err(broken("it is not a list of `setting: value`".to_owned()));
+    };
+    let mut settings = Settings::new();
+    for (name, value) in read {
+        // `name+` adds to what other files set; there are none.
+        let name = name.trim_end_matches('+');
+        match check_name(name)? {
+            Some((main, kind)) => {
+                let value = check_value(main, kind, &value).map_err(|error| {
+                    error.hint(format!("correct {} and build it again", place()))
+                })?;
+                settings.insert(main.to_owned(), value);
+            }
+            None => {
+                notes.push(format!(
+                    "{} has the setting `{name}`, which is not known here; k3s may skip it",
+                    place()
+                ));
+                settings.insert(name.to_owned(), value);
+            }
+        }
+    }
+    Ok(settings)
+}
+
+/// `NAME=VALUE` each. A setting that is a list can be given several times, or with commas.
+///
+/// # Errors
+/// [`ErrorKind::Input`], naming the setting.
+pub(super) fn from_user(given: &[String]) -> Result<Settings> {
+    let mut settings = Settings::new();
+    for setting in given {
+        let Some((name, value)) = setting.split_once('=') else {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!(
+                    "`--runtime-config {}` is not NAME=VALUE",
+                    setting.escape_debug()
+                ),
+            )
+            .hint("write it like `--runtime-config disable=traefik`"));
+        };
+        let name = name.trim().trim_start_matches('-');
+        let Some((main, kind)) = check_name(name)? else {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("k3s has no setting `{}`", name.escape_debug()),
+            )
+            .hint("settings are the flags of `k3s server` without their hyphens"));
+        };
+        let value = check_value(main, kind, &Value::from(value))?;
+        match (settings.get_mut(main), value) {
+            (Some(Value::Array(known)), Value::Array(more)) => known.extend(more),
+            (_, value) => drop(settings.insert(main.to_owned(), value)),
+        }
+    }
+    Ok(settings)
+}
+
+/// The setting that a name stands for; `None` when it is not known and not like any that is.
+fn check_name(name: &str) -> Result<Option<(&'static str, Kind)>> {
+    let flags = flags();
+    if let Some(&(main, kind)) = flags.get(name) {
+        return match refused(main) {
+            None => Ok(Some((main, kind))),
+            Some(why) => Err(Error::new(
+                ErrorKind::Input,
+                format!("k3s's setting `{main}` can't be given"),
+            )
+            .because(Error::new(ErrorKind::Input, why))
+            .hint(format!("leave `{main}` out: {why}"))),
+        };
+    }
+    let nearest = flags
+        .keys()
+        .map(|known| (distance(name, known), *known))
+        .filter(|(distance, known)| *distance <= 2 && known.len() > 2)
+        .min();
+    match nearest {
+        None => Ok(None),
+        Some((_, known)) => Err(Error::new(
+            ErrorKind::Input,
+            format!("k3s has no setting `{}`", name.escape_debug()),
+        )
+        .hint(format!("did you mean `{known}`?"))),
+    }
+}
+
+fn check_value(name: &str, kind: Kind, value: &Value) -> Result<Value> {
+    let bad = |wanted: &str| {
+        Error::new(
+            ErrorKind::Input,
+            format!("k3s's setting `{name}` takes {wanted}, not `{value}`"),
+        )
+    };
+    let scalar = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        _ => None,
+    };
+    match kind {
+        Kind::Bool => match scalar(value).as_deref() {
+            Some("true") => Ok(true.into()),
+            Some("false") => Ok(false.into()),
+            _ => Err(bad("true or false")),
+        },
+        Kind::Int => scalar(value)
+            .and_then(|text| text.parse::<i64>().ok())
+            .map(Value::from)
+            .ok_or_else(|| bad("a number")),
+        Kind::Text => scalar(value)
+            .map(Value::from)
+            .ok_or_else(|| bad("one value")),
+        Kind::List => {
+            let items: Option<Vec<String>> = match value {
+                Value::Array(items) => items.iter().map(scalar).collect(),
+                // The values of arguments for other programs hold commas themselves.
+                other if name.ends_with("-arg") => scalar(other).map(|item| vec![item]),
+                other => scalar(other).map(|items| items.split(',').map(str::to_owned).collect()),
+            };
+            items.map(Value::from).ok_or_else(|| bad("a list"))
+        }
+    }
+}
+
+/// How many letters have to be changed, added or left out to make one word of the other (Levenshtein).
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (line, letter) in one.chars().enumerate() {
+        let mut next = vec![line + 1];
+        let pairs = row.iter().zip(row.iter().skip(1)).zip(&other);
+        for ((&diagonal, &above), &column) in pairs {
+            let left = next.last().copied().unwrap_or_default();
+            let changed = diagonal + usize::from(letter != column);
+            next.push(changed.min(above + 1).min(left + 1));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn user(given: &[&str]) -> Result<Value> {
+        let given: Vec<String> = given.iter().map(|&setting| setting.to_owned()).collect();
+        from_user(&given).map(Value::Object)
+    }
+
+    #[test]
+    fn knows_all_kinds_of_settings() {
+        let flags = flags();
+        assert!(flags.len() > 115, "{}", flags.len());
+        assert_eq!(flags["disable"], ("disable", Kind::List));
+        assert_eq!(flags["d"], ("data-dir", Kind::Text));
+        assert_eq!(flags["debug"], ("debug", Kind::Bool));
+        assert_eq!(flags["https-listen-port"], ("https-listen-port", Kind::Int));
+    }
+
+    #[test]
+    fn takes_what_the_user_adds() {
+        let given = [
+            "disable=traefik,servicelb",
+            "disable=metrics-server",
+            "kubelet-arg=eviction-hard=a,b",
+            "debug=true",
+            "https-listen-port=7443",
+            "i=10.0.0.9",
+        ];
+        assert_eq!(
+            user(&given).unwrap(),
+            json!({
+                "disable": ["traefik", "servicelb", "metrics-server"],
+                "kubelet-arg": ["eviction-hard=a,b"],
+                "debug": true,
+                "https-listen-port": 7443,
+                "node-ip": ["10.0.0.9"],
+            })
+        );
+        for (bad, says) in [
+            ("disable", "NAME=VALUE"),
+            ("disabel=x", "did you mean `disable`"),
+            ("frobnicate-all=x", "no setting `frobnicate-all`"),
+            ("debug=maybe", "true or false"),
+            ("lb-server-port=x", "a number"),
+            ("token=x", "makes the cluster's token itself"),
+            ("t=x", "makes the cluster's token itself"),
+            ("datastore-endpoint=postgres://u:p@h/d", "holds a secret"),
+        ] {
+            let error = user(&[bad]).unwrap_err();
+            assert!(format!("{error:?}").contains(says), "{bad}: {error:?}");
+            assert!(!format!("{error:?}").contains("u:p"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn reads_the_images_settings() {
+        let mut notes = Vec::new();
+        let mut read =
+            |text: &str| from_image(text, "etc/k3s/config.yaml", &mut notes).map(Value::Object);
+        assert_eq!(read("# nothing\n\n").unwrap(), json!({}));
+        assert_eq!(
+            read(
+                "disable: traefik\nnode-label: [a=b, c=1]\ncluster-init: true\nbrand-new-thing: 1\n"
+            )
+            .unwrap(),
+            json!({
+                "disable": ["traefik"],
+                "node-label": ["a=b", "c=1"],
+                "cluster-init": true,
+                "brand-new-thing": 1,
+            })
+        );
+        for (bad, says) in [
+            ("disable: [", "not a configuration"),
+            ("- a\n", "not a configuration"),
+            ("disabled: x\n", "did you mean `disable`"),
+            ("debug: [a]\n", "true or false"),
+            ("server: https://x\n", "only server"),
+            ("disable: a\ndisable: b\n", "not a configuration"),
+        ] {
+            let error = read(bad).unwrap_err();
+            assert!(format!("{error:?}").contains(says), "{bad}: {error:?}");
+        }
+        assert_eq!(notes.len(), 1);
+        assert!(notes[0].contains("`brand-new-thing`"));
+    }
+
+    #[test]
+    fn counts_letters() {
+        assert_eq!(distance("", "abc"), 3);
+        assert_eq!(distance("disabel", "disable"), 2);
+        assert_eq!(distance("kitten", "sitting"), 3);
+    }
+}

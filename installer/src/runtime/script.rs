@@ -1,0 +1,143 @@
+//! Runtime `script`: bring your own distribution. The image's `scripts/runtime/` says how hosts become a cluster.
+//!
+//! | script | when, where | must |
+//! | --- | --- | --- |
+//! | `init.sh` | first, on the first master | make this host a cluster of one master, and write a kubeconfig to `$KUBECONFIG` if there is such a thing |
+//! | `join.sh` | then, on each further host | make this host a member |
+//! | `leave.sh` | on a host that leaves a cluster that stays | give up the membership |
+//! | `reset.sh` | when the cluster is deleted, on each host | remove what the others made, also where they ended halfway |
+//!
+//! Only `init.sh` has to be there. Each is run by `bash SCRIPT ROLE` in the rootfs, with standard input closed, and has
+//! to do for a second time what it did the first time: a run that is interrupted starts the script again. A copy of
+//! `scripts/runtime/` is kept outside the rootfs, so `reset.sh` is there even when the rootfs is not.
+//!
+//! In the environment, besides the image's and the user's variables and those of sealer (`RegistryDomain`,
+//! `RegistryPort`, `RegistryURL`, `HostIP`…):
+//!
+//! | variable | is |
+//! | --- | --- |
+//! | `ROOTFS` | the unpacked image; `$ROOTFS/bin` is in front of `PATH` |
+//! | `CLUSTER` | the cluster's name |
+//! | `ROLE` | `master` or `node` |
+//! | `HOST_IP` | this host's address |
+//! | `REGISTRY_DOMAIN`, `REGISTRY_PORT`, `REGISTRY_URL` | the private registry; the last one is `domain:port` |
+//! | `REGISTRY_CA` | the file of its certificate authority |
+//! | `KUBECONFIG` | where the administrator's kubeconfig belongs |
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use sealrs_image::cluster_image::ClusterImage;
+use sealrs_image::error::{Error, ErrorKind, Result};
+
+use super::{Diagnosis, Layout, Runtime, RuntimePlan};
+use crate::action::{Action, Claim, FileCopy, Program};
+use crate::command::word;
+use crate::facts::HostFacts;
+use crate::options::Options;
+use crate::plan::Context;
+use crate::preflight::Finding;
+use crate::registry;
+
+/// Where the scripts lie in the rootfs.
+const FOLDER: &str = "scripts/runtime/";
+
+/// Bring your own distribution.
+#[derive(Debug)]
+pub(super) struct Script;
+
+impl Runtime for Script {
+    fn name(&self) -> &'static str {
+        "script"
+    }
+
+    fn layout(&self) -> Layout {
+        Layout::default()
+    }
+
+    fn disk(&self, _: u64) -> Vec<(PathBuf, u64)> {
+        Vec::new()
+    }
+
+    fn preflight(&self, _: &HostFacts, _: &ClusterImage, options: &Options) -> Vec<Finding> {
+        let given = (!options.runtime_config.is_empty()).then(|| {
+            Finding::error(
+                "runtime-config",
+                "runtime script takes no settings by `--runtime-config`",
+                "give its scripts variables with `-e NAME=value`",
+            )
+        });
+        given.into_iter().collect()
+    }
+
+    fn plan(&self, context: &Context<'_>) -> Result<RuntimePlan> {
+        if !context.rootfs.has(&format!("{FOLDER}init.sh")) {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("the image has no {FOLDER}init.sh, which runtime script starts"),
+            )
+            .hint("add it to the rootfs and build the image again"));
+        }
+        let kept = context.files.data().join(FOLDER);
+        let files: Vec<FileCopy> = context
+            .rootfs
+            .below(FOLDER)
+            .map(|(path, _)| FileCopy {
+                from: context.files.rootfs().join(path),
+                to: context.files.data().join(path),
+                mode: None,
+            })
+            .collect();
+        let mut steps = vec![context.step(
+            "runtime-scripts",
+            "keep the runtime's scripts",
+            Action::CopyFiles { files, link: false },
+        )?];
+        if context.rootfs.has(&format!("{FOLDER}reset.sh")) {
+            let reset = program(context, word(&kept.join("reset.sh")));
+            steps.push(context.step(
+                "runtime-claim",
+                "note how the runtime is removed",
+                Action::Claim(vec![Claim::Command(reset)]),
+            )?);
+        }
+        let init = program(
+            context,
+            word(&context.files.rootfs().join(FOLDER).join("init.sh")),
+        );
+        steps.push(context.step("runtime-init", "make the cluster", Action::Run(init))?);
+        Ok(RuntimePlan {
+            steps,
+            kubeconfig: Some(context.files.kubeconfig()),
+            notes: Vec::new(),
+        })
+    }
+
+    fn diagnose(&self, _: &str) -> Option<Diagnosis> {
+        None
+    }
+}
+
+fn program(context: &Context<'_>, script: String) -> Program {
+    const ROLE: &str = "master";
+    let options = context.options;
+    let env = [
+        ("ROOTFS", word(&context.files.rootfs())),
+        ("CLUSTER", options.cluster.clone()),
+        ("ROLE", ROLE.to_owned()),
+        ("HOST_IP", context.host.to_string()),
+        ("REGISTRY_DOMAIN", options.registry_domain.clone()),
+        ("REGISTRY_PORT", options.registry_port.to_string()),
+        ("REGISTRY_URL", options.registry_url()),
+        ("REGISTRY_CA", word(&registry::ca(context.files))),
+        ("KUBECONFIG", word(&context.files.kubeconfig())),
+    ];
+    Program {
+        argv: vec!["bash".to_owned(), script, ROLE.to_owned()],
+        folder: context.files.rootfs(),
+        env: env
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect::<BTreeMap<_, _>>(),
+    }
+}

@@ -1,0 +1,261 @@
+//! The supervising process: `sealrs node supervise`. Starts a program, starts it again when it ends, ends it when
+//! asked to, and keeps its log short.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{interval, sleep, timeout};
+
+use super::supervised::{PATIENCE, State, lock_file, wait_for_lock};
+use crate::process;
+
+/// A log is cut to nothing when it is this long, after its end was kept beside it.
+const LOG_LIMIT: u64 = 8 << 20;
+/// How much of a log is kept.
+const LOG_KEPT: u64 = 1 << 20;
+/// The shortest and longest pause before a program is started again.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+/// A program that ran this long had started well.
+const STARTED_WELL: Duration = Duration::from_secs(60);
+
+/// What to supervise.
+#[derive(Debug, Clone, Copy)]
+struct Supervise<'s> {
+    pid_file: &'s Path,
+    log_file: &'s Path,
+    command: &'s [String],
+}
+
+/// Supervises `command` (a program and its arguments) until it is asked to end by SIGTERM or SIGINT: says in `pid_file`
+/// which processes they are, and writes the program's output to `log_file`. Ends at once when there is a supervisor.
+///
+/// # Errors
+/// When files can't be written or the program can't be started at all.
+pub fn supervise(pid_file: &Path, log_file: &Path, command: &[String]) -> Result<()> {
+    let options = Supervise {
+        pid_file,
+        log_file,
+        command,
+    };
+    // Whoever asks how the service is takes the lock for a moment.
+    let Some(_lock) = wait_for_lock(pid_file, Duration::from_secs(1))? else {
+        return Ok(());
+    };
+    // Fails only for the leader of a group, which then has a session already.
+    let _ = rustix::process::setsid();
+    // A predecessor that was killed may have left its program running.
+    process::end(&process::readers_of(&lock_file(pid_file)), PATIENCE);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .or_io(|| "cannot start the supervisor")?;
+    let ended = runtime.block_on(Supervisor::new(options)?.run());
+    crate::files::remove_file(pid_file)?;
+    ended
+}
+
+struct Supervisor<'s> {
+    options: Supervise<'s>,
+    pid_file: File,
+    state: State,
+    pause: Duration,
+}
+
+impl<'s> Supervisor<'s> {
+    fn new(options: Supervise<'s>) -> Result<Self> {
+        let pid_file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o644)
+            .open(options.pid_file)
+            .or_io(|| format!("cannot write {}", options.pid_file.display()))?;
+        Ok(Self {
+            options,
+            pid_file,
+            state: State {
+                supervisor: std::process::id().cast_signed(),
+                child: 0,
+                restarts: 0,
+            },
+            pause: PAUSES.0,
+        })
+    }
+
+    async fn run(mut self) -> Result<()> {
+        let place = || "cannot wait for signals";
+        let mut asked = Asked {
+            terminate: signal(SignalKind::terminate()).or_io(place)?,
+            interrupt: signal(SignalKind::interrupt()).or_io(place)?,
+        };
+        loop {
+            let begun = Instant::now();
+            match self.start() {
+                Ok(mut child) => {
+                    self.note(child.id().map_or(0, u32::cast_signed))?;
+                    if self.watch(&mut child, &mut asked).await? {
+                        return end(child).await;
+                    }
+                }
+                Err(error) => {
+                    self.log(&format!("sealrs: {error:?}"))?;
+                    // A program that could never be started is the starter's mistake.
+                    if self.state.restarts == 0 {
+                        return Err(error);
+                    }
+                }
+            }
+            self.state.restarts += 1;
+            self.note(0)?;
+            if begun.elapsed() >= STARTED_WELL {
+                self.pause = PAUSES.0;
+            }
+            tokio::select! {
+                () = sleep(self.pause) => {}
+                () = asked.wait() => return Ok(()),
+            }
+            self.pause = (self.pause * 2).min(PAUSES.1);
+        }
+    }
+
+    fn start(&self) -> Result<Child> {
+        let Some((program, arguments)) = self.options.command.split_first() else {
+            return Err(Error::new(
+                ErrorKind::Input,
+                "there is no program to supervise",
+            ));
+        };
+        let lock_file = lock_file(self.options.pid_file);
+        let input =
+            File::open(&lock_file).or_io(|| format!("cannot open {}", lock_file.display()))?;
+        let log = open_log(self.options.log_file)?;
+        let errors = log
+            .try_clone()
+            .or_io(|| format!("cannot open {}", self.options.log_file.display()))?;
+        Command::new(program)
+            .args(arguments)
+            .stdin(Stdio::from(input))
+            .stdout(Stdio::from(log))
+            .stderr(Stdio::from(errors))
+            .spawn()
+            .map_err(|error| crate::command::cannot_start(program, error))
+    }
+
+    /// Waits for the program's end (false) or for being asked to end it (true), and keeps the log short meanwhile.
+    async fn watch(&self, child: &mut Child, asked: &mut Asked) -> Result<bool> {
+        let mut tick = interval(Duration::from_secs(5));
+        loop {
+            tokio::select! {
+                status = child.wait() => {
+                    let status = status.or_io(|| "cannot wait for the program")?;
+                    self.log(&format!("sealrs: the program ended: {status}"))?;
+                    return Ok(false);
+                }
+                () = asked.wait() => return Ok(true),
+                _ = tick.tick() => shorten(self.options.log_file)?,
+            }
+        }
+    }
+
+    fn note(&mut self, child: i32) -> Result<()> {
+        self.state.child = child;
+        let text = serde_json::to_vec(&self.state).map_err(|error| {
+            Error::new(ErrorKind::Internal, "cannot write a pid file").because(error)
+        })?;
+        let mut file = &self.pid_file;
+        // Longer than before or equal: pids grow and restarts count up. Blanks cover the rest.
+        let mut line = text;
+        line.resize(line.len().max(96), b' ');
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| file.write_all(&line))
+            .or_io(|| format!("cannot write {}", self.options.pid_file.display()))
+    }
+
+    fn log(&self, line: &str) -> Result<()> {
+        writeln!(open_log(self.options.log_file)?, "{line}")
+            .or_io(|| format!("cannot write {}", self.options.log_file.display()))
+    }
+}
+
+/// The signals that ask to end.
+struct Asked {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Asked {
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Ends the program: asks first, kills later.
+async fn end(mut child: Child) -> Result<()> {
+    if let Some(id) = child.id() {
+        process::signal(id.cast_signed(), rustix::process::Signal::TERM);
+    }
+    let place = || "cannot wait for the program";
+    match timeout(PATIENCE, child.wait()).await {
+        Ok(ended) => ended.map(drop).or_io(place),
+        Err(_) => child.kill().await.or_io(place),
+    }
+}
+
+fn open_log(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .or_io(|| format!("cannot open the log {}", path.display()))
+}
+
+/// Keeps the end of a long log beside it and empties it. The program goes on writing at its new end.
+fn shorten(log: &Path) -> Result<()> {
+    let place = || format!("cannot shorten the log {}", log.display());
+    let length = fs::metadata(log).or_io(place)?.len();
+    if length <= LOG_LIMIT {
+        return Ok(());
+    }
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(log)
+        .or_io(place)?;
+    file.seek(SeekFrom::Start(length - LOG_KEPT)).or_io(place)?;
+    let mut kept = File::create(log.with_extension("log.1")).or_io(place)?;
+    std::io::copy(&mut file, &mut kept).or_io(place)?;
+    file.set_len(0).or_io(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_log_is_cut_and_its_end_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("x.log");
+        fs::write(&log, "short").unwrap();
+        shorten(&log).unwrap();
+        assert_eq!(fs::read_to_string(&log).unwrap(), "short");
+        let mut long = vec![b'a'; usize::try_from(LOG_LIMIT).unwrap()];
+        long.extend_from_slice(b"end");
+        fs::write(&log, long).unwrap();
+        shorten(&log).unwrap();
+        assert_eq!(fs::metadata(&log).unwrap().len(), 0);
+        let kept = fs::read(folder.path().join("x.log.1")).unwrap();
+        assert_eq!(kept.len() as u64, LOG_KEPT);
+        assert!(kept.ends_with(b"aend"));
+    }
+}

@@ -1,0 +1,198 @@
+//! Takes back what the host manifest says was made. Each can be taken back twice, or when it was never really made.
+
+mod containers;
+mod network;
+
+use std::fs::{self, FileTimes};
+use std::os::unix::fs::{chown, symlink};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::progress::Progress;
+
+use crate::cluster::ClusterFiles;
+use crate::environment::Environment;
+use crate::execute::{program_environment, run_program};
+use crate::host_manifest::{Before, Made};
+use crate::service::Services;
+use crate::{files, hosts_file};
+
+/// What removals are done with.
+pub(crate) struct Remover<'r> {
+    pub(crate) files: &'r ClusterFiles,
+    pub(crate) environment: Environment,
+    pub(crate) progress: &'r dyn Progress,
+}
+
+impl Remover<'_> {
+    /// Takes back one thing, the entry with this number. Says what was done, if it is worth a line.
+    ///
+    /// # Errors
+    /// What stands against it; then it can be tried again.
+    pub(crate) fn undo(&self, number: usize, made: &Made) -> Result<Option<String>> {
+        match made {
+            Made::Folder { path } => {
+                files::remove_empty_folder(path)?;
+                Ok(None)
+            }
+            Made::Tree { path, kept: None } => {
+                files::remove_tree(path)?;
+                Ok(None)
+            }
+            Made::Tree {
+                path,
+                kept: Some(kept),
+            } => {
+                for name in names_in(path)? {
+                    if !kept.contains(&name) {
+                        files::remove_tree(&path.join(name))?;
+                    }
+                }
+                Ok(None)
+            }
+            Made::File { path, before } => self.restore(path, before),
+            Made::HostsBlock {
+                path,
+                cluster,
+                line_break_added,
+            } => hosts_block(path, cluster, *line_break_added),
+            Made::Service { name, manager } => {
+                Services::new(*manager, self.files).remove(name)?;
+                Ok(Some(format!("stopped and removed service {name}")))
+            }
+            Made::Command { argv, folder, env } => self.command(number, argv, folder, env),
+            Made::Processes { cgroups, socket } => containers::end_processes(cgroups, socket),
+            Made::Mounts { below, kept } => containers::unmount(below, kept),
+            Made::NetworkNamespaces { prefix, kept } => network::remove_namespaces(prefix, kept),
+            Made::Interfaces { names } => network::remove_interfaces(names),
+            Made::Firewall { prefixes, programs } => network::remove_rules(prefixes, programs),
+            Made::Slice { name } => containers::remove_slice(name),
+            Made::Sysctls { values } => {
+                for (name, value) in values {
+                    sysctl(name, value)?;
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Puts back what was at a path before.
+    fn restore(&self, path: &Path, before: &Before) -> Result<Option<String>> {
+        files::remove_file(&files::partial(path))?;
+        match before {
+            Before::Nothing => {
+                files::remove_file(path)?;
+                Ok(None)
+            }
+            Before::Link(target) => {
+                if fs::read_link(path).is_ok_and(|found| found == *target) {
+                    return Ok(None);
+                }
+                files::remove_file(path)?;
+                symlink(target, path).or_io(|| format!("cannot restore {}", path.display()))?;
+                Ok(Some(format!("restored {}", path.display())))
+            }
+            Before::File {
+                backup,
+                mode,
+                uid,
+                gid,
+                modified,
+            } => {
+                let place = || format!("cannot restore {}", path.display());
+                let backup = self.files.backup().join(backup);
+                if let Some(folder) = path.parent() {
+                    fs::create_dir_all(folder).or_io(place)?;
+                }
+                files::copy(&backup, path, Some(*mode), false)?;
+                chown(path, Some(*uid), Some(*gid)).or_io(place)?;
+                let seconds = u64::try_from(modified.0).unwrap_or(0);
+                let time: SystemTime = UNIX_EPOCH + Duration::new(seconds, modified.1);
+                fs::File::open(path)
+                    .and_then(|file| file.set_times(FileTimes::new().set_modified(time)))
+                    .or_io(place)?;
+                Ok(Some(format!("restored {}", path.display())))
+            }
+        }
+    }
+
+    fn command(
+        &self,
+        number: usize,
+        argv: &[String],
+        folder: &Path,
+        env: &std::collections::BTreeMap<String, String>,
+    ) -> Result<Option<String>> {
+        let data = self.files.data();
+        let folder = if folder.is_dir() { folder } else { &data };
+        let environment = program_environment(self.files, &self.environment, env);
+        run_program(
+            self.files,
+            &format!("remove-{number}"),
+            argv,
+            folder,
+            &environment,
+            self.progress,
+        )?;
+        Ok(None)
+    }
+}
+
+fn names_in(path: &Path) -> Result<Vec<String>> {
+    let place = || format!("cannot read the folder {}", path.display());
+    let entries = match fs::read_dir(path) {
+        Err(error) if files::is_absent(&error) => return Ok(Vec::new()),
+        entries => entries.or_io(place)?,
+    };
+    entries
+        .map(|entry| {
+            Ok(entry
+                .or_io(place)?
+                .file_name()
+                .to_string_lossy()
+                .into_owned())
+        })
+        .collect()
+}
+
+fn hosts_block(path: &Path, cluster: &str, line_break_added: bool) -> Result<Option<String>> {
+    files::remove_file(&files::partial(path))?;
+    let text = match fs::read_to_string(path) {
+        Err(error) if files::is_absent(&error) => return Ok(None),
+        text => text.or_io(|| format!("cannot read {}", path.display()))?,
+    };
+    let (mut without, found) = hosts_file::without_block(&text, cluster);
+    if !found {
+        return Ok(None);
+    }
+    if line_break_added && without.ends_with('\n') {
+        without.pop();
+    }
+    let mode = fs::metadata(path).map_or(0o644, |metadata| {
+        std::os::unix::fs::MetadataExt::mode(&metadata) & 0o7777
+    });
+    files::write(path, without.as_bytes(), mode)?;
+    Ok(Some(format!(
+        "removed the registry's name from {}",
+        path.display()
+    )))
+}
+
+fn sysctl(name: &str, value: &str) -> Result<()> {
+    let path = Path::new("/proc/sys").join(name);
+    let unchanged = fs::read_to_string(&path).is_ok_and(|now| now.trim() == value);
+    if unchanged || !path.exists() {
+        return Ok(());
+    }
+    fs::write(&path, value).map_err(|error| {
+        Error::new(
+            ErrorKind::Step,
+            format!("cannot set {name} back to {value}"),
+        )
+        .because(error)
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+//! What a runtime's containers leave when its service ends: their processes, mounts and cgroups.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::mount::{UnmountFlags, unmount as unmount_path};
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+
+use crate::execute::mounts_below;
+use crate::process::{self, Process};
+use crate::{command, files};
+
+/// Ends the processes of containers: those in the cgroups, and the shims of this containerd with all below them.
+pub(super) fn end_processes(cgroups: &[String], socket: &Path) -> Result<Option<String>> {
+    let all = process::all();
+    let socket_target = fs::canonicalize(socket.parent().unwrap_or(socket))
+        .map(|folder| folder.join(socket.file_name().unwrap_or_default()))
+        .unwrap_or_else(|_| socket.to_owned());
+    let sockets = [socket, &socket_target].map(|path| path.to_string_lossy().into_owned());
+    let own = std::process::id().cast_signed();
+    let mut found: BTreeSet<i32> = all
+        .iter()
+        .filter(|process| in_cgroup(process, cgroups) || is_shim(process, &sockets))
+        .map(|process| process.id)
+        .collect();
+    found = process::with_descendants(&all, &found);
+    found.retain(|&id| id != own && id > 1);
+    let found: Vec<i32> = found.into_iter().collect();
+    if found.is_empty() {
+        return Ok(None);
+    }
+    // Containers are not asked: pods that shut down in good order are for a drain to see to.
+    let left = process::end(&found, Duration::from_millis(500));
+    if left.is_empty() {
+        return Ok(Some(format!(
+            "ended {} processes of containers",
+            found.len()
+        )));
+    }
+    Err(Error::new(
+        ErrorKind::Step,
+        format!("processes of containers do not end: {left:?}"),
+    ))
+}
+
+/// Whether a part of one of the process's cgroup paths has such a name.
+fn in_cgroup(process: &Process, names: &[String]) -> bool {
+    process
+        .cgroups
+        .lines()
+        .filter_map(|line| line.splitn(3, ':').nth(2))
+        .flat_map(|path| path.split('/'))
+        .any(|part| names.iter().any(|name| name == part))
+}
+
+fn is_shim(process: &Process, sockets: &[String]) -> bool {
+    process.command.contains("containerd-shim")
+        && process
+            .command
+            .split(' ')
+            .any(|argument| sockets.iter().any(|socket| socket == argument))
+}
+
+/// Unmounts what was mounted below these folders since, latest first.
+pub(super) fn unmount(below: &[PathBuf], kept: &[PathBuf]) -> Result<Option<String>> {
+    let mut count = 0;
+    for mount in mounts_below(below)?.into_iter().rev() {
+        if kept.contains(&mount) {
+            continue;
+        }
+        match unmount_path(&mount, UnmountFlags::DETACH) {
+            // It went with another one.
+            Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}
+            unmounted => {
+                unmounted
+                    .map_err(std::io::Error::from)
+                    .or_io(|| format!("cannot unmount {}", mount.display()))?;
+                count += 1;
+            }
+        }
+    }
+    Ok((count > 0).then(|| format!("unmounted {count} file systems of containers")))
+}
+
+/// Removes a slice of cgroups with all below it, in every hierarchy.
+pub(super) fn remove_slice(name: &str) -> Result<Option<String>> {
+    if Path::new("/run/systemd/system").is_dir() {
+        // Fails where there is no such slice.
+        command::run(
+            &["systemctl", "stop", &format!("{name}.slice")],
+            Duration::from_secs(60),
+        )?;
+    }
+    let root = Path::new("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten();
+    for hierarchy in hierarchies
+        .map(|entry| entry.path())
+        .chain([root.to_owned()])
+    {
+        for folder in [name.to_owned(), format!("{name}.slice")] {
+            remove_cgroup(&hierarchy.join(folder));
+        }
+    }
+    Ok(None)
+}
+
+/// A cgroup is removed as an empty folder when those below it are; one in use stays, as the kernel wants it.
+fn remove_cgroup(path: &Path) {
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    let _ = files::remove_empty_folder(path);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_containers_from_others() {
+        let process = |command: &str, cgroups: &str| Process {
+            id: 7,
+            parent: 1,
+            command: command.into(),
+            cgroups: cgroups.into(),
+        };
+        let cgroups = ["kubepods".to_owned(), "kubepods.slice".to_owned()];
+        for (path, inside) in [
+            (
+                "0::/kubepods.slice/kubepods-besteffort.slice/cri-1.scope",
+                true,
+            ),
+            ("5:memory:/x\n4:pids:/kubepods/burstable/pod1/2", true),
+            ("0::/system.slice/my-kubepods.service", false),
+            ("0::/", false),
+        ] {
+            assert_eq!(in_cgroup(&process("x", path), &cgroups), inside, "{path}");
+        }
+        let sockets = ["/run/k3s/containerd/containerd.sock".to_owned()];
+        let shim = "/x/containerd-shim-runc-v2 -namespace k8s.io -id 1 -address";
+        assert!(is_shim(
+            &process(&format!("{shim} /run/k3s/containerd/containerd.sock"), ""),
+            &sockets
+        ));
+        assert!(!is_shim(
+            &process(&format!("{shim} /run/containerd/containerd.sock"), ""),
+            &sockets
+        ));
+        assert!(!is_shim(
+            &process("vi /run/k3s/containerd/containerd.sock", ""),
+            &sockets
+        ));
+    }
+}

@@ -1,0 +1,53 @@
+//! What the server needs, whatever the size of a blob. Alone in its process, so that the measure is its own.
+
+mod support;
+
+use std::fs::{self, File};
+use std::process::Command;
+
+use sealrs_registry::layout;
+use support::{Ours, Sample, have, succeed};
+
+#[test]
+fn memory_does_not_grow_with_the_blob() {
+    if !have(&["curl"]) {
+        return;
+    }
+    let sample = Sample::new();
+    let ours = Ours::plain(sample.dir.path());
+    let download = |size: u64| {
+        // Zeros that take no room on disk.
+        let data = sample.dir.path().join(layout::blob_data(&sample.layer));
+        File::create(data).unwrap().set_len(size).unwrap();
+        let url = format!("http://{}{}", ours.address, sample.blob());
+        let got = succeed(Command::new("curl").args([
+            "-sSf",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{size_download}",
+            &url,
+        ]));
+        assert_eq!(got, size.to_string());
+    };
+    download(1 << 20);
+    let before = peak_memory();
+    download(512 << 20);
+    let grown = peak_memory() - before;
+    println!(
+        "serving 512 MiB took {} KiB more memory than serving 1 MiB",
+        grown >> 10
+    );
+    assert!(grown < 16 << 20, "{grown} bytes more");
+}
+
+/// The most memory that this process has used so far, in bytes.
+fn peak_memory() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .unwrap();
+    let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+    kilobytes << 10
+}
