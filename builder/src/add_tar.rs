@@ -2,15 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
+use std::time::SystemTime;
 
+use sealrs_image::digest::Digest;
 use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::layer::{Entry, EntryKind, LayerWriter, Member, MemberKind, PackedLayer, TarReader, TarWriter};
 use sealrs_image::progress::Task;
+use serde::{Deserialize, Serialize};
 
+use crate::cache::describe;
+use crate::contents::{Contents, FileSource, OnDisk};
 use crate::context::{Ownership, clean, join};
 use crate::image_list::LIST_PATHS;
-use crate::pack::Packing;
+use crate::pack::{Digests, Hashing, Packing, open};
 
 const BUFFER: usize = 256 << 10;
 /// A list of images is text; more than this is something else.
@@ -67,51 +72,100 @@ pub(crate) fn format(path: &std::path::Path) -> Result<Format> {
     })
 }
 
-/// A layer made of a tar, and the image lists that were among its entries.
+/// A layer made of a tar.
 pub(crate) struct Unpacked {
     pub(crate) layer: PackedLayer,
+    pub(crate) found: Found,
+    pub(crate) cached: bool,
+}
+
+/// What was noticed among a tar's entries: the cache keeps it beside the layer.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Found {
     pub(crate) lists: BTreeMap<String, String>,
     pub(crate) folders: BTreeSet<String>,
 }
 
-/// Re-writes the tar at `path` as a layer below `destination`.
+/// Re-writes a tar, the only file of `contents`, as a layer below `destination`.
 pub(crate) fn pack(
     packing: &Packing<'_>,
-    path: &std::path::Path,
+    contents: &Contents,
     format: Format,
     destination: &str,
     ownership: Ownership,
 ) -> Result<Unpacked> {
-    let place = || format!("cannot read {}", path.display());
-    let file = File::open(path).or_io(place)?;
-    let size = file.metadata().or_io(place)?.len();
-    let task = Task::begin(packing.progress, &format!("packing {}", path.display()), Some(size));
-    let reader = BufReader::with_capacity(BUFFER, task.reader(file));
-    let input: Box<dyn Read + '_> = match format {
-        Format::TarGzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
-        Format::TarZstd => Box::new(zstd::Decoder::with_buffer(reader).or_io(place)?),
-        _ => Box::new(reader),
+    let Some((name, FileSource::Disk(file))) = contents.files().next() else {
+        return Err(Error::new(ErrorKind::Internal, "there is no tar to unpack"));
     };
+    let settings = format!(
+        "unpacked into {destination}, mode {:?}, {} {}",
+        ownership.mode, packing.compression, packing.mtime
+    );
+    let shape = describe(contents, &settings, None).unwrap_or_else(|| Digest::of(b""));
+    if packing.use_cache {
+        let read = packing.learn(contents, &shape, name)?;
+        if let Some((key, layer)) = packing.cached(contents, &settings, &read)
+            && let Some(found) = packing.cache.found(&key)
+        {
+            return Ok(Unpacked {
+                layer,
+                found,
+                cached: true,
+            });
+        }
+    }
+    let started = SystemTime::now();
+    let (layer, found, digest) = rewrite(packing, file, format, destination, ownership)?;
+    packing.known.remember(file, digest, started);
+    let read = Digests::from([((file.identity, file.size), digest)]);
+    if let Some(key) = packing.key(contents, &settings, &read) {
+        packing.cache.remember_found(&key, &found)?;
+        packing.cache.remember_layer(&key, &layer)?;
+    }
+    packing.cache.remember_shape(&shape)?;
+    Ok(Unpacked {
+        layer,
+        found,
+        cached: false,
+    })
+}
+
+/// Gives the layer, what was found in the tar, and the digest of the tar's file.
+fn rewrite(
+    packing: &Packing<'_>,
+    file: &OnDisk,
+    format: Format,
+    destination: &str,
+    ownership: Ownership,
+) -> Result<(PackedLayer, Found, Digest)> {
+    let place = || format!("cannot read {}", file.path.display());
+    let task = Task::begin(packing.progress, &format!("packing {}", file.path.display()), Some(file.size));
+    let mut hashing = Hashing::new(task.reader(open(file)?));
     let mut rewriting = Rewriting {
         tar: TarWriter::new(LayerWriter::new(packing.store, packing.compression)?),
         destination,
         ownership,
         mtime: packing.mtime,
         buffer: vec![0; BUFFER],
-        lists: BTreeMap::new(),
-        folders: BTreeSet::new(),
+        found: Found::default(),
     };
-    let mut reader = TarReader::new(input);
-    while let Some(member) = reader.next().context(place)? {
-        rewriting
-            .entry(&member, &mut reader)
-            .context(|| format!("cannot take over `{}` of {}", member.path.escape_debug(), path.display()))?;
+    {
+        let reader = BufReader::with_capacity(BUFFER, &mut hashing);
+        let input: Box<dyn Read + '_> = match format {
+            Format::TarGzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
+            Format::TarZstd => Box::new(zstd::Decoder::with_buffer(reader).or_io(place)?),
+            _ => Box::new(reader),
+        };
+        let mut reader = TarReader::new(input);
+        while let Some(member) = reader.next().context(place)? {
+            rewriting
+                .entry(&member, &mut reader)
+                .context(|| format!("cannot take over `{}` of {}", member.path.escape_debug(), file.path.display()))?;
+        }
     }
-    Ok(Unpacked {
-        layer: rewriting.tar.finish()?.finish()?,
-        lists: rewriting.lists,
-        folders: rewriting.folders,
-    })
+    // What comes after the tar's end belongs to the file as well.
+    io::copy(&mut hashing, &mut io::sink()).or_io(place)?;
+    Ok((rewriting.tar.finish()?.finish()?, rewriting.found, hashing.finish()))
 }
 
 struct Rewriting<'p> {
@@ -120,8 +174,7 @@ struct Rewriting<'p> {
     ownership: Ownership,
     mtime: u64,
     buffer: Vec<u8>,
-    lists: BTreeMap<String, String>,
-    folders: BTreeSet<String>,
+    found: Found,
 }
 
 impl Rewriting<'_> {
@@ -134,7 +187,7 @@ impl Rewriting<'_> {
         let kind = match &member.kind {
             MemberKind::File(size) => EntryKind::File { size: *size },
             MemberKind::Folder => {
-                self.folders.insert(path.clone());
+                self.found.folders.insert(path.clone());
                 EntryKind::Folder
             }
             MemberKind::Symlink(to) => EntryKind::Symlink(to),
@@ -166,7 +219,7 @@ impl Rewriting<'_> {
                     .read_to_string(&mut text)
                     .or_io(|| format!("cannot read `{path}`"))?;
                 self.tar.append_file(&entry, &mut text.as_bytes(), &mut self.buffer)?;
-                self.lists.insert(path, text);
+                self.found.lists.insert(path, text);
                 Ok(())
             }
             EntryKind::File { .. } => self.tar.append_file(&entry, &mut reader.content(), &mut self.buffer),

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use sealrs_image::archive::Archive;
 use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::copy::{StoreSink, copy};
-use sealrs_image::digest::VerifyingReader;
+use sealrs_image::digest::{Digest, VerifyingReader};
 use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::layer::{MemberKind, TarReader, annotation};
 use sealrs_image::platform::Platform;
@@ -145,25 +145,30 @@ pub(crate) fn lock(store: &Store, image: &ClusterImage) -> Result<Lock> {
         if layer.annotations.contains_key(annotation::FILE) {
             continue;
         }
-        let mut found = None;
-        read_layer(store, layer, diff_id, |tar| {
-            while let Some(member) = tar.next()? {
-                if member.path == LOCK_PATH && matches!(member.kind, MemberKind::File(size) if size <= spec::MAX_DOCUMENT) {
-                    let mut bytes = Vec::new();
-                    tar.content()
-                        .read_to_end(&mut bytes)
-                        .or_io(|| "cannot read the base's images.lock")?;
-                    found = Some(spec::parse(&bytes, "the base's images.lock")?);
-                }
-            }
-            tar.drain()
-        })?;
-        if let Some(lock) = found {
-            return Ok(lock);
+        if let Some(bytes) = read_file(store, layer, diff_id, LOCK_PATH)? {
+            return spec::parse(&bytes, "the base's images.lock");
         }
     }
     // An image that sealer built lists its images in an annotation only.
     Ok(Lock::default())
+}
+
+/// The content of a small file of a layer, if the layer has it.
+pub(crate) fn read_file(store: &Store, layer: &Descriptor, diff_id: Digest, path: &str) -> Result<Option<Vec<u8>>> {
+    let mut found = None;
+    read_layer(store, layer, diff_id, |tar| {
+        while let Some(member) = tar.next()? {
+            if member.path == path && matches!(member.kind, MemberKind::File(size) if size <= spec::MAX_DOCUMENT) {
+                let mut bytes = Vec::new();
+                tar.content()
+                    .read_to_end(&mut bytes)
+                    .or_io(|| format!("cannot read `{path}`"))?;
+                found = Some(bytes);
+            }
+        }
+        tar.drain()
+    })?;
+    Ok(found)
 }
 
 /// The folders of a base, for the rule that COPY to an existing folder goes into it.
@@ -191,7 +196,7 @@ pub(crate) fn folders(store: &Store, image: &ClusterImage) -> Result<BTreeSet<St
 fn read_layer(
     store: &Store,
     layer: &Descriptor,
-    diff_id: sealrs_image::digest::Digest,
+    diff_id: Digest,
     mut read: impl FnMut(&mut TarReader<&mut dyn Read>) -> Result<()>,
 ) -> Result<()> {
     let packed = VerifyingReader::new(store.open(layer, 0)?, layer.digest, layer.size);

@@ -26,7 +26,7 @@ use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
 use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock, Wanted};
 use crate::kubefile::{Action, App, AppKind, BaseImage, Kubefile, Step};
-use crate::pack::Packing;
+use crate::pack::{Packed, Packing};
 use crate::transfer::Transfer;
 
 /// What to build, and how.
@@ -257,6 +257,13 @@ pub(crate) struct Done {
     pub(crate) lists: BTreeMap<String, String>,
     /// For apps: their files, relative to the app's folder, in the order of the sources.
     pub(crate) files: Vec<String>,
+}
+
+impl Done {
+    pub(crate) fn add(&mut self, packed: Packed) {
+        self.cached += usize::from(packed.cached);
+        self.layers.push(packed.layer);
+    }
 }
 
 impl Draft {

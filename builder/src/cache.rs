@@ -16,6 +16,7 @@ use sealrs_image::layer::PackedLayer;
 use sealrs_image::spec::Descriptor;
 use serde::{Deserialize, Serialize};
 
+use crate::add_tar::Found;
 use crate::contents::{Contents, FileSource, Identity, ItemKind, OnDisk};
 
 /// A file that changed this shortly before it was read may change again without a new time stamp (FAT keeps two
@@ -38,7 +39,7 @@ struct Remembered {
 impl Cache {
     pub(crate) fn open(root: &Path) -> Result<Self> {
         let folder = root.join("cache");
-        for kind in ["layers", "shapes", "files"] {
+        for kind in ["layers", "tars", "shapes", "files"] {
             let folder = folder.join(kind);
             fs::create_dir_all(&folder).or_io(|| format!("cannot make {}", folder.display()))?;
         }
@@ -61,6 +62,16 @@ impl Cache {
             diff_id: layer.diff_id,
         };
         self.write("layers", &key.hex(), &serde_json::to_vec(&remembered).unwrap_or_default())
+    }
+
+    /// What was found in the tar that the layer of `key` came of.
+    pub(crate) fn found(&self, key: &Digest) -> Option<Found> {
+        let bytes = fs::read(self.folder.join("tars").join(key.hex())).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    pub(crate) fn remember_found(&self, key: &Digest, found: &Found) -> Result<()> {
+        self.write("tars", &key.hex(), &serde_json::to_vec(found).unwrap_or_default())
     }
 
     /// Whether a layer of this shape (names and sizes, not content) was built before.

@@ -1,6 +1,8 @@
 //! What goes into one layer: every path with what it is, sorted, and nothing that depends on the machine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use sealrs_image::digest::Digest;
@@ -57,6 +59,18 @@ pub(crate) struct Identity {
     pub(crate) inode: u64,
     pub(crate) mtime_ns: i128,
     pub(crate) ctime_ns: i128,
+}
+
+impl Identity {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
 }
 
 impl FileSource {

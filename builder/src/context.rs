@@ -253,12 +253,7 @@ fn item(
                 links.insert(key, destination.to_owned());
                 ItemKind::File(FileSource::Disk(OnDisk {
                     path: path.to_owned(),
-                    identity: Identity {
-                        device: metadata.dev(),
-                        inode: metadata.ino(),
-                        mtime_ns: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-                        ctime_ns: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-                    },
+                    identity: Identity::of(metadata),
                     size: metadata.len(),
                 }))
             }
@@ -300,10 +295,6 @@ fn item(
 fn portable_mode(mode: u32) -> u32 {
     let mode = mode & 0o7777;
     if mode & 0o1000 != 0 { mode } else { mode & !0o022 }
-}
-
-fn nanoseconds(seconds: i64, rest: i64) -> i128 {
-    i128::from(seconds) * 1_000_000_000 + i128::from(rest)
 }
 
 /// The attributes that mean the same on any machine: the user's own, and file capabilities. SELinux labels and the

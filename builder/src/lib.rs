@@ -4,7 +4,7 @@
 //! * [`ignore`], [`glob`]: which files of the build context are meant; pure. `context` walks it.
 //! * `contents`, `pack`, `cache`, `add_tar`: from files to layers, by the cache where it can be.
 //! * [`image_list`], `container_images`: from lists of container images to registry data.
-//! * `base`, `download`, `transfer`, `apps`: what FROM, URLs, COPY, ADD and APP mean.
+//! * `base`, `transfer`, `download`, `remote_layer`, `apps`: what FROM, COPY, ADD, URLs and APP mean.
 //! * `build`: all of it, in order: [`build()`].
 
 mod add_tar;
@@ -21,6 +21,7 @@ pub mod ignore;
 pub mod image_list;
 pub mod kubefile;
 mod pack;
+mod remote_layer;
 mod transfer;
 
 pub use base::PullPolicy;

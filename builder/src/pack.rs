@@ -1,8 +1,8 @@
 //! From contents to a layer in the store: by the cache, or by reading every file once.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::MetadataExt as _;
 use std::sync::Mutex;
 use std::time::SystemTime;
 
@@ -14,12 +14,16 @@ use sealrs_image::progress::{Progress, Task};
 use sealrs_image::store::Store;
 
 use crate::cache::{Cache, KnownFiles, describe};
-use crate::contents::{Contents, FileSource, ItemKind, OnDisk};
+use crate::contents::{Contents, FileSource, Identity, ItemKind, OnDisk};
 
 const BUFFER: usize = 256 << 10;
 
 /// Up to so many bytes are hashed first to ask the cache, rather than packed at once.
 const CHEAP_TO_HASH: u64 = 16 << 20;
+
+/// The digests of files that were read just now. They say what went into this layer, even of a file whose time stamps
+/// are too young to tell the next build that it is still the same.
+pub(crate) type Digests = BTreeMap<(Identity, u64), Digest>;
 
 /// What packing needs.
 pub(crate) struct Packing<'b> {
@@ -45,29 +49,37 @@ impl Packing<'_> {
         let settings = format!("{} {}", self.compression, self.mtime);
         let shape = describe(contents, &settings, None).unwrap_or_else(|| Digest::of(b""));
         if self.use_cache {
-            self.learn(contents, &shape, what)?;
-            if let Some(layer) = self.cached(contents, &settings) {
+            let read = self.learn(contents, &shape, what)?;
+            if let Some((_, layer)) = self.cached(contents, &settings, &read) {
                 return Ok(Packed { layer, cached: true });
             }
         }
-        let layer = self.write(contents, what)?;
-        // A file that changed a moment ago has no trusted digest: then there is no key, and the next build looks again.
-        if let Some(key) = describe(contents, &settings, Some(&|source| self.digest(source))) {
+        let (layer, read) = self.write(contents, what)?;
+        if let Some(key) = self.key(contents, &settings, &read) {
             self.cache.remember_layer(&key, &layer)?;
         }
         self.cache.remember_shape(&shape)?;
         Ok(Packed { layer, cached: false })
     }
 
-    fn cached(&self, contents: &Contents, settings: &str) -> Option<PackedLayer> {
-        let key = describe(contents, settings, Some(&|source| self.digest(source)))?;
+    /// The layer that was made of this, with its key.
+    pub(crate) fn cached(&self, contents: &Contents, settings: &str, read: &Digests) -> Option<(Digest, PackedLayer)> {
+        let key = self.key(contents, settings, read)?;
         let layer = self.cache.layer(&key)?;
-        self.store.has(&layer.descriptor.digest).then_some(layer)
+        self.store.has(&layer.descriptor.digest).then_some((key, layer))
     }
 
-    fn digest(&self, source: &FileSource) -> Option<Digest> {
+    /// The key in the cache; none as long as a file's content is not known.
+    pub(crate) fn key(&self, contents: &Contents, settings: &str, read: &Digests) -> Option<Digest> {
+        describe(contents, settings, Some(&|source| self.digest(source, read)))
+    }
+
+    fn digest(&self, source: &FileSource, read: &Digests) -> Option<Digest> {
         match source {
-            FileSource::Disk(file) => self.known.digest(file),
+            FileSource::Disk(file) => {
+                let read = read.get(&(file.identity, file.size)).copied();
+                read.or_else(|| self.known.digest(file))
+            }
             FileSource::Inline(bytes) => Some(Digest::of(bytes)),
             FileSource::Stored { digest, .. } => Some(*digest),
         }
@@ -75,7 +87,7 @@ impl Packing<'_> {
 
     /// Hashes the files whose content is not known, where that is likely to save packing: they are few, or a layer
     /// of the same names and sizes was built before (a fresh checkout of the same files).
-    fn learn(&self, contents: &Contents, shape: &Digest, what: &str) -> Result<()> {
+    pub(crate) fn learn(&self, contents: &Contents, shape: &Digest, what: &str) -> Result<Digests> {
         let unknown: Vec<&OnDisk> = contents
             .files()
             .filter_map(|(_, source)| match source {
@@ -85,8 +97,9 @@ impl Packing<'_> {
             .collect();
         let bytes: u64 = unknown.iter().map(|file| file.size).sum();
         if unknown.is_empty() || (bytes > CHEAP_TO_HASH && !self.cache.knows_shape(shape)) {
-            return Ok(());
+            return Ok(Digests::default());
         }
+        let read = Mutex::new(Digests::default());
         let task = Task::begin(self.progress, &format!("reading {what}"), Some(bytes));
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         in_parallel(unknown, cores, |file| {
@@ -95,22 +108,29 @@ impl Packing<'_> {
             let mut hasher = Hasher::new();
             let mut buffer = vec![0u8; BUFFER];
             loop {
-                let read = reader
+                let count = reader
                     .read(&mut buffer)
                     .or_io(|| format!("cannot read {}", file.path.display()))?;
-                if read == 0 {
+                if count == 0 {
                     break;
                 }
-                hasher.update(buffer.get(..read).unwrap_or_default());
+                hasher.update(buffer.get(..count).unwrap_or_default());
             }
             if hasher.size() == file.size {
-                self.known.remember(file, hasher.finish(), started);
+                let digest = hasher.finish();
+                self.known.remember(file, digest, started);
+                read.lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner)
+                    .insert((file.identity, file.size), digest);
             }
             Ok(())
-        })
+        })?;
+        Ok(collected(read))
     }
 
-    fn write(&self, contents: &Contents, what: &str) -> Result<PackedLayer> {
+    /// Gives the layer, and the digests of what was read for it.
+    fn write(&self, contents: &Contents, what: &str) -> Result<(PackedLayer, Digests)> {
+        let mut read = Digests::default();
         let task = Task::begin(self.progress, &format!("packing {what}"), Some(contents.size()));
         let mut tar = TarWriter::new(LayerWriter::new(self.store, self.compression)?);
         let mut buffer = vec![0u8; BUFFER];
@@ -138,12 +158,11 @@ impl Packing<'_> {
                         let mut reader = reader;
                         tar.append_file(&entry, &mut reader, &mut buffer)?;
                     } else {
-                        let mut reader = Hashing {
-                            inner: reader,
-                            hasher: Hasher::new(),
-                        };
+                        let mut reader = Hashing::new(reader);
                         tar.append_file(&entry, &mut reader, &mut buffer)?;
-                        self.known.remember(file, reader.hasher.finish(), started);
+                        let digest = reader.finish();
+                        self.known.remember(file, digest, started);
+                        read.insert((file.identity, file.size), digest);
                     }
                 }
                 ItemKind::File(FileSource::Inline(bytes)) => {
@@ -157,16 +176,16 @@ impl Packing<'_> {
                 _ => tar.append(&entry)?,
             }
         }
-        tar.finish()?.finish()
+        Ok((tar.finish()?.finish()?, read))
     }
 }
 
 /// Opens a file of the context, which must be the one that was listed.
-fn open(file: &OnDisk) -> Result<File> {
+pub(crate) fn open(file: &OnDisk) -> Result<File> {
     let place = || format!("cannot open {}", file.path.display());
     let opened = File::open(&file.path).or_io(place)?;
     let metadata = opened.metadata().or_io(place)?;
-    if (metadata.dev(), metadata.ino(), metadata.len()) != (file.identity.device, file.identity.inode, file.size) {
+    if (Identity::of(&metadata), metadata.len()) != (file.identity, file.size) {
         return Err(Error::new(
             ErrorKind::Conflict,
             format!("{} changed while the image was being built", file.path.display()),
@@ -176,9 +195,23 @@ fn open(file: &OnDisk) -> Result<File> {
     Ok(opened)
 }
 
-struct Hashing<R> {
+/// Hashes what is read.
+pub(crate) struct Hashing<R> {
     inner: R,
     hasher: Hasher,
+}
+
+impl<R> Hashing<R> {
+    pub(crate) fn new(inner: R) -> Self {
+        Self {
+            inner,
+            hasher: Hasher::new(),
+        }
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        self.hasher.finish()
+    }
 }
 
 impl<R: Read> Read for Hashing<R> {
@@ -190,6 +223,6 @@ impl<R: Read> Read for Hashing<R> {
 }
 
 /// Collects results of parallel work.
-pub(crate) fn collected<T>(results: Mutex<Vec<T>>) -> Vec<T> {
+pub(crate) fn collected<T>(results: Mutex<T>) -> T {
     results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

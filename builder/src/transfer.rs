@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use sealrs_image::cluster_image::ClusterImage;
-use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::layer::PackedLayer;
 use sealrs_image::remote::Client;
 
 use crate::add_tar::{self, Format};
@@ -18,6 +18,7 @@ use crate::download;
 use crate::image_list::LIST_PATHS;
 use crate::kubefile::{App, Destination, FileCopy, RemoteFile, Source, SourceKind};
 use crate::pack::Packing;
+use crate::remote_layer;
 
 /// The mode of a file that was fetched, unless `--chmod` says otherwise.
 const FETCHED_MODE: u32 = 0o644;
@@ -37,7 +38,7 @@ pub(crate) struct Transfer<'b> {
 /// A source with its patterns resolved.
 enum Found<'s> {
     Local(Match),
-    Remote(&'s RemoteFile, Digest, u64),
+    Remote(&'s RemoteFile),
     Inline(&'s str, &'s str),
 }
 
@@ -60,6 +61,7 @@ impl Transfer<'_> {
         }
         let mut contents = Contents::default();
         let mut tars = Vec::new();
+        let mut remote = Vec::new();
         for source in &found {
             match source {
                 Found::Local(found) if found.is_folder => {
@@ -88,14 +90,7 @@ impl Transfer<'_> {
                         format => tars.push((found, format)),
                     }
                 }
-                Found::Remote(file, digest, size) => {
-                    let name = self.remote_name(&copy.destination, file)?;
-                    let source = FileSource::Stored {
-                        digest: *digest,
-                        size: *size,
-                    };
-                    contents.put(&name, owned(source, ownership))?;
-                }
+                Found::Remote(file) => remote.push(*file),
                 Found::Inline(name, content) => {
                     let path = self.target(&copy.destination, name)?;
                     let source = FileSource::Inline(content.as_bytes().to_vec());
@@ -104,13 +99,27 @@ impl Transfer<'_> {
             }
         }
         let mut done = Done::default();
-        if !contents.entries.is_empty() || tars.is_empty() {
+        if !contents.entries.is_empty() || (tars.is_empty() && remote.is_empty()) {
             self.pack(contents, &copy.destination.path, &mut done)?;
         }
+        for file in remote {
+            let path = self.remote_path(&copy.destination, file)?;
+            let mode = ownership.mode.unwrap_or(FETCHED_MODE);
+            let packed = remote_layer::pack(self.packing, self.client, file, &path, mode, ownership)?;
+            self.note_folders(&path);
+            if LIST_PATHS.contains(&path.as_str()) {
+                let list = self.list_of(&packed.layer, &path)?;
+                done.lists.insert(path, list);
+            }
+            done.add(packed);
+        }
         for (found, format) in tars {
-            let unpacked = add_tar::pack(self.packing, &found.path, format, &copy.destination.path, ownership)?;
-            self.folders.extend(unpacked.folders);
-            done.lists.extend(unpacked.lists);
+            let mut tar = Contents::default();
+            self.context.collect(found, found.name(), ownership, &mut tar)?;
+            let unpacked = add_tar::pack(self.packing, &tar, format, &copy.destination.path, ownership)?;
+            self.folders.extend(unpacked.found.folders);
+            done.lists.extend(unpacked.found.lists);
+            done.cached += usize::from(unpacked.cached);
             done.layers.push(unpacked.layer);
         }
         Ok(done)
@@ -132,12 +141,11 @@ impl Transfer<'_> {
                     let path = join(&folder, found.name());
                     self.context.collect(found, &path, Ownership::default(), &mut own)?;
                 }
-                Found::Remote(file, digest, size) => {
+                Found::Remote(file) => {
                     let name = file_name(file)?;
-                    let source = FileSource::Stored {
-                        digest: *digest,
-                        size: *size,
-                    };
+                    let (digest, size) =
+                        download::fetch(self.client, self.packing.store, file, self.packing.progress)?;
+                    let source = FileSource::Stored { digest, size };
                     own.put(&join(&folder, name), Item::file(source, FETCHED_MODE))?;
                 }
                 Found::Inline(name, content) => {
@@ -169,11 +177,7 @@ impl Transfer<'_> {
         }
         self.folders.extend(contents.folders().cloned());
         for path in contents.entries.keys() {
-            let mut rest = path.as_str();
-            while let Some((folder, _)) = rest.rsplit_once('/') {
-                self.folders.insert(folder.to_owned());
-                rest = folder;
-            }
+            self.note_folders(path);
         }
         for path in LIST_PATHS {
             if let Some(Item {
@@ -185,10 +189,24 @@ impl Transfer<'_> {
             }
         }
         let what = if what.is_empty() { "the rootfs" } else { what };
-        let packed = self.packing.pack(&contents, what)?;
-        done.cached += usize::from(packed.cached);
-        done.layers.push(packed.layer);
+        done.add(self.packing.pack(&contents, what)?);
         Ok(())
+    }
+
+    /// The folders above a path exist from now on.
+    fn note_folders(&mut self, path: &str) {
+        let mut rest = path;
+        while let Some((folder, _)) = rest.rsplit_once('/') {
+            self.folders.insert(folder.to_owned());
+            rest = folder;
+        }
+    }
+
+    /// The text of a fetched image list, out of its layer.
+    fn list_of(&self, layer: &PackedLayer, path: &str) -> Result<String> {
+        base::read_file(self.packing.store, &layer.descriptor, layer.diff_id, path)?
+            .and_then(|bytes| String::from_utf8(bytes).ok())
+            .ok_or_else(|| Error::new(ErrorKind::Input, format!("`{path}` is not a text")))
     }
 
     /// The text of a small file of the layer.
@@ -210,11 +228,7 @@ impl Transfer<'_> {
                 SourceKind::Local(glob) => {
                     found.extend(self.context.matches(glob)?.into_iter().map(Found::Local));
                 }
-                SourceKind::Remote(file) => {
-                    let (digest, size) =
-                        download::fetch(self.client, self.packing.store, file, self.packing.progress)?;
-                    found.push(Found::Remote(file, digest, size));
-                }
+                SourceKind::Remote(file) => found.push(Found::Remote(file)),
                 SourceKind::Inline(file) => found.push(Found::Inline(&file.name, &file.content)),
             }
         }
@@ -230,7 +244,7 @@ impl Transfer<'_> {
         }
     }
 
-    fn remote_name(&mut self, destination: &Destination, file: &RemoteFile) -> Result<String> {
+    fn remote_path(&mut self, destination: &Destination, file: &RemoteFile) -> Result<String> {
         if destination.is_directory || self.is_folder(&destination.path)? {
             Ok(join(&destination.path, file_name(file)?))
         } else {

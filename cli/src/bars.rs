@@ -134,7 +134,9 @@ impl Bars {
     fn end(&self, id: u64) {
         let Some(task) = self.lock().remove(&id) else { return };
         if let Some(bar) = &task.bar {
+            // The bar goes, a line that tells what was done stays.
             bar.finish_and_clear();
+            self.say(&done(&task));
         }
         if matches!(self.style, Style::Json) {
             self.json_event("end", id, &task.what, task.done, task.total);
@@ -183,6 +185,14 @@ fn new_bar(what: &str, total: Option<u64>) -> ProgressBar {
     bar.set_message(what.to_owned());
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
+}
+
+fn done(task: &Shown) -> String {
+    let seconds = task.started.elapsed().as_secs_f64();
+    match task.done {
+        0 => task.what.clone(),
+        done => format!("{} ({} in {seconds:.1} s)", task.what, HumanBytes(done)),
+    }
 }
 
 fn line(task: &Shown) -> String {

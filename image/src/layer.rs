@@ -28,8 +28,7 @@ pub mod annotation {
 /// # Errors
 /// When `path` can't be written in a tar.
 pub fn single_file(path: &str, mode: u32, size: u64) -> Result<Envelope> {
-    let mut before = TarWriter::new(Vec::new());
-    before.header(&Entry {
+    envelope(&Entry {
         path,
         kind: EntryKind::File { size },
         mode,
@@ -37,7 +36,20 @@ pub fn single_file(path: &str, mode: u32, size: u64) -> Result<Envelope> {
         gid: 0,
         mtime: 0,
         xattrs: &[],
-    })?;
+    })
+}
+
+/// What stands before and after the content of `entry`, a file, in a layer that holds nothing else.
+///
+/// # Errors
+/// When its path can't be written in a tar.
+pub fn envelope(entry: &Entry<'_>) -> Result<Envelope> {
+    let size = match entry.kind {
+        EntryKind::File { size } => size,
+        _ => 0,
+    };
+    let mut before = TarWriter::new(Vec::new());
+    before.header(entry)?;
     Ok(Envelope {
         before: before.into_inner(),
         after: vec![0u8; tar_writer::padding(size) + tar_writer::END],

@@ -104,7 +104,9 @@ impl Reader<'_> {
                     string.append(&self.text.slice(before..self.offset));
                 }
                 Some(_) => {
-                    return Err(self.problem(before, "a JSON string can't hold a control character"));
+                    return Err(
+                        self.problem(before, "a JSON string can't hold a control character")
+                    );
                 }
                 None => {
                     return Err(self

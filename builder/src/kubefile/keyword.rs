@@ -149,6 +149,12 @@ impl Keyword {
     }
 }
 
+/// Whether `word` is an instruction that declares variables, or may be a mistyped one.
+pub(super) fn may_declare(word: &str) -> bool {
+    let keyword = Keyword::parse(word).or_else(|| nearest_name(word).and_then(Keyword::parse));
+    matches!(keyword, Some(Keyword::From | Keyword::Arg | Keyword::Env))
+}
+
 /// Why `word` is no instruction of a Kubefile, and what would be right.
 pub(super) fn unknown(word: &SourceText) -> Diagnostic {
     let text = word.as_str();
@@ -162,20 +168,24 @@ pub(super) fn unknown(word: &SourceText) -> Diagnostic {
         )
         .hint(*instead);
     }
-    let known = KEYWORDS
-        .iter()
-        .map(|&(_, name, _)| name)
-        .chain(DOCKERFILE_ONLY.iter().map(|&(name, ..)| name));
     Diagnostic::error(
         word.span(),
         format!("{} is not an instruction", quoted(text)),
     )
-    .hint(match nearest(text, known) {
+    .hint(match nearest_name(text) {
         Some(name) => format!("did you mean `{name}`?"),
         None => {
             "if it belongs to the instruction above, end the line before it with `\\`".to_owned()
         }
     })
+}
+
+fn nearest_name(word: &str) -> Option<&'static str> {
+    let known = KEYWORDS.iter().map(|&(_, name, _)| name);
+    nearest(
+        word,
+        known.chain(DOCKERFILE_ONLY.iter().map(|&(name, ..)| name)),
+    )
 }
 
 #[cfg(test)]

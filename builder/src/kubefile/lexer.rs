@@ -27,6 +27,8 @@ pub(super) struct Statement {
     /// All behind the keyword, without blanks around it.
     pub(super) arguments: SourceText,
     pub(super) heredocs: Vec<Heredoc>,
+    /// A heredoc of it is wrong, which was reported.
+    pub(super) is_broken: bool,
 }
 
 impl Statement {
@@ -188,6 +190,7 @@ impl<'a> Lexer<'a> {
                 keyword: text.slice(0..end),
                 arguments: text.slice(end..text.as_str().len()).trim(),
                 heredocs: Vec::new(),
+                is_broken: false,
             };
             self.heredocs(&mut statement);
             return Some(statement);
@@ -289,11 +292,15 @@ impl<'a> Lexer<'a> {
                     word.span(),
                     format!("an instruction can have {MOST_HEREDOCS} heredocs at most"),
                 ));
+                statement.is_broken = true;
                 return;
             }
             match self.heredoc(word) {
                 Ok(heredoc) => statement.heredocs.push(heredoc),
-                Err(problem) => self.problems.push(problem),
+                Err(problem) => {
+                    self.problems.push(problem);
+                    statement.is_broken = true;
+                }
             }
         }
     }

@@ -60,7 +60,6 @@ pub use step::{
 
 pub(crate) use diagnostic::quoted;
 use instruction::Instruction;
-use keyword::Keyword;
 
 /// Names and values of `--build-arg`.
 pub type BuildArgs = BTreeMap<String, String>;
@@ -133,13 +132,8 @@ impl Kubefile {
             .statements
             .iter()
             .map(|statement| &statement.keyword)
-            .all(|keyword| {
-                let declares = matches!(
-                    Keyword::parse(keyword.as_str()),
-                    None | Some(Keyword::From | Keyword::Arg | Keyword::Env)
-                );
-                !declares || parsed.contains(&keyword.span())
-            });
+            .filter(|keyword| keyword::may_declare(keyword.as_str()))
+            .all(|keyword| parsed.contains(&keyword.span()));
         let (warnings, errors) = problems.into_iter().partition(is_warning);
         let source: Arc<str> = text.into();
         let kubefile = Self {

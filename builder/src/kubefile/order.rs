@@ -76,10 +76,8 @@ fn starts_are_last(
 ) {
     let last = statements.last().map(|statement| statement.keyword.span());
     let position = |wanted| {
-        known
-            .iter()
-            .find(|&&(keyword, _)| keyword == wanted)
-            .map(|&(_, span)| span)
+        let found = known.iter().rfind(|&&(keyword, _)| keyword == wanted);
+        found.map(|&(_, span)| span)
     };
     let launch = position(Keyword::Launch);
     let commands = position(Keyword::Commands);

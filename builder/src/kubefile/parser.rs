@@ -13,6 +13,9 @@ use super::words::{Flag, refuse_comment, split_at_equals, split_flags, split_wor
 
 type Result<T> = std::result::Result<T, Diagnostic>;
 
+/// Reading ends behind so many errors and warnings.
+const MOST_PROBLEMS: usize = 1000;
+
 /// Flags of a Dockerfile's COPY, ADD and FROM that a Kubefile has not, and what to do instead.
 const DOCKERFILE_FLAGS: [(&str, &str); 7] = [
     (
@@ -43,7 +46,11 @@ pub(super) fn parse(
     problems: &mut Vec<Diagnostic>,
 ) -> Vec<Instruction> {
     let mut instructions = Vec::new();
-    for statement in statements {
+    for statement in statements.iter().filter(|statement| !statement.is_broken) {
+        // This is no Kubefile; further errors would say the same.
+        if problems.len() > MOST_PROBLEMS {
+            break;
+        }
         let form = match Keyword::parse(statement.keyword.as_str()) {
             None => Err(keyword::unknown(&statement.keyword)),
             Some(keyword) => Parser::new(keyword, statement, escape, problems).form(),
@@ -447,13 +454,17 @@ impl<'a> Parser<'a> {
 
     fn variable_name(&self, word: SourceText) -> Result<String> {
         let span = word.span();
+        if word.is_empty() {
+            return Err(Diagnostic::error(span, "a variable's name is missing")
+                .hint("write `NAME=VALUE` without blanks around `=`"));
+        }
         let shown = quoted(word.as_str());
         self.template(word)?
             .literal()
             .filter(|name| is_variable_name(name))
             .ok_or_else(|| {
                 Diagnostic::error(span, format!("{shown} can't be the name of a variable")).hint(
-                    "use letters, digits and `_`, and begin with a letter; write `NAME=VALUE` without blanks around `=`",
+                    "use letters, digits and `_`, and begin with a letter",
                 )
             })
     }

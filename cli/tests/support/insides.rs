@@ -147,3 +147,18 @@ pub fn merged(layers: &[Layer]) -> Rootfs {
     }
     rootfs
 }
+
+/// A tar of files.
+pub fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut tar = tar::Builder::new(Vec::new());
+    for (path, content) in files {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.set_uid(1000);
+        header.set_gid(1000);
+        header.set_mtime(1);
+        tar.append_data(&mut header, path, *content).unwrap();
+    }
+    tar.into_inner().unwrap()
+}

@@ -299,7 +299,7 @@ impl Scratch {
 /// Runs sealrs with JSON as its output.
 #[track_caller]
 pub fn json(command: &mut Command) -> Value {
-    let out = succeed(command.args(["--output", "json"]));
+    let out = succeed(command.args(["--quiet", "--output", "json"]));
     serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
 }
 

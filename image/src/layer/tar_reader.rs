@@ -368,3 +368,6 @@ fn cut_off() -> Error {
     )
     .hint("the source is truncated: copy it again from where it came")
 }
+
+#[cfg(test)]
+mod tests;

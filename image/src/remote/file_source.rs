@@ -15,20 +15,27 @@ use crate::source::Source;
 use crate::spec::Descriptor;
 
 /// One file behind a URL. No credentials are sent.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct FileSource {
     client: Client,
     url: Url,
 }
 
-/// Reads such a file. Unlike a blob's reader it does not connect again: whoever copies continues where it stopped.
+/// How often in a row a connection may break without bringing anything.
+const PATIENCE: u32 = 5;
+
+/// Reads such a file, connecting again where the connection broke.
 #[derive(Debug)]
 pub struct FileReader {
-    client: Client,
-    response: Response,
+    source: FileSource,
+    /// None when the connection broke.
+    response: Option<Response>,
     pending: Bytes,
     /// How many bytes come before those that we want: the server knows no ranges.
     skip: u64,
+    /// Where in the file the next byte is.
+    position: u64,
+    failed: u32,
 }
 
 impl FileSource {
@@ -58,10 +65,9 @@ impl FileSource {
     /// [`ErrorKind::NotFound`], [`ErrorKind::Network`].
     pub fn start(&self) -> Result<(FileReader, Option<u64>)> {
         let reader = self.connect(0)?;
-        let size = reader
-            .response
-            .headers()
-            .get(CONTENT_LENGTH)
+        let headers = reader.response.as_ref().map(Response::headers);
+        let size = headers
+            .and_then(|headers| headers.get(CONTENT_LENGTH))
             .and_then(|length| length.to_str().ok()?.parse().ok());
         Ok((reader, size))
     }
@@ -88,10 +94,12 @@ impl FileSource {
         }));
         let (response, skip) = connected.context(|| format!("cannot get {}", self.url))?;
         Ok(FileReader {
-            client: self.client.clone(),
-            response,
+            source: self.clone(),
+            response: Some(response),
             pending: Bytes::new(),
             skip,
+            position: offset,
+            failed: 0,
         })
     }
 }
@@ -106,19 +114,46 @@ impl Source for FileSource {
     }
 }
 
-impl Read for FileReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.pending.is_empty() && !buffer.is_empty() {
-            let client = self.client.clone();
-            let chunk = client.block_on(client.wire().chunk(&mut self.response));
-            match chunk.map_err(|failure| failure.error)? {
-                None => return Ok(0),
-                Some(mut chunk) => {
+impl FileReader {
+    /// Waits for the next piece; none at the file's end.
+    fn advance(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let client = &self.source.client;
+            let Some(response) = &mut self.response else {
+                let again = self.source.connect(self.position)?;
+                self.response = again.response;
+                self.skip = again.skip;
+                continue;
+            };
+            match client.block_on(client.wire().chunk(response)) {
+                Ok(None) => return Ok(None),
+                Ok(Some(mut chunk)) => {
                     let skipped = self.skip.min(chunk.len() as u64);
                     self.skip -= skipped;
                     chunk.advance(usize::try_from(skipped).unwrap_or(chunk.len()));
-                    self.pending = chunk;
+                    if !chunk.is_empty() {
+                        self.failed = 0;
+                        self.position += chunk.len() as u64;
+                        return Ok(Some(chunk));
+                    }
                 }
+                Err(failure) if self.failed < PATIENCE => {
+                    drop(failure);
+                    self.failed += 1;
+                    self.response = None;
+                }
+                Err(failure) => return Err(failure.error),
+            }
+        }
+    }
+}
+
+impl Read for FileReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.pending.is_empty() && !buffer.is_empty() {
+            match self.advance()? {
+                None => return Ok(0),
+                Some(chunk) => self.pending = chunk,
             }
         }
         let read = self.pending.len().min(buffer.len());

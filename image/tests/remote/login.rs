@@ -249,6 +249,7 @@ fn gets_tokens_and_keeps_them() {
     let client = log_in(folder.path(), &registry.host(), &entry);
     let before = tokens.server.requests().len();
     let together = std::sync::Barrier::new(8);
+    tokens.pause.store(500, std::sync::atomic::Ordering::SeqCst);
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {

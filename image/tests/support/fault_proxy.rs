@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::http::{Acceptor, Request, Response, read_request};
@@ -169,9 +168,9 @@ fn serve(mut client: TcpStream, upstream: SocketAddr, state: &Mutex<State>) -> s
         .unwrap_or(0);
     let index = record(status);
     client.write_all(rewrite(&head, &dropped, &added).as_bytes())?;
-    let sent = AtomicU64::new(0);
-    let ended = pump(&mut server, first, &mut client, &fault, &sent);
-    state.lock().unwrap().passed[index].body_bytes = sent.load(Ordering::SeqCst);
+    // Counted before they go: whoever has them finds them counted.
+    let count = |bytes: usize| state.lock().unwrap().passed[index].body_bytes += bytes as u64;
+    let ended = pump(&mut server, first, &mut client, &fault, count);
     if matches!(fault, Fault::Stall(_)) {
         // Until the client has had enough.
         let _ = client.read(&mut [0]);
@@ -180,32 +179,32 @@ fn serve(mut client: TcpStream, upstream: SocketAddr, state: &Mutex<State>) -> s
     ended
 }
 
-/// Moves the body, counting what was sent, up to where the fault ends it.
+/// Moves the body up to where the fault ends it.
 fn pump(
     server: &mut TcpStream,
     first: Vec<u8>,
     client: &mut TcpStream,
     fault: &Fault,
-    sent: &AtomicU64,
+    count: impl Fn(usize),
 ) -> std::io::Result<()> {
     let limit = match fault {
         Fault::Cut(at) | Fault::Stall(at) | Fault::Truncate(at) | Fault::EndEarly(at) => *at,
         _ => u64::MAX,
     };
+    let mut sent = 0;
     let mut buffer = first;
     loop {
-        let so_far = sent.load(Ordering::SeqCst);
-        buffer.truncate(usize::try_from(limit - so_far).unwrap_or(usize::MAX));
+        buffer.truncate(usize::try_from(limit - sent).unwrap_or(usize::MAX));
         if let Fault::Flip(at) = fault
-            && let Some(byte) = at
-                .checked_sub(so_far)
-                .and_then(|index| buffer.get_mut(usize::try_from(index).ok()?))
+            && let Some(index) = at.checked_sub(sent)
+            && let Some(byte) = buffer.get_mut(usize::try_from(index).unwrap())
         {
             *byte ^= 1;
         }
+        count(buffer.len());
         client.write_all(&buffer)?;
-        sent.fetch_add(buffer.len() as u64, Ordering::SeqCst);
-        if sent.load(Ordering::SeqCst) == limit {
+        sent += buffer.len() as u64;
+        if sent == limit {
             return Ok(());
         }
         buffer.resize(32 << 10, 0);

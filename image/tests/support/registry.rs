@@ -29,54 +29,30 @@ pub struct Registry {
     process: Child,
     pub address: SocketAddr,
     storage: PathBuf,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Registry {
     pub fn start(setup: &Setup) -> Self {
+        for _ in 0..5 {
+            if let Some(registry) = Self::try_start(setup) {
+                return registry;
+            }
+        }
+        panic!("docker-registry does not start");
+    }
+
+    /// None when it ended at once: somebody else took the port that was free a moment before.
+    fn try_start(setup: &Setup) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
-        let storage = setup
-            .storage
-            .clone()
-            .unwrap_or_else(|| folder.path().join("storage"));
+        let own_storage = || folder.path().join("storage");
+        let storage = setup.storage.clone().unwrap_or_else(own_storage);
         let address = setup.address.as_deref().unwrap_or("127.0.0.1");
-        // The port is free until somebody else takes it in the next millisecond.
-        let address = TcpListener::bind((address, 0))
-            .unwrap()
-            .local_addr()
-            .unwrap();
-        let mut configuration = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http:\n  addr: '{address}'\n  secret: test\n",
-            storage.display()
-        );
-        if let Some((certificate, key)) = &setup.tls {
-            let (certificate, key) = (certificate.display(), key.display());
-            writeln!(
-                configuration,
-                "  tls: {{certificate: {certificate}, key: {key}}}"
-            )
-            .unwrap();
-        }
-        if let Some(file) = &setup.htpasswd {
-            writeln!(
-                configuration,
-                "auth: {{htpasswd: {{realm: test, path: {}}}}}",
-                file.display()
-            )
-            .unwrap();
-        }
-        if let Some((realm, issuer, certificate)) = &setup.token {
-            writeln!(
-                configuration,
-                "auth: {{token: {{realm: '{realm}', service: test-registry, issuer: {issuer}, rootcertbundle: {}}}}}",
-                certificate.display()
-            )
-            .unwrap();
-        }
+        let free = TcpListener::bind((address, 0)).unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
         let file = folder.path().join("config.yml");
-        std::fs::write(&file, configuration).unwrap();
+        std::fs::write(&file, configuration(setup, address, &storage)).unwrap();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let process = Command::new("docker-registry")
             .arg("serve")
@@ -86,24 +62,34 @@ impl Registry {
             .stderr(log)
             .spawn()
             .unwrap();
-        let registry = Self {
+        let mut registry = Self {
             process,
             address,
             storage,
-            _folder: folder,
+            folder,
         };
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while TcpStream::connect(address).is_err() {
-            let log =
-                || std::fs::read_to_string(registry._folder.path().join("log")).unwrap_or_default();
+            let log = || std::fs::read_to_string(registry.folder.path().join("log"));
             assert!(
                 Instant::now() < deadline,
-                "docker-registry does not come up: {}",
+                "docker-registry does not come up: {:?}",
                 log()
             );
             std::thread::sleep(Duration::from_millis(20));
+            if registry.process.try_wait().unwrap().is_some() {
+                println!("docker-registry ended: {:?}", log());
+                return None;
+            }
         }
+        // Had somebody else answered, this one would not run.
+        std::thread::sleep(Duration::from_millis(20));
         registry
+            .process
+            .try_wait()
+            .unwrap()
+            .is_none()
+            .then_some(registry)
     }
 
     /// `127.0.0.1:PORT`.
@@ -129,6 +115,32 @@ impl Registry {
         ];
         run("skopeo", &[&options[..], &[&source, &target]].concat());
     }
+}
+
+fn configuration(setup: &Setup, address: SocketAddr, storage: &Path) -> String {
+    let mut text = format!(
+        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+         storage: {{filesystem: {{rootdirectory: {}}}}}\n\
+         http:\n  addr: '{address}'\n  secret: test\n",
+        storage.display()
+    );
+    if let Some((certificate, key)) = &setup.tls {
+        let (certificate, key) = (certificate.display(), key.display());
+        writeln!(text, "  tls: {{certificate: {certificate}, key: {key}}}").unwrap();
+    }
+    if let Some(file) = &setup.htpasswd {
+        let file = file.display();
+        writeln!(text, "auth: {{htpasswd: {{realm: test, path: {file}}}}}").unwrap();
+    }
+    if let Some((realm, issuer, certificate)) = &setup.token {
+        writeln!(
+            text,
+            "auth: {{token: {{realm: '{realm}', service: test-registry, issuer: {issuer}, rootcertbundle: {}}}}}",
+            certificate.display()
+        )
+        .unwrap();
+    }
+    text
 }
 
 impl Drop for Registry {

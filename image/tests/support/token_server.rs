@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -27,6 +27,8 @@ pub struct TokenServer {
     pub server: Server,
     /// The life of the tokens that it gives out, in seconds.
     pub life: Arc<AtomicU64>,
+    /// How long it thinks before it answers, in milliseconds.
+    pub pause: Arc<AtomicU64>,
 }
 
 impl TokenServer {
@@ -50,11 +52,17 @@ impl TokenServer {
         );
         let der = run("openssl", &["x509", "-in", &pem, "-outform", "DER"]);
         let life = Arc::new(AtomicU64::new(300));
-        let (lives, folder) = (Arc::clone(&life), folder.to_owned());
+        let pause = Arc::new(AtomicU64::new(0));
+        let (lives, pauses, folder) = (Arc::clone(&life), Arc::clone(&pause), folder.to_owned());
         let server = Server::start(move |request| {
+            std::thread::sleep(Duration::from_millis(pauses.load(Ordering::SeqCst)));
             answer(request, &folder, &der, lives.load(Ordering::SeqCst))
         });
-        Self { server, life }
+        Self {
+            server,
+            life,
+            pause,
+        }
     }
 }
 
