@@ -46,7 +46,7 @@ impl From<Error> for Failure {
 
 type Result<T> = std::result::Result<T, Failure>;
 
-/// Answers a request. What is wrong with the directory itself is told to `progress` as well.
+/// Answers a request. What is wrong with the directory itself is told to `progress`, and clients only that it is.
 pub(crate) fn answer(
     directory: &Directory,
     request: &Parts,
@@ -56,16 +56,12 @@ pub(crate) fn answer(
         Ok(response) => response,
         Err(Failure::Refused(refusal)) => refused(&refusal),
         Err(Failure::Trouble(error)) => {
-            let mut message = error.to_string();
+            let mut message = format!("{} {}: {error}", request.method, request.uri.path());
             for cause in error.causes() {
                 message = format!("{message}: {cause}");
             }
-            progress.event(Event::Warning(&format!(
-                "{} {}: {message}",
-                request.method,
-                request.uri.path()
-            )));
-            refused(&Refusal::trouble(message))
+            progress.event(Event::Warning(&message));
+            refused(&Refusal::trouble())
         }
     }
 }

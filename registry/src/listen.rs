@@ -70,7 +70,7 @@ fn listen(address: &SocketAddr, is_shared: bool) -> io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => {
             let socket = TcpSocket::new_v6()?;
-            let _ = is_shared;
+            sockopt::set_ipv6_v6only(&socket, is_shared)?;
             socket
         }
     };

@@ -123,9 +123,13 @@ impl Refusal {
         )
     }
 
-    /// The registry's own trouble.
-    pub(crate) fn trouble(message: String) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", message)
+    /// The registry's own trouble, of which clients need not know more.
+    pub(crate) fn trouble() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "UNKNOWN",
+            "the registry cannot read what is asked for: its own messages say why".to_owned(),
+        )
     }
 
     /// The error document.

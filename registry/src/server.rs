@@ -232,11 +232,7 @@ impl Registry {
         let answered = tokio::task::spawn_blocking(move || {
             answer(&self.directory, &request, self.progress.as_ref())
         });
-        let failed = |_| {
-            refused(&Refusal::trouble(
-                "the request could not be answered".to_owned(),
-            ))
-        };
+        let failed = |_| refused(&Refusal::trouble());
         Ok(answered.await.unwrap_or_else(failed))
     }
 }

@@ -1,5 +1,14 @@
 //! Who may ask, and what a hostile request gets.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test"
+)]
+
 mod support;
 
 use std::fs;

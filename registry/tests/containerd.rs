@@ -1,5 +1,14 @@
 //! A real containerd, sent here by the settings for other hosts, gets each image under its original name.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test"
+)]
+
 mod support;
 
 use std::fs;

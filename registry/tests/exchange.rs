@@ -1,5 +1,14 @@
 //! One directory, two registries: Debian's docker-registry and ours take turns, and skopeo pulls from both.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test"
+)]
+
 mod support;
 
 use std::path::Path;
@@ -129,7 +138,8 @@ fn both_registries_serve_what_the_links_say() {
             assert_eq!(pulled(home.path(), &image), expected, "{image}");
         }
     }
-    for (target, is_sorted_alike) in [
+    // docker-registry does not know a repository without tags.
+    for (target, debian_agrees) in [
         ("/v2/_catalog", true),
         ("/v2/quay.io/team/app/tags/list", true),
         ("/v2/0_0_0_0_0_0_0_1_5000/six/tags/list", false),
@@ -142,10 +152,10 @@ fn both_registries_serve_what_the_links_say() {
         );
         assert_eq!(
             mine.status,
-            if is_sorted_alike { theirs.status } else { 200 },
+            if debian_agrees { theirs.status } else { 200 },
             "{target}"
         );
-        if is_sorted_alike {
+        if debian_agrees {
             assert_eq!(mine.json(), theirs.json(), "{target}");
             for header in [
                 "docker-content-digest",

@@ -1,5 +1,14 @@
 //! What the server needs, whatever the size of a blob. Alone in its process, so that the measure is its own.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test"
+)]
+
 mod support;
 
 use std::fs::{self, File};

@@ -1,5 +1,14 @@
 //! The pull side of the OCI distribution specification, request by request.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test"
+)]
+
 mod support;
 
 use std::fs;
@@ -378,6 +387,8 @@ fn a_damaged_blob_is_not_taken_by_anybody() {
     write(&data, &bytes);
     let answer = ours.get("/v2/library/app/manifests/1");
     assert_eq!((answer.status, answer.code().as_str()), (500, "UNKNOWN"));
+    let dir = dir.path().display().to_string();
+    assert!(!answer.text().contains(&dir), "{}", answer.text());
     assert!(
         ours.heard.all().contains(&image.manifest.to_string()),
         "{}",

@@ -1,5 +1,14 @@
 //! The server as a process among others: starting, stopping, slow clients, memory.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test"
+)]
+
 mod support;
 
 use std::fs::{self, File};
