@@ -158,10 +158,13 @@ impl Glob {
     fn skip_any_depth(&self, states: &mut [bool]) {
         for (index, part) in self.parts.iter().enumerate() {
             let alive = states.get(index) == Some(&true);
-            if alive && *part == Part::AnyDepth && index + 1 < self.parts.len() {
-                if let Some(next) = states.get_mut(index + 1) {
-                    *next = true;
-                }
+            let is_last = index + 1 == self.parts.len();
+            if alive
+                && *part == Part::AnyDepth
+                && !is_last
+                && let Some(next) = states.get_mut(index + 1)
+            {
+                *next = true;
             }
         }
     }
@@ -429,5 +432,31 @@ mod tests {
         assert!(!glob.matches(&"a".repeat(4000)));
         let glob = Glob::parse(&format!("{}x", "**/a/".repeat(500))).unwrap();
         assert!(!glob.matches(&format!("{}y", "a/".repeat(2000))));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(pattern in "\\PC*", path in "\\PC*") {
+            if let Ok(glob) = Glob::parse(&pattern) {
+                let _ = (glob.matches(&path), glob.may_match_below(&path), glob.base());
+                assert!(glob.literal().is_none_or(|literal| glob.matches(&literal)));
+            }
+        }
+
+        /// A walk that enters only what it is told to sees everything that matches.
+        #[test]
+        fn walks_miss_nothing(
+            pattern in "[ab*?]{1,2}(/[ab*?]{1,2}){0,3}",
+            path in "[ab]{1,2}(/[ab]{1,2}){0,4}",
+        ) {
+            let glob = Glob::parse(&pattern).unwrap();
+            if glob.matches(&path) {
+                let below_base = glob.base().is_empty() || path.starts_with(&format!("{}/", glob.base()));
+                assert!(below_base, "{pattern} {path}");
+                for (end, _) in path.match_indices('/') {
+                    assert!(glob.may_match_below(&path[..end]), "{pattern} {path}");
+                }
+            }
+        }
     }
 }

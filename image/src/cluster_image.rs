@@ -223,7 +223,8 @@ impl ClusterImage {
     /// Bytes of all packed layers.
     #[must_use]
     pub fn packed_size(&self) -> u64 {
-        self.manifest.layers.iter().map(|layer| layer.size).sum()
+        let sizes = self.manifest.layers.iter().map(|layer| layer.size);
+        sizes.fold(0, u64::saturating_add)
     }
 
     /// About how many bytes the rootfs takes on disk. Exact for our own images; for a layer that does not tell,

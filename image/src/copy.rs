@@ -106,9 +106,13 @@ fn move_all(
             missing.push(blob);
         }
     }
-    let total = missing.iter().map(|blob| blob.size).sum();
+    // Sizes come from documents that nobody vouches for.
+    let total = missing
+        .iter()
+        .map(|blob| blob.size)
+        .fold(0, u64::saturating_add);
     copied.blobs += missing.len() as u64;
-    copied.bytes += total;
+    copied.bytes = copied.bytes.saturating_add(total);
     if missing.is_empty() {
         return Ok(());
     }
@@ -205,5 +209,173 @@ impl Sink for StoreSink<'_> {
             self.store.tag(Some(name), &self.root)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::progress::{Event, Silent};
+    use crate::spec::media_type;
+    use crate::testing::{Memory, noise};
+
+    /// Writes down what it is told to take.
+    struct Notes {
+        order: Order,
+        has: Vec<Descriptor>,
+        taken: Mutex<Vec<Descriptor>>,
+        committed: std::sync::Arc<AtomicUsize>,
+    }
+
+    impl Sink for &Notes {
+        fn order(&self) -> Order {
+            self.order
+        }
+
+        fn has(&self, blob: &Descriptor) -> Result<bool> {
+            Ok(self.has.contains(blob))
+        }
+
+        fn take(&self, blob: &Descriptor, source: &dyn Source, _: &Task<'_>) -> Result<()> {
+            source.open(blob, 0)?;
+            self.taken.lock().unwrap().push(blob.clone());
+            Ok(())
+        }
+
+        fn commit(self: Box<Self>) -> Result<()> {
+            self.committed.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    fn notes(order: Order) -> Notes {
+        Notes {
+            order,
+            has: Vec::new(),
+            taken: Mutex::default(),
+            committed: std::sync::Arc::default(),
+        }
+    }
+
+    fn image(memory: &mut Memory) -> Descriptor {
+        let layers = [10, 3000, 200]
+            .map(|size| memory.add(media_type::LAYER, noise(size, 1)))
+            .map(|layer| (layer.clone(), layer.digest));
+        memory.image(layers.into())
+    }
+
+    #[test]
+    fn documents_come_first_or_last_and_large_blobs_before_small_ones() {
+        let mut memory = Memory::default();
+        let root = image(&mut memory);
+        for (order, expected) in [(Order::DocumentsFirst, 0), (Order::DocumentsLast, 4)] {
+            let sink = notes(order);
+            let copied = copy(&memory, &root, Box::new(&sink), 1, &Silent).unwrap();
+            assert_eq!((copied.blobs, copied.skipped), (5, 0));
+            let taken = sink.taken.into_inner().unwrap();
+            assert_eq!(
+                copied.bytes,
+                taken.iter().map(|blob| blob.size).sum::<u64>()
+            );
+            assert_eq!(taken[expected], root);
+            let layers: Vec<u64> = taken
+                .iter()
+                .filter(|blob| blob.media_type == media_type::LAYER)
+                .map(|blob| blob.size)
+                .collect();
+            match order {
+                Order::DocumentsFirst => assert_eq!(layers, [10, 3000, 200]),
+                Order::DocumentsLast => assert_eq!(layers, [3000, 200, 10]),
+            }
+            assert_eq!(sink.committed.load(Ordering::Relaxed), 1);
+        }
+    }
+
+    #[test]
+    fn what_the_sink_has_is_not_moved() {
+        let mut memory = Memory::default();
+        let root = image(&mut memory);
+        let mut sink = notes(Order::DocumentsLast);
+        sink.has = graph::blobs(&memory, &root).unwrap();
+        sink.has.remove(0);
+        let copied = copy(&memory, &root, Box::new(&sink), 4, &Silent).unwrap();
+        assert_eq!(
+            copied,
+            Copied {
+                blobs: 1,
+                bytes: 10,
+                skipped: 4
+            }
+        );
+        assert_eq!(sink.taken.into_inner().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn nothing_is_committed_when_a_blob_fails() {
+        let mut memory = Memory::default();
+        let root = image(&mut memory);
+        let lost = Descriptor::of(media_type::LAYER, &noise(200, 1));
+        memory.forget(lost.digest);
+        for jobs in [1, 4] {
+            let sink = notes(Order::DocumentsLast);
+            let error = copy(&memory, &root, Box::new(&sink), jobs, &Silent).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+            assert!(error.to_string().contains(&lost.digest.to_string()));
+            assert_eq!(sink.committed.load(Ordering::Relaxed), 0);
+            let taken = sink.taken.into_inner().unwrap();
+            assert!(
+                taken.iter().all(|blob| *blob != root),
+                "the manifest went ahead"
+            );
+        }
+    }
+
+    /// Sizes in documents are anybody's: their sum must not be more than a number holds.
+    #[test]
+    fn absurd_sizes_are_borne() {
+        struct Totals(Mutex<Vec<Option<u64>>>);
+        impl Progress for Totals {
+            fn event(&self, event: Event<'_>) {
+                if let Event::Begin { total, .. } = event {
+                    self.0.lock().unwrap().push(total);
+                }
+            }
+        }
+        let mut memory = Memory::default();
+        let layers = [1, 2].map(|at| {
+            let mut layer = memory.add(media_type::LAYER, noise(100, at));
+            layer.size = u64::MAX;
+            (layer.clone(), layer.digest)
+        });
+        let root = memory.image(layers.into());
+        let totals = Totals(Mutex::default());
+        let sink = notes(Order::DocumentsLast);
+        let copied = copy(&memory, &root, Box::new(&sink), 1, &totals).unwrap();
+        assert_eq!(copied.bytes, u64::MAX);
+        assert_eq!(
+            totals.0.into_inner().unwrap().first(),
+            Some(&Some(u64::MAX))
+        );
+        assert_eq!(memory.read(&root).packed_size(), u64::MAX);
+        assert_eq!(memory.read(&root).unpacked_size(), u64::MAX);
+    }
+
+    #[test]
+    fn no_new_work_begins_after_a_failure() {
+        let begun = AtomicUsize::new(0);
+        let error = in_parallel((0..1000).collect(), 4, |at: usize| {
+            begun.fetch_add(1, Ordering::Relaxed);
+            if at == 5 {
+                return Err(Error::new(ErrorKind::Network, "five"));
+            }
+            thread::sleep(std::time::Duration::from_millis(1));
+            Ok(())
+        });
+        assert_eq!(error.unwrap_err().to_string(), "five");
+        assert!(begun.load(Ordering::Relaxed) < 50);
+        in_parallel(Vec::<u8>::new(), 4, |_| Ok(())).unwrap();
     }
 }

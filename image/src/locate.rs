@@ -1,4 +1,7 @@
 //! What a user's `NAME|FILE` means: an archive file, a name in the store, or the start of a digest.
+//!
+//! `./x`, `/x` and `x.tar` are files. Anything else is looked up in the store first: a folder that holds a program
+//! `k3s` must not hide the image `k3s`.
 
 use std::path::Path;
 
@@ -36,19 +39,23 @@ impl std::fmt::Debug for Located {
 /// [`ErrorKind::NotFound`] when there is none, [`ErrorKind::Input`] when it could be several.
 pub fn locate(store: &Store, argument: &str) -> Result<Located> {
     let path = Path::new(argument);
-    if path.is_file() {
-        return in_archive(path);
-    }
     let looks_like_file = argument.starts_with(['/', '.']) || argument.ends_with(".tar");
     if looks_like_file {
+        if path.exists() {
+            return in_archive(path);
+        }
         return Err(Error::new(ErrorKind::NotFound, format!("there is no file {argument}"))
             .hint("give the path of an archive made by `sealrs save`, or the name of an image in the store"));
     }
-    in_store(store, argument).map(|(root, name)| Located {
-        source: Box::new(store.clone()),
-        root,
-        name,
-    })
+    match in_store(store, argument) {
+        Ok((root, name)) => Ok(Located {
+            source: Box::new(store.clone()),
+            root,
+            name,
+        }),
+        Err(error) if error.kind() != ErrorKind::Integrity && path.is_file() => in_archive(path),
+        Err(error) => Err(error),
+    }
 }
 
 /// Finds the image in the store that `argument` names: a reference, or at least six digits of a digest.
@@ -113,4 +120,136 @@ fn in_archive(path: &Path) -> Result<Located> {
         root,
         name,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::ArchiveSink;
+    use crate::copy::{StoreSink, copy};
+    use crate::progress::Silent;
+    use crate::testing::Memory;
+
+    fn image(memory: &mut Memory, label: &str) -> Descriptor {
+        let layer = memory.add("x", label.as_bytes());
+        memory.image(vec![(layer.clone(), layer.digest)])
+    }
+
+    #[test]
+    fn a_name_a_digest_and_a_file_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let mut memory = Memory::default();
+        let (stored, saved) = (image(&mut memory, "stored"), image(&mut memory, "saved"));
+        let names = vec!["edge/k3s:v1".parse().unwrap()];
+        let sink = StoreSink {
+            store: &store,
+            root: stored.clone(),
+            names,
+        };
+        copy(&memory, &stored, Box::new(sink), 1, &Silent).unwrap();
+        let tar = folder.path().join("k3s");
+        let sink = ArchiveSink::create(&tar, &saved, None, false).unwrap();
+        copy(&memory, &saved, Box::new(sink), 1, &Silent).unwrap();
+
+        let find = |argument: &str| locate(&store, argument);
+        let hex = stored.digest.hex();
+        for argument in [
+            "edge/k3s:v1",
+            "docker.io/edge/k3s:v1",
+            &hex,
+            &hex[..6],
+            &stored.digest.to_string(),
+        ] {
+            let found = find(argument).unwrap();
+            assert_eq!(found.root.digest, stored.digest, "{argument}");
+        }
+        assert_eq!(
+            find("edge/k3s:v1").unwrap().name,
+            Some("edge/k3s:v1".parse().unwrap())
+        );
+        assert_eq!(
+            find(tar.to_str().unwrap()).unwrap().root.digest,
+            saved.digest
+        );
+        for (argument, kind) in [
+            ("edge/k3s:v2", ErrorKind::NotFound),
+            (&hex[..5], ErrorKind::NotFound),
+            ("/absent", ErrorKind::NotFound),
+            ("absent.tar", ErrorKind::NotFound),
+            ("Not A Name", ErrorKind::Input),
+            (folder.path().to_str().unwrap(), ErrorKind::Disk),
+        ] {
+            let error = find(argument).unwrap_err();
+            assert_eq!(error.kind(), kind, "{argument}: {error:?}");
+            assert!(
+                kind == ErrorKind::Disk || error.remedy().is_some(),
+                "{argument}"
+            );
+        }
+    }
+
+    /// A build context holds programs with the names of images.
+    #[test]
+    fn a_file_of_the_same_name_does_not_hide_an_image() {
+        const NAME: &str = "locate::tests::a_file_of_the_same_name_does_not_hide_an_image";
+        let Some(folder) = crate::testing::given() else {
+            // The working folder belongs to the process.
+            let folder = tempfile::tempdir().unwrap();
+            let mut child = crate::testing::again(NAME, folder.path().to_str().unwrap());
+            let status = child.current_dir(folder.path()).status();
+            return assert!(status.unwrap().success());
+        };
+        let store = Store::open(Path::new(&folder)).unwrap();
+        let mut memory = Memory::default();
+        let (stored, saved) = (image(&mut memory, "stored"), image(&mut memory, "saved"));
+        std::fs::write("k3s", "a program").unwrap();
+        assert_eq!(
+            locate(&store, "k3s").unwrap_err().kind(),
+            ErrorKind::Integrity
+        );
+        let names = vec!["k3s".parse().unwrap()];
+        let sink = StoreSink {
+            store: &store,
+            root: stored.clone(),
+            names,
+        };
+        copy(&memory, &stored, Box::new(sink), 1, &Silent).unwrap();
+        assert_eq!(locate(&store, "k3s").unwrap().root.digest, stored.digest);
+        assert_eq!(
+            locate(&store, "./k3s").unwrap_err().kind(),
+            ErrorKind::Integrity
+        );
+
+        let sink = ArchiveSink::create(Path::new("An Archive"), &saved, None, false).unwrap();
+        copy(&memory, &saved, Box::new(sink), 1, &Silent).unwrap();
+        assert_eq!(
+            locate(&store, "An Archive").unwrap().root.digest,
+            saved.digest
+        );
+    }
+
+    #[test]
+    fn the_start_of_two_digests_is_asked_to_be_longer() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let mut alike = std::collections::BTreeMap::new();
+        let (one, two) = (0u32..)
+            .find_map(|at| {
+                let descriptor = Descriptor::of("x", &at.to_le_bytes());
+                let start: String = descriptor.digest.hex().chars().take(6).collect();
+                let earlier = alike.insert(start, descriptor.clone())?;
+                Some((earlier, descriptor))
+            })
+            .unwrap();
+        store.tag(None, &one).unwrap();
+        store.tag(None, &two).unwrap();
+        let start = &one.digest.hex()[..6];
+        let error = in_store(&store, start).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Input);
+        assert_eq!(
+            in_store(&store, &one.digest.hex()).unwrap().0.digest,
+            one.digest
+        );
+    }
 }

@@ -36,14 +36,14 @@ pub enum Action {
         /// Where.
         path: PathBuf,
         /// Permission bits.
-        mode: u32,
+        mode: Mode,
     },
     /// Write a file.
     WriteFile {
         /// Where.
         path: PathBuf,
         /// Permission bits.
-        mode: u32,
+        mode: Mode,
         /// What.
         content: Content,
     },
@@ -91,6 +91,31 @@ pub enum Action {
     },
 }
 
+/// Permission bits, written as one writes them: `0755`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Mode(pub u32);
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o}", self.0)
+    }
+}
+
+impl From<Mode> for String {
+    fn from(mode: Mode) -> Self {
+        mode.to_string()
+    }
+}
+
+impl TryFrom<String> for Mode {
+    type Error = std::num::ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        u32::from_str_radix(&text, 8).map(Self)
+    }
+}
+
 /// What a file holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -110,7 +135,7 @@ pub struct FileCopy {
     pub to: PathBuf,
     /// Permission bits; those of the original if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mode: Option<u32>,
+    pub mode: Option<Mode>,
 }
 
 /// A program that is run in the cluster's environment.
@@ -217,18 +242,18 @@ impl fmt::Display for Action {
                 )
             }
             Self::MakeFolder { path, mode } => {
-                write!(f, "make the folder {} ({mode:04o})", path.display())
+                write!(f, "make the folder {} ({mode})", path.display())
             }
             Self::WriteFile {
                 path,
                 mode,
                 content,
             } => match content {
-                Content::Text(_) => write!(f, "write {} ({mode:04o})", path.display()),
+                Content::Text(_) => write!(f, "write {} ({mode})", path.display()),
                 Content::Secret(name) => {
                     write!(
                         f,
-                        "write the generated secret {name} to {} ({mode:04o})",
+                        "write the generated secret {name} to {} ({mode})",
                         path.display()
                     )
                 }

@@ -1,7 +1,7 @@
 //! Where the things of a cluster lie: `<root>/data/<cluster>/`, and the lock that keeps two operators apart.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
@@ -125,12 +125,6 @@ impl ClusterFiles {
         self.data().join("bin/sealrs")
     }
 
-    /// The lock file.
-    #[must_use]
-    pub fn lock(&self) -> PathBuf {
-        self.data().join("lock")
-    }
-
     /// Takes the cluster for this process alone, making its folder if need be.
     ///
     /// # Errors
@@ -149,21 +143,15 @@ impl ClusterFiles {
         }
     }
 
-    /// One try: `None` when the lock file went away meanwhile, because a deletion ended.
+    /// One try: `None` when the folder went away meanwhile, because a deletion ended.
     fn try_hold(&self) -> Result<Option<ClusterLock>> {
-        let path = self.lock();
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path);
-        let file = match opened {
+        let path = self.data();
+        // The folder itself is locked: a file in it would have to go before the folder can.
+        let folder = match File::open(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.or_io(|| format!("cannot open the lock file {}", path.display()))?,
+            opened => opened.or_io(|| format!("cannot open {}", path.display()))?,
         };
-        match file.try_lock() {
+        match folder.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::new(
@@ -174,25 +162,25 @@ impl ClusterFiles {
             }
             // Some network file systems have no locks; refusing to work there would help nobody.
             Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
-                return Ok(Some(ClusterLock { _file: file }));
+                return Ok(Some(ClusterLock { _folder: folder }));
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error).or_io(|| format!("cannot lock {}", path.display()));
             }
         }
-        let held = file
+        let held = folder
             .metadata()
             .or_io(|| format!("cannot read {}", path.display()))?;
         let same = fs::metadata(&path)
             .is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino()));
-        Ok(same.then_some(ClusterLock { _file: file }))
+        Ok(same.then_some(ClusterLock { _folder: folder }))
     }
 }
 
 /// A cluster that this process has for itself: given back when dropped.
 #[derive(Debug)]
 pub struct ClusterLock {
-    _file: File,
+    _folder: File,
 }
 
 #[cfg(test)]

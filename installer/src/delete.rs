@@ -26,6 +26,8 @@ pub fn delete(root: &Path, cluster: &str, progress: &dyn Progress) -> Result<Sum
     check_cluster_name(cluster)?;
     let cluster_files = ClusterFiles::new(root, cluster);
     if !cluster_files.data().is_dir() {
+        // A deletion that was killed at its very end may have left it.
+        files::remove_empty_folder(&root.join("data"))?;
         return Ok(summary(cluster, Outcome::Absent, 0));
     }
     let _lock = cluster_files.hold()?;
@@ -36,6 +38,7 @@ pub fn delete(root: &Path, cluster: &str, progress: &dyn Progress) -> Result<Sum
     }
     let (steps, folders) = take_back(&cluster_files, &mut manifest, progress)?;
     remove_data(&cluster_files)?;
+    files::remove_empty_folder(&root.join("data"))?;
     for folder in folders {
         files::remove_empty_folder(&folder)?;
     }
@@ -135,14 +138,10 @@ fn environment(cluster_files: &ClusterFiles) -> Environment {
         .unwrap_or_default()
 }
 
-/// Removes the cluster's folder. The journal, which says that a deletion is under way, goes last but for the lock.
+/// Removes the cluster's folder. The manifest, by which one sees that a deletion is under way, goes last.
 pub(crate) fn remove_data(cluster_files: &ClusterFiles) -> Result<()> {
     let data = cluster_files.data();
-    let last = [
-        cluster_files.host_manifest(),
-        cluster_files.journal(),
-        cluster_files.lock(),
-    ];
+    let last = [cluster_files.journal(), cluster_files.host_manifest()];
     let entries =
         fs::read_dir(&data).or_io(|| format!("cannot read the folder {}", data.display()))?;
     for entry in entries {

@@ -55,7 +55,7 @@ impl Executor<'_> {
                 names,
                 addresses,
             } => pki::make(path, self.files.cluster(), names, addresses),
-            Action::MakeFolder { path, mode } => self.make_folder(path, *mode),
+            Action::MakeFolder { path, mode } => self.make_folder(path, mode.0),
             Action::WriteFile {
                 path,
                 mode,
@@ -66,7 +66,7 @@ impl Executor<'_> {
                     Content::Secret(name) => self.secret(name)?,
                 };
                 self.record_file(path)?;
-                files::write(path, bytes.as_bytes(), *mode)
+                files::write(path, bytes.as_bytes(), mode.0)
             }
             Action::CopyFiles { files, link } => {
                 files.iter().try_for_each(|file| self.copy(file, *link))
@@ -136,7 +136,7 @@ impl Executor<'_> {
 
     fn copy(&mut self, file: &FileCopy, link: bool) -> Result<()> {
         self.record_file(&file.to)?;
-        files::copy(&file.from, &file.to, file.mode, link)
+        files::copy(&file.from, &file.to, file.mode.map(|mode| mode.0), link)
     }
 
     fn link(&mut self, path: &Path, target: &Path) -> Result<()> {
@@ -189,8 +189,8 @@ impl Executor<'_> {
         Ok(secret)
     }
 
-    /// The environment of a program: the cluster's, under what the step sets, with caches kept in the cluster's
-    /// folder.
+    /// The environment of a program: the cluster's, under what the step sets, with the rootfs and the cluster's name,
+    /// and with caches kept in the cluster's folder.
     pub(crate) fn program_environment(&self, own: &BTreeMap<String, String>) -> Environment {
         program_environment(self.files, self.environment, own)
     }
@@ -204,12 +204,14 @@ pub(crate) fn program_environment(
 ) -> Environment {
     let mut environment = cluster.clone();
     let cache = files.data().join("cache");
-    for (name, folder) in [("KUBECACHEDIR", "kube"), ("HELM_CACHE_HOME", "helm")] {
-        environment.insert(
-            name.to_owned(),
-            cache.join(folder).to_string_lossy().into_owned(),
-        );
+    for (name, path) in [
+        ("ROOTFS", files.rootfs()),
+        ("KUBECACHEDIR", cache.join("kube")),
+        ("HELM_CACHE_HOME", cache.join("helm")),
+    ] {
+        environment.insert(name.to_owned(), path.to_string_lossy().into_owned());
     }
+    environment.insert("CLUSTER".to_owned(), files.cluster().to_owned());
     environment.extend(own.clone());
     environment
 }

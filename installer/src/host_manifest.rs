@@ -213,10 +213,10 @@ impl HostManifest {
             .collect()
     }
 
-    /// Whether a service of this name is ours.
+    /// Whether anything was taken back already: then nothing can be made any more.
     #[must_use]
-    pub fn has_service(&self, wanted: &str) -> bool {
-        self.keys.contains(&format!("service {wanted}"))
+    pub fn is_being_undone(&self) -> bool {
+        !self.undone.is_empty()
     }
 
     /// Notes that the entry with this number was taken back.

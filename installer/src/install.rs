@@ -10,7 +10,7 @@ use crate::environment::{self, Environment};
 use crate::execute::Executor;
 use crate::facts::HostFacts;
 use crate::host_manifest::{HostManifest, Made};
-use crate::journal::{Journal, Stage};
+use crate::journal::{self, Journal, Stage};
 use crate::options::Options;
 use crate::plan::{self, Context, Plan, Step, UNPACK};
 use crate::preflight::{self, Finding};
@@ -70,12 +70,15 @@ pub fn run(
             progress,
         )?;
     }
-    let new_folders = missing_folders(&files);
+    let above = missing_folders(&files);
     let lock = files.hold()?;
     let mut journal = Journal::open(&files.journal())?;
     let mut manifest = HostManifest::open(&files.host_manifest(), &files.backup())?;
-    for path in &new_folders {
-        manifest.record(Made::Folder { path: path.clone() })?;
+    if manifest.is_being_undone() {
+        return Err(journal::being_deleted(&options.cluster));
+    }
+    for path in above {
+        manifest.record(Made::Folder { path })?;
     }
     let resumed = journal.stage() == Stage::Running;
     journal.start(
@@ -89,8 +92,10 @@ pub fn run(
     if let Err(error) = unpack(&mut journal, &files, source, image, progress) {
         // Nothing was done but this, and what it left can't be gone on with.
         crate::delete::remove_data(&files)?;
-        for path in new_folders.iter().rev() {
-            crate::files::remove_empty_folder(path)?;
+        for (_, made) in manifest.standing() {
+            if let Made::Folder { path } = made {
+                crate::files::remove_empty_folder(&path)?;
+            }
         }
         return Err(error);
     }

@@ -132,13 +132,7 @@ impl Journal {
     /// [`ErrorKind::Conflict`] when the journal is of a run that was asked for something else, or of a deletion.
     pub fn start(&mut self, cluster: &str, inputs: Digest, image: Digest) -> Result<()> {
         if self.stage == Stage::Deleting {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                format!("the deletion of cluster `{cluster}` was begun and has not ended"),
-            )
-            .hint(format!(
-                "finish it with `sealrs delete --all --force --cluster {cluster}`, then run again"
-            )));
+            return Err(being_deleted(cluster));
         }
         match self.inputs {
             None => self.write(Line::Run { inputs, image }),
@@ -200,6 +194,17 @@ impl Journal {
     pub fn deleting(&mut self) -> Result<()> {
         self.write(Line::Deleting)
     }
+}
+
+/// The error for a cluster whose deletion has not ended.
+pub(crate) fn being_deleted(cluster: &str) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        format!("the deletion of cluster `{cluster}` was begun and has not ended"),
+    )
+    .hint(format!(
+        "finish it with `sealrs delete --all --force --cluster {cluster}`, then run again"
+    ))
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use sealrs_image::error::{Context as _, Result};
 use sealrs_image::reference::Reference;
 use sealrs_registry::host::Host;
 
-use crate::action::{Action, Claim, Content, FileCopy, Probe, Program};
+use crate::action::{Action, Claim, Content, FileCopy, Mode, Probe, Program};
 use crate::cluster::ClusterFiles;
 use crate::command::word;
 use crate::facts::{HOSTS_FILE, HostFacts};
@@ -187,10 +187,10 @@ fn certificates(context: &Context<'_>) -> Result<Vec<Step>> {
         Err(_) => drop(names.insert(domain.clone())),
     }
     let certs = files.rootfs().join("certs");
-    let copy = |name: &str, extension: &str, mode| FileCopy {
+    let copy = |name: &str, extension: &str, mode: u32| FileCopy {
         from: files.pki().join(name),
         to: certs.join(format!("{domain}.{extension}")),
-        mode: Some(mode),
+        mode: Some(Mode(mode)),
     };
     Ok(vec![
         context.step(
@@ -200,7 +200,7 @@ fn certificates(context: &Context<'_>) -> Result<Vec<Step>> {
                 files: vec![FileCopy {
                     from: context.options.executable.clone(),
                     to: files.program(),
-                    mode: Some(0o755),
+                    mode: Some(Mode(0o755)),
                 }],
                 link: false,
             },
@@ -230,7 +230,7 @@ fn certificates(context: &Context<'_>) -> Result<Vec<Step>> {
             "make the registry's folder",
             Action::MakeFolder {
                 path: files.rootfs().join("registry"),
-                mode: 0o755,
+                mode: Mode(0o755),
             },
         )?,
     ])
@@ -336,7 +336,7 @@ fn trust(context: &Context<'_>) -> Result<Vec<Step>> {
                 format!("let containerd pull images of {host} from the registry"),
                 Action::WriteFile {
                     path: Path::new(CONTAINERD_CERTS).join(&host).join("hosts.toml"),
-                    mode: 0o644,
+                    mode: Mode(0o644),
                     content: Content::Text(text),
                 },
             )?);
@@ -350,7 +350,7 @@ fn trust(context: &Context<'_>) -> Result<Vec<Step>> {
                 files: vec![FileCopy {
                     from: ca(context.files),
                     to: Path::new(DOCKER_CERTS).join(&url).join("ca.crt"),
-                    mode: Some(0o644),
+                    mode: Some(Mode(0o644)),
                 }],
                 link: false,
             },

@@ -193,6 +193,3 @@ fn sysctl(name: &str, value: &str) -> Result<()> {
         .because(error)
     })
 }
-
-#[cfg(test)]
-mod tests;

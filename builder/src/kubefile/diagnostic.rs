@@ -137,14 +137,6 @@ impl Diagnostics {
         self.entries.is_empty()
     }
 
-    /// Whether one of them is an error.
-    #[must_use]
-    pub fn has_errors(&self) -> bool {
-        self.entries
-            .iter()
-            .any(|entry| entry.severity == Severity::Error)
-    }
-
     /// Each finding as text of its own, for a progress message for instance.
     pub fn rendered(&self) -> impl Iterator<Item = String> {
         let lines: Vec<&str> = self.source.split('\n').collect();

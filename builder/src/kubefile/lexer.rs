@@ -3,7 +3,7 @@
 //! Takes care of what is the same for all instructions: byte order mark, line ends (LF or CRLF, also within
 //! heredocs), parser directives, comments, continued lines, and heredocs.
 
-use std::iter::{Enumerate, Peekable};
+use std::iter::Enumerate;
 use std::str::Split;
 
 use super::diagnostic::{Diagnostic, Span, quoted};
@@ -67,8 +67,7 @@ pub(super) fn lex(source: &str, problems: &mut Vec<Diagnostic>) -> Lexed {
             .strip_prefix('\u{feff}')
             .unwrap_or(source)
             .split('\n')
-            .enumerate()
-            .peekable(),
+            .enumerate(),
         escape: '\\',
         directives: Some(Vec::new()),
         problems,
@@ -86,7 +85,7 @@ pub(super) fn lex(source: &str, problems: &mut Vec<Diagnostic>) -> Lexed {
 }
 
 struct Lexer<'a> {
-    lines: Peekable<Enumerate<Split<'a, char>>>,
+    lines: Enumerate<Split<'a, char>>,
     escape: char,
     /// The directives seen; `None` once something else came.
     directives: Option<Vec<String>>,

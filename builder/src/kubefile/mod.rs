@@ -2,8 +2,9 @@
 //!
 //! The grammar is the Dockerfile's (comments, continued lines, heredocs, quotes, `--flags`, ARG and ENV), with the
 //! instructions of a ClusterImage. [`Kubefile::parse`] checks the form, [`Kubefile::resolve`] puts in the values
-//! and gives the [`Step`]s of the build, [`Kubefile::check_apps`] looks at the apps once the base image is known.
-//! Everything that is wrong is collected and shown with its line. Nothing here reads files or talks to anyone.
+//! and gives the [`Step`]s of the build ([`Kubefile::load`] does both), and [`Kubefile::check_apps`] looks at the
+//! apps once the base image is known. Everything that is wrong is collected and shown with its line. Nothing here
+//! reads files or talks to anyone.
 //!
 //! # What is expanded
 //!
@@ -210,7 +211,7 @@ fn not_utf8(bytes: &[u8], offset: usize, file: &str) -> Diagnostics {
     let last = before.rsplit('\n').next().unwrap_or_default();
     let span = Span {
         line: before.matches('\n').count() + 1,
-        column: last.chars().count() + 1,
+        column: last.trim_start_matches('\u{feff}').chars().count() + 1,
         length: 1,
     };
     let error = Diagnostic::error(span, "the file is not UTF-8 here").hint("save it as UTF-8");

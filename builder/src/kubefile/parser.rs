@@ -278,16 +278,13 @@ impl<'a> Parser<'a> {
     fn app(&mut self, kind: AppKind) -> Result<Form> {
         let [checksum] = self.take_flags(["checksum"])?;
         let (name, words, style) = match json_array::parse(&self.arguments)? {
-            Some(mut strings) => {
-                if strings.is_empty() {
-                    return Err(self.missing("a name and a source"));
-                }
-                let name = strings.remove(0);
-                (
-                    Template::parse(name, Style::Json, self.escape)?,
-                    strings,
-                    Style::Json,
-                )
+            Some(strings) => {
+                let mut strings = strings.into_iter();
+                let name = strings
+                    .next()
+                    .ok_or_else(|| self.missing("a name and a source"))?;
+                let name = Template::parse(name, Style::Json, self.escape)?;
+                (name, strings.collect(), Style::Json)
             }
             None => {
                 let (name, rest) = self.first_word()?;
@@ -463,9 +460,8 @@ impl<'a> Parser<'a> {
             .literal()
             .filter(|name| is_variable_name(name))
             .ok_or_else(|| {
-                Diagnostic::error(span, format!("{shown} can't be the name of a variable")).hint(
-                    "use letters, digits and `_`, and begin with a letter",
-                )
+                Diagnostic::error(span, format!("{shown} can't be the name of a variable"))
+                    .hint("use letters, digits and `_`, and begin with a letter")
             })
     }
 

@@ -5,11 +5,6 @@ use super::step::RemoteFile;
 /// Why a URL can't be used, and what would be right.
 pub(super) type UrlProblem = (&'static str, &'static str);
 
-/// Whether `text` is a URL of a scheme that can be fetched.
-pub(super) fn is_remote(text: &str) -> bool {
-    scheme(text).is_some_and(|scheme| matches!(scheme.as_str(), "http" | "https"))
-}
-
 /// The scheme of `text` in lower case, if it is a URL of any scheme.
 pub(super) fn scheme(text: &str) -> Option<String> {
     let (scheme, _) = text.split_once("://")?;
@@ -127,8 +122,8 @@ mod tests {
 
     #[test]
     fn knows_schemes() {
-        assert!(is_remote("HTTPS://h/x"));
-        assert!(!is_remote("local://x"));
+        assert_eq!(scheme("HTTPS://h/x").as_deref(), Some("https"));
+        assert_eq!(scheme("local://x").as_deref(), Some("local"));
         assert_eq!(scheme("oci+x://a").as_deref(), Some("oci+x"));
         assert_eq!(scheme("a b://c"), None);
         assert_eq!(scheme("plain/path"), None);

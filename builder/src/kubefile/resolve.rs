@@ -123,10 +123,7 @@ impl Resolver<'_> {
     fn base_image(&mut self, platform: Option<&Template>, image: &Template) -> Option<BaseImage> {
         let platform = platform.map(|platform| self.parsed::<Platform>(platform));
         let name = self.expand(image)?;
-        let platform = match platform {
-            Some(platform) => Some(platform?),
-            None => None,
-        };
+        let platform = flatten(platform)?;
         if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return self.refuse(
                 image,

@@ -217,7 +217,7 @@ impl Expansion<'_, '_> {
         match (modifier.operator, value) {
             (Operator::Default | Operator::Required, Some(value)) => self.text.push_str(value),
             (Operator::Default, None) | (Operator::Alternative, Some(_)) => {
-                self.parts(&modifier.word)
+                self.parts(&modifier.word);
             }
             (Operator::Alternative, None) => {}
             (Operator::Required, None) => {

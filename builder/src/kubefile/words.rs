@@ -201,7 +201,12 @@ mod tests {
 
     #[test]
     fn takes_flags_off() {
-        let table: [(&str, &[(&str, Option<&str>)], &str); 7] = [
+        type Row = (
+            &'static str,
+            &'static [(&'static str, Option<&'static str>)],
+            &'static str,
+        );
+        let table: [Row; 7] = [
             (
                 "--chown=1:2 --link a b",
                 &[("chown", Some("1:2")), ("link", None)],

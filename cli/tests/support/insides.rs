@@ -71,10 +71,25 @@ impl Rootfs {
     }
 }
 
-/// Reads the layers of an image, as `sealrs inspect` describes it, out of an OCI layout.
+/// A blob of an OCI layout that is a document.
 #[track_caller]
-pub fn layers(layout: &Path, inspected: &Value) -> Vec<Layer> {
-    let descriptors = inspected["manifestv1"]["layers"].as_array().unwrap();
+pub fn document(layout: &Path, digest: &Value) -> Value {
+    let path = layout.join("blobs").join(digest.as_str().unwrap().replace(':', "/"));
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+/// The manifest of the only image of an OCI layout.
+#[track_caller]
+pub fn only_manifest(layout: &Path) -> Value {
+    let index: Value = serde_json::from_slice(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 1, "{index}");
+    document(layout, &index["manifests"][0]["digest"])
+}
+
+/// Reads the layers that a manifest names out of an OCI layout.
+#[track_caller]
+pub fn layers(layout: &Path, manifest: &Value) -> Vec<Layer> {
+    let descriptors = manifest["layers"].as_array().unwrap();
     let read = |descriptor: &Value| {
         let digest = descriptor["digest"].as_str().unwrap().to_owned();
         let media_type = descriptor["mediaType"].as_str().unwrap().to_owned();
@@ -128,7 +143,7 @@ fn entries(tar: impl Read) -> Vec<Entry> {
         found.push(Entry {
             path,
             kind,
-            mode: header.mode().unwrap(),
+            mode: header.mode().unwrap() & 0o7777,
             uid: header.uid().unwrap(),
             gid: header.gid().unwrap(),
             mtime: header.mtime().unwrap(),

@@ -136,7 +136,7 @@ pub struct Running(pub Child);
 
 impl Running {
     pub fn start(command: &mut Command) -> Self {
-        Self(command.stdin(Stdio::null()).spawn().unwrap())
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
     }
 
     /// `kill -9`.
@@ -281,7 +281,8 @@ impl Scratch {
     /// The layers of an image in the store, by its name or digest.
     #[track_caller]
     pub fn layers(&self, image: &str) -> Vec<insides::Layer> {
-        insides::layers(Path::new(&self.path("root/store")), &self.json(&["inspect", image]))
+        let inspected = self.json(&["inspect", image]);
+        insides::layers(Path::new(&self.path("root/store")), &inspected["manifestv1"])
     }
 
     /// What unpacking an image of the store gives.

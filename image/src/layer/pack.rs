@@ -271,7 +271,7 @@ mod tests {
                 Some(&bytes.len().to_string())
             );
             assert!(unpack(compression, &packed) == bytes);
-            for chunk in [313, 65_536, BLOCK - 1, BLOCK, BLOCK + 1] {
+            for chunk in [997, BLOCK - 1, BLOCK + 1] {
                 let (again, _) = pack(compression, &bytes, chunk);
                 assert_eq!(again, whole, "{compression} in chunks of {chunk}");
             }

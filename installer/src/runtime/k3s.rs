@@ -14,7 +14,7 @@ use sealrs_image::error::{Error, ErrorKind, Result};
 use serde_json::json;
 
 use super::{Diagnosis, Layout, Runtime, RuntimePlan};
-use crate::action::{Action, Claim, Content, FileCopy, Probe};
+use crate::action::{Action, Claim, Content, FileCopy, Mode, Probe};
 use crate::command::word;
 use crate::facts::HostFacts;
 use crate::options::Options;
@@ -190,7 +190,7 @@ impl Runtime for K3s {
                     files: vec![FileCopy {
                         from: context.files.rootfs().join(PROGRAM),
                         to: program.clone(),
-                        mode: Some(0o755),
+                        mode: Some(Mode(0o755)),
                     }],
                     link: false,
                 },
@@ -263,7 +263,7 @@ fn write(
 ) -> Result<Step> {
     let action = Action::WriteFile {
         path: path.into(),
-        mode: 0o600,
+        mode: Mode(0o600),
         content,
     };
     context.step(id, title, action)
@@ -452,7 +452,7 @@ fn kubeconfig(context: &Context<'_>) -> Result<Vec<Step>> {
     let copy = |to: PathBuf| FileCopy {
         from: KUBECONFIG.into(),
         to,
-        mode: Some(0o600),
+        mode: Some(Mode(0o600)),
     };
     let mut steps = vec![context.step(
         "kubeconfig",

@@ -16,8 +16,8 @@
 //!
 //! | variable | is |
 //! | --- | --- |
-//! | `ROOTFS` | the unpacked image; `$ROOTFS/bin` is in front of `PATH` |
-//! | `CLUSTER` | the cluster's name |
+//! | `ROOTFS` | the unpacked image; `$ROOTFS/bin` is in front of `PATH` (for all scripts and commands) |
+//! | `CLUSTER` | the cluster's name (for all scripts and commands) |
 //! | `ROLE` | `master` or `node` |
 //! | `HOST_IP` | this host's address |
 //! | `REGISTRY_DOMAIN`, `REGISTRY_PORT`, `REGISTRY_URL` | the private registry; the last one is `domain:port` |
@@ -122,8 +122,6 @@ fn program(context: &Context<'_>, script: String) -> Program {
     const ROLE: &str = "master";
     let options = context.options;
     let env = [
-        ("ROOTFS", word(&context.files.rootfs())),
-        ("CLUSTER", options.cluster.clone()),
         ("ROLE", ROLE.to_owned()),
         ("HOST_IP", context.host.to_string()),
         ("REGISTRY_DOMAIN", options.registry_domain.clone()),

@@ -315,6 +315,26 @@ Kubefile:4:6: error: `COPY` has no flag `--from`
     |      ^^^^^^^^^^^^
   hint: a Kubefile has one stage: build the files before, and copy them from the build context
 
+Kubefile:6:6: error: `../../etc/passwd` leads out of the rootfs
+  6 |      ../../etc/passwd
+    |      ^^^^^^^^^^^^^^^^
+  hint: write a path below the rootfs, without `..` at its beginning
+
+Kubefile:7:16: error: `sha256:12` is not a digest: it has not 64 hex digits
+  7 | ADD --checksum=sha256:12 https://example.com/k3s bin/
+    |                ^^^^^^^^^
+  hint: a digest is `sha256:` and 64 lower-case hex digits
+
+Kubefile:8:11: error: a source needs a scheme: `local://`, `http://` or `https://`
+  8 | APP redis redis.yaml
+    |           ^^^^^^^^^^
+  hint: write `local://redis.yaml` for a file of the build context
+
+Kubefile:9:14: error: `NAME` is not declared
+  9 | ENV GREETING=$NAME
+    |              ^^^^^
+  hint: declare it with `ARG NAME`; write `${NAME:-}` if it may be empty, or `\\$` for a dollar sign
+
 Kubefile:10:24: error: when using JSON array syntax, arrays must be comprised of strings only
   10 | CMDS [\"kubectl apply\", true]
      |                        ^
@@ -323,20 +343,45 @@ Kubefile:10:24: error: when using JSON array syntax, arrays must be comprised of
 }
 
 #[test]
-fn mistakes_in_values_are_shown_together() {
+fn mistakes_with_variables_are_shown_together() {
     let text = "\
 ARG VERSION=v1
 FROM scratch
 ARG REPOSITORY
-COPY app.yaml \\
-     ../../etc/passwd
-ADD --checksum=sha256:12 https://example.com/$VERSION/k3s bin/
-APP redis redis.yaml
-ENV GREETING=$NAME WHERE=$REPOSITORI
+ADD https://example.com/$VERSION/k3s bin/
+ENV A=1 WHERE=\"é $REPOSITORI\"
 LABEL from=$REPOSITORY
+COPY <<EOF start.sh
+exec \"$@\"
+EOF
 ";
-    let errors = Error::from(load_with(text, &[("VERSOIN", "v2")]).expect_err("mistakes"));
-    assert_eq!(errors.to_string(), "");
+    let errors = load_with(text, &[("VERSOIN", "v2")]).expect_err("mistakes");
+    assert_eq!(
+        errors.to_string(),
+        "\
+Kubefile: error: no `ARG` takes `--build-arg VERSOIN`
+  hint: did you mean `--build-arg VERSION=…`?
+
+Kubefile:4:25: error: `VERSION` is declared before `FROM`, which hides it here
+  4 | ADD https://example.com/$VERSION/k3s bin/
+    |                         ^^^^^^^^
+  hint: declare it again after `FROM`: `ARG VERSION`
+
+Kubefile:5:18: error: `REPOSITORI` is not declared
+  5 | ENV A=1 WHERE=\"é $REPOSITORI\"
+    |                  ^^^^^^^^^^^
+  hint: did you mean `REPOSITORY`? Otherwise declare it with `ARG REPOSITORI`
+
+Kubefile:6:12: error: `REPOSITORY` has no value
+  6 | LABEL from=$REPOSITORY
+    |            ^^^^^^^^^^^
+  hint: pass `--build-arg REPOSITORY=VALUE`, give it a default with `ARG REPOSITORY=VALUE`, or write `${REPOSITORY:-}` if it may be empty
+
+Kubefile:8:7: error: `$@` has no value in a Kubefile
+  8 | exec \"$@\"
+    |       ^
+  hint: write `\\$` for a dollar sign, or quote the delimiter (`<<'EOF'`) to take all lines as they are"
+    );
 }
 
 #[test]

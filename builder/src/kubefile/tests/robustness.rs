@@ -120,7 +120,11 @@ fn exercise(bytes: &[u8]) {
             ));
         }
         Err(errors) => {
-            assert!(errors.has_errors());
+            assert!(
+                errors
+                    .iter()
+                    .any(|finding| finding.severity() == Severity::Error)
+            );
             check(&errors);
         }
     }
@@ -132,8 +136,6 @@ fn exercise(bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
     #[test]
     fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         exercise(&bytes);

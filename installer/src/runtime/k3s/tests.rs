@@ -57,7 +57,7 @@ fn text(plan: &RuntimePlan, id: &str) -> String {
     let step = plan.steps.iter().find(|step| step.id == id).unwrap();
     match &step.action {
         Action::WriteFile {
-            mode: 0o600,
+            mode: Mode(0o600),
             content: Content::Text(text),
             ..
         } => text.clone(),
