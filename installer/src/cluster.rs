@@ -119,10 +119,16 @@ impl ClusterFiles {
         self.data().join("backup")
     }
 
+    /// Programs for services, scripts and commands, beside those of the rootfs.
+    #[must_use]
+    pub fn programs(&self) -> PathBuf {
+        self.data().join("bin")
+    }
+
     /// The copy of sealrs that services run.
     #[must_use]
     pub fn program(&self) -> PathBuf {
-        self.data().join("bin/sealrs")
+        self.programs().join("sealrs")
     }
 
     /// Takes the cluster for this process alone, making its folder if need be.

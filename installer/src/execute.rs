@@ -218,7 +218,7 @@ pub(crate) fn program_environment(
 
 /// The folders whose programs come first.
 pub(crate) fn program_folders(files: &ClusterFiles) -> Vec<PathBuf> {
-    vec![files.rootfs().join("bin")]
+    vec![files.rootfs().join("bin"), files.programs()]
 }
 
 #[cfg(test)]

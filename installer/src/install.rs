@@ -2,7 +2,7 @@
 
 use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::error::{Error, ErrorKind, Result, ResultExt as _};
-use sealrs_image::progress::{Event, Progress};
+use sealrs_image::progress::{Event, Progress, Task};
 use sealrs_image::source::Source;
 
 use crate::cluster::ClusterFiles;
@@ -138,9 +138,9 @@ fn do_step(
     }
     if !done {
         journal.begin(&step.id)?;
-        executor.progress.event(Event::Message(&step.title));
     }
-    let task = sealrs_image::progress::Task::begin(executor.progress, &step.title, None);
+    // Looking again at what was done is worth a word only when it takes long, and then the waiting says so.
+    let task = (!done).then(|| Task::begin(executor.progress, &step.title, None));
     executor.execute(&step.id, &step.action).map_err(|error| {
         let resume = format!(
             "put it right and run the same command again to go on from here, \

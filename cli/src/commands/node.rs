@@ -24,12 +24,16 @@ pub(crate) struct Supervise {
 
     /// Program and arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
-    command: Vec<String>,
+    command: Vec<std::ffi::OsString>,
 }
 
 impl Node {
     pub(crate) fn run(self) -> Result<()> {
         let Self::Supervise(supervise) = self;
-        sealrs_installer::supervise(&supervise.pid_file, &supervise.log_file, &supervise.command)
+        sealrs_installer::supervise(&sealrs_installer::Supervise {
+            pid_file: supervise.pid_file,
+            log_file: supervise.log_file,
+            command: supervise.command,
+        })
     }
 }

@@ -76,6 +76,9 @@ const ARCHIVES: [&str; 9] = [
     ".tar", ".tar.lz4", ".tar.bz2", ".tbz", ".tar.gz", ".tgz", ".tar.zst", ".tzst", ".txt",
 ];
 
+/// Names under which the binary is another program.
+const LINKS: [&str; 3] = ["kubectl", "crictl", "ctr"];
+
 /// k3s with one server.
 #[derive(Debug)]
 pub(super) struct K3s;
@@ -98,7 +101,7 @@ impl Runtime for K3s {
                 "/var/lib/rancher/k3s/server",
                 "/var/lib/rancher/k3s/agent",
             ],
-            programs: &["kubectl", "crictl", "ctr"],
+            programs: &LINKS,
             documents: &[IMAGE_CONFIG],
         }
     }
@@ -320,22 +323,30 @@ fn registries(context: &Context<'_>) -> Result<serde_json::Value> {
     }))
 }
 
-/// `kubectl` and its like, unless the host has its own.
+/// `kubectl` and its like: for commands of the image the cluster's own, for people unless the host has others.
 fn links(context: &Context<'_>, program: &Path) -> Result<Vec<Step>> {
-    ["kubectl", "crictl", "ctr"]
-        .into_iter()
-        .filter(|name| !context.facts.programs.contains(*name))
-        .map(|name| {
-            context.step(
+    let mut steps = Vec::new();
+    for name in LINKS {
+        steps.push(context.step(
+            format!("k3s-own-{name}"),
+            format!("let commands of the image find {name}"),
+            Action::Link {
+                path: context.files.programs().join(name),
+                target: program.to_owned(),
+            },
+        )?);
+        if !context.facts.programs.contains(name) {
+            steps.push(context.step(
                 format!("k3s-{name}"),
                 format!("link {name} to k3s"),
                 Action::Link {
                     path: program.with_file_name(name),
                     target: "k3s".into(),
                 },
-            )
-        })
-        .collect()
+            )?);
+        }
+    }
+    Ok(steps)
 }
 
 /// The archives that k3s imports, and how many bytes they have unpacked, about.

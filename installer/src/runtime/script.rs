@@ -16,7 +16,7 @@
 //!
 //! | variable | is |
 //! | --- | --- |
-//! | `ROOTFS` | the unpacked image; `$ROOTFS/bin` is in front of `PATH` (for all scripts and commands) |
+//! | `ROOTFS` | the unpacked image; `$ROOTFS/bin`, then a folder with `sealrs`, is in front of `PATH` (for all scripts and commands) |
 //! | `CLUSTER` | the cluster's name (for all scripts and commands) |
 //! | `ROLE` | `master` or `node` |
 //! | `HOST_IP` | this host's address |

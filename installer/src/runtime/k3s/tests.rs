@@ -153,7 +153,7 @@ fn links_only_what_the_host_lacks_and_goes_where_it_can_write() {
         .steps
         .iter()
         .filter_map(|step| match &step.action {
-            Action::Link { path, .. } => Some(word(path)),
+            Action::Link { path, .. } if path.starts_with("/opt") => Some(word(path)),
             _ => None,
         })
         .collect();
