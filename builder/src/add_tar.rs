@@ -156,7 +156,7 @@ fn rewrite(
             Format::TarZstd => Box::new(zstd::Decoder::with_buffer(reader).or_io(place)?),
             _ => Box::new(reader),
         };
-        let mut reader = TarReader::new(input);
+        let mut reader = TarReader::new(Inflating(input));
         while let Some(member) = reader.next().context(place)? {
             rewriting
                 .entry(&member, &mut reader)
@@ -166,6 +166,22 @@ fn rewrite(
     // What comes after the tar's end belongs to the file as well.
     io::copy(&mut hashing, &mut io::sink()).or_io(place)?;
     Ok((rewriting.tar.finish()?.finish()?, rewriting.found, hashing.finish()))
+}
+
+/// Reads what comes out of an inflater. Its own errors mean a damaged file, not a failing disk.
+struct Inflating<R>(R);
+
+impl<R: Read> Read for Inflating<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer).map_err(|error| {
+            let ours = error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>);
+            if ours || error.raw_os_error().is_some() || error.kind() == io::ErrorKind::Interrupted {
+                return error;
+            }
+            let damaged = Error::new(ErrorKind::Integrity, "the file is damaged or cut off").because(error);
+            damaged.hint("copy it again from where it came").into()
+        })
+    }
 }
 
 struct Rewriting<'p> {

@@ -269,7 +269,7 @@ fn what_servers_refuse_is_told() {
     assert_eq!(scratch.rootfs("a:1").file("x/moved"), "moved here");
 
     let said = scratch.build_fails(2, &format!("FROM scratch\nADD {}/ x/\n", url("")), &[]);
-    assert_has(&said, &["Kubefile:2", "no file name"]);
+    assert_has(&said, &["Kubefile:2:5", "does not end with a file's name"]);
     let said = scratch.build_fails(2, "FROM scratch\nADD ftp://h/x x\n", &[]);
     assert_has(&said, &["Kubefile:2", "ftp"]);
     let gone = url("/file");

@@ -11,7 +11,7 @@ use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress, Silent};
 use sealrs_image::spec::{Descriptor, media_type};
 use sealrs_image::store::Store;
-use sealrs_installer::Options;
+use sealrs_installer::{Options, Supervise};
 use sealrs_registry::server::{ServeOptions, run};
 use sealrs_registry::tls::TlsFiles;
 
@@ -31,7 +31,11 @@ fn main() -> std::process::ExitCode {
             ..,
         ] => {
             let command = arguments.get(7..).unwrap_or_default();
-            sealrs_installer::supervise(Path::new(pid), Path::new(log), command)
+            sealrs_installer::supervise(&Supervise {
+                pid_file: PathBuf::from(pid),
+                log_file: PathBuf::from(log),
+                command: command.iter().map(Into::into).collect(),
+            })
         }
         ["run", rest @ ..] => install(rest),
         ["delete", root, cluster] => {

@@ -41,6 +41,6 @@ pub use delete::delete;
 pub use install::{check, plan, run};
 pub use options::Options;
 pub use plan::Plan;
-pub use service::supervise;
+pub use service::{Supervise, supervise};
 pub use status::{ClusterStatus, clusters};
 pub use summary::{Outcome, Summary};

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use sealrs_image::error::Result;
 use serde::{Deserialize, Serialize};
 
-pub use supervisor::supervise;
+pub use supervisor::{Supervise, supervise};
 
 use crate::cluster::ClusterFiles;
 

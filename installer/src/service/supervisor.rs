@@ -1,10 +1,11 @@
 //! The supervising process: `sealrs node supervise`. Starts a program, starts it again when it ends, ends it when
 //! asked to, and keeps its log short.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -26,56 +27,56 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 const STARTED_WELL: Duration = Duration::from_secs(60);
 
 /// What to supervise.
-#[derive(Debug, Clone, Copy)]
-struct Supervise<'s> {
-    pid_file: &'s Path,
-    log_file: &'s Path,
-    command: &'s [String],
+#[derive(Debug, Clone)]
+pub struct Supervise {
+    /// Where to say which processes they are.
+    pub pid_file: PathBuf,
+    /// Where the program's output goes.
+    pub log_file: PathBuf,
+    /// The program and its arguments.
+    pub command: Vec<OsString>,
 }
 
-/// Supervises `command` (a program and its arguments) until it is asked to end by SIGTERM or SIGINT: says in `pid_file`
-/// which processes they are, and writes the program's output to `log_file`. Ends at once when there is a supervisor.
+/// Supervises a program until it is asked to end by SIGTERM or SIGINT. Ends at once when there is a supervisor.
 ///
 /// # Errors
 /// When files can't be written or the program can't be started at all.
-pub fn supervise(pid_file: &Path, log_file: &Path, command: &[String]) -> Result<()> {
-    let options = Supervise {
-        pid_file,
-        log_file,
-        command,
-    };
+pub fn supervise(options: &Supervise) -> Result<()> {
     // Whoever asks how the service is takes the lock for a moment.
-    let Some(_lock) = wait_for_lock(pid_file, Duration::from_secs(1))? else {
+    let Some(_lock) = wait_for_lock(&options.pid_file, Duration::from_secs(1))? else {
         return Ok(());
     };
     // Fails only for the leader of a group, which then has a session already.
     let _ = rustix::process::setsid();
     // A predecessor that was killed may have left its program running.
-    process::end(&process::readers_of(&lock_file(pid_file)), PATIENCE);
+    process::end(
+        &process::readers_of(&lock_file(&options.pid_file)),
+        PATIENCE,
+    );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .or_io(|| "cannot start the supervisor")?;
     let ended = runtime.block_on(Supervisor::new(options)?.run());
-    crate::files::remove_file(pid_file)?;
+    crate::files::remove_file(&options.pid_file)?;
     ended
 }
 
 struct Supervisor<'s> {
-    options: Supervise<'s>,
+    options: &'s Supervise,
     pid_file: File,
     state: State,
     pause: Duration,
 }
 
 impl<'s> Supervisor<'s> {
-    fn new(options: Supervise<'s>) -> Result<Self> {
+    fn new(options: &'s Supervise) -> Result<Self> {
         let pid_file = OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(true)
             .mode(0o644)
-            .open(options.pid_file)
+            .open(&options.pid_file)
             .or_io(|| format!("cannot write {}", options.pid_file.display()))?;
         Ok(Self {
             options,
@@ -132,10 +133,10 @@ impl<'s> Supervisor<'s> {
                 "there is no program to supervise",
             ));
         };
-        let lock_file = lock_file(self.options.pid_file);
+        let lock_file = lock_file(&self.options.pid_file);
         let input =
             File::open(&lock_file).or_io(|| format!("cannot open {}", lock_file.display()))?;
-        let log = open_log(self.options.log_file)?;
+        let log = open_log(&self.options.log_file)?;
         let errors = log
             .try_clone()
             .or_io(|| format!("cannot open {}", self.options.log_file.display()))?;
@@ -145,7 +146,7 @@ impl<'s> Supervisor<'s> {
             .stdout(Stdio::from(log))
             .stderr(Stdio::from(errors))
             .spawn()
-            .map_err(|error| crate::command::cannot_start(program, error))
+            .map_err(|error| crate::command::cannot_start(&program.to_string_lossy(), error))
     }
 
     /// Waits for the program's end (false) or for being asked to end it (true), and keeps the log short meanwhile.
@@ -159,7 +160,7 @@ impl<'s> Supervisor<'s> {
                     return Ok(false);
                 }
                 () = asked.wait() => return Ok(true),
-                _ = tick.tick() => shorten(self.options.log_file)?,
+                _ = tick.tick() => shorten(&self.options.log_file)?,
             }
         }
     }
@@ -179,7 +180,7 @@ impl<'s> Supervisor<'s> {
     }
 
     fn log(&self, line: &str) -> Result<()> {
-        writeln!(open_log(self.options.log_file)?, "{line}")
+        writeln!(open_log(&self.options.log_file)?, "{line}")
             .or_io(|| format!("cannot write {}", self.options.log_file.display()))
     }
 }

@@ -1,0 +1,299 @@
+//! `sealrs build`: what the instructions about apps, labels and bases make, and how a wrong Kubefile is told.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "a test")]
+
+mod support;
+
+use serde_json::json;
+use support::registry::{Registry, Setup};
+use support::{Scratch, assert_has, fail, needs, run};
+
+fn write_apps(scratch: &Scratch) {
+    for name in ["chart/Chart.yaml", "chart/values.yaml", "chart/templates/pod.yaml", "a.yaml", "b.yml", "one.sh", "chart-1.2.tgz", "mixed/a.yaml", "mixed/b.sh"] {
+        scratch.write(&format!("context/{name}"), name);
+    }
+}
+
+#[test]
+fn apps_of_every_kind() {
+    let scratch = Scratch::new();
+    write_apps(&scratch);
+    let kubefile = r#"FROM scratch
+ARG SITE=example.com
+ENV GREETING=hello PLACE="the world"
+APP helm-folder local://chart
+APP helm-archive local://chart-1.2.tgz
+APP kube local://a.yaml local://b.yml
+APP shell local://one.sh
+APP mixed local://mixed
+CNI calico local://one.sh
+CSI "disk" local://a.yaml
+APPENV kube domain=$SITE key="a value"
+APPENV kube domain=other.example.com
+APPCMDS mixed ["bash", "b.sh", "$HOME"]
+KUBEVERSION "1.25 - 1.30"
+LABEL "cluster.alpha.sealer.io/cluster-runtime-type"="k3s" plain=x
+MAINTAINER Somebody <s@example.com>
+LAUNCH shell helm-folder kube
+"#;
+    scratch.build("a:1", kubefile, &["--label", "plain=from the flag"]);
+    let inspected = scratch.json(&["inspect", "a:1"]);
+    let extension = &inspected["imageExtension"];
+    let app = |name: &str| {
+        let apps = extension["applications"].as_array().unwrap();
+        apps.iter().find(|app| app["name"] == name).unwrap().clone()
+    };
+    for (name, kind, files) in [
+        ("helm-folder", "helm", json!(["helm-folder"])),
+        ("helm-archive", "helm", json!(["chart-1.2.tgz"])),
+        ("kube", "kube", json!(["a.yaml", "b.yml"])),
+        ("shell", "shell", json!(["one.sh"])),
+        ("mixed", "", json!(null)),
+        ("calico", "shell", json!(["one.sh"])),
+        ("disk", "kube", json!(["a.yaml"])),
+    ] {
+        let app = app(name);
+        assert_eq!((&app["type"], &app["files"], &app["version"]), (&json!(kind), &files, &json!("v1")), "{name}");
+    }
+    assert_eq!(app("kube")["env"], json!({"domain": "other.example.com", "key": "a value"}));
+    assert_eq!(app("mixed")["cmds"], json!(["bash", "b.sh", "$HOME"]));
+    assert_eq!(extension["env"], json!({"GREETING": "hello", "PLACE": "the world"}));
+    assert_eq!(extension["launch"], json!({"appNames": ["shell", "helm-folder", "kube"]}));
+    assert_eq!(extension["type"], "kube-installer");
+    assert_eq!(extension["schemaVersion"], "v1alpha1");
+    let labels = &extension["labels"];
+    assert_eq!(labels["cluster.alpha.sealer.io/kube-cni"], r#"["calico"]"#);
+    assert_eq!(labels["cluster.alpha.sealer.io/kube-csi"], r#"["disk"]"#);
+    assert_eq!(labels["cluster.alpha.sealer.io/cluster-runtime-type"], "k3s");
+    assert_eq!(labels["app.alpha.sealer.io/supported-kube-version"], "1.25 - 1.30");
+    assert_eq!(labels["plain"], "from the flag");
+    assert_eq!(inspected["ociv1"]["author"], "Somebody <s@example.com>");
+
+    let rootfs = scratch.rootfs("a:1");
+    for path in ["helm-folder/templates/pod.yaml", "helm-archive/chart-1.2.tgz", "kube/b.yml", "shell/one.sh", "mixed/b.sh", "disk/a.yaml"] {
+        rootfs.file(&format!("application/apps/{path}"));
+    }
+
+    // What the annotations and labels of the stored documents are called is sealer's contract.
+    let manifest: serde_json::Value = {
+        let digest = inspected["digest"].as_str().unwrap().replace("sha256:", "");
+        serde_json::from_slice(&scratch.read(&format!("root/store/blobs/sha256/{digest}"))).unwrap()
+    };
+    let annotations = &manifest["annotations"];
+    let stored: serde_json::Value =
+        serde_json::from_str(annotations["sealer.image.extension"].as_str().unwrap()).unwrap();
+    assert_eq!(stored["launch"], extension["launch"]);
+    assert_eq!(annotations["sealer.image.container.images"], "[]");
+    let digest = inspected["id"].as_str().unwrap().replace("sha256:", "");
+    let config: serde_json::Value =
+        serde_json::from_slice(&scratch.read(&format!("root/store/blobs/sha256/{digest}"))).unwrap();
+    assert_eq!(config["config"]["Labels"]["cluster.alpha.sealer.io/kube-cni-calico"], "true");
+    assert_eq!(config["config"]["Labels"]["io.sealer.version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[test]
+fn commands_and_variables() {
+    let scratch = Scratch::new();
+    scratch.write("context/k3s-v2-amd64", "v2");
+    let kubefile = "\
+# syntax=docker/dockerfile:1
+# escape=`
+ARG NAME=k3s
+FROM scratch
+ARG NAME `
+    VERSION=v1
+ARG EMPTY=
+ENV FILE=${NAME}-${VERSION}-$ARCH OS=$TARGETOS
+copy $FILE bin/${NAME:-other}${EMPTY:+never}
+LABEL a='$NAME' b=\"$NAME\" c=x=y=z
+CMDS [\"echo $HOME $VERSION\", \"kubectl apply -f x=y\"]
+CMDS echo more
+";
+    let flags = ["--build-arg", "VERSION=v2", "--platform", "linux/amd64"];
+    scratch.build("a:1", kubefile, &flags);
+    assert_eq!(scratch.rootfs("a:1").file("bin/k3s"), "v2");
+    let inspected = scratch.json(&["inspect", "a:1", "--platform", "linux/amd64"]);
+    let extension = &inspected["imageExtension"];
+    assert_eq!(extension["env"], json!({"FILE": "k3s-v2-amd64", "OS": "linux"}));
+    assert_eq!(extension["launch"]["cmds"], json!(["echo $HOME $VERSION", "kubectl apply -f x=y", "echo more"]));
+    let labels = &extension["labels"];
+    assert_eq!((&labels["a"], &labels["b"], &labels["c"]), (&json!("$NAME"), &json!("k3s"), &json!("x=y=z")));
+
+    let said = scratch.build_fails(2, kubefile, &["--build-arg", "VERSON=v2"]);
+    assert_has(&said, &["no `ARG` takes `--build-arg VERSON`", "hint:", "VERSION"]);
+    let said = scratch.build_fails(2, kubefile, &["--build-arg", "VERSION=v1", "--build-arg", "VERSION=v2"]);
+    assert_has(&said, &["`VERSION` is given twice"]);
+    assert_has(&scratch.build_fails(2, kubefile, &["--build-arg", "VERSION"]), &["NAME=VALUE"]);
+}
+
+#[test]
+fn several_errors_are_shown_together_with_their_lines() {
+    let scratch = Scratch::new();
+    scratch.write("context/a", "a");
+    let kubefile = "\
+FROM scratch
+COPPY a b
+COPY a
+ENV GREETING = hello
+COPY --chmod=abc a b
+COPY a ${NOWHERE}
+APPENV nobody k=v
+RUN ls
+LAUNCH nobody
+COPY a z
+";
+    let said = scratch.build_fails(2, kubefile, &[]);
+    insta::assert_snapshot!("kubefile_errors", said);
+
+    // The same as one JSON document on one line.
+    let said = fail(scratch.building("a:1", kubefile, &[]).args(["--output", "json"]), 2);
+    let error: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&error["event"], &error["code"]), (&json!("error"), &json!("input")));
+    assert_has(error["message"].as_str().unwrap(), &["Kubefile:2:1", "Kubefile:8:1", "^^^^^"]);
+
+    for (kubefile, words) in [
+        ("", "FROM"),
+        ("COPY a b\n", "FROM"),
+        ("FROM scratch\nAPP x local://a\n", "APPCMDS x"),
+        ("FROM scratch\nAPP x local://nothing.yaml\n", "`nothing.yaml` matches nothing"),
+        ("FROM scratch\nAPP x a.yaml\n", "local://"),
+        ("FROM scratch\nAPP x/../y local://a\n", "x/../y"),
+        ("FROM scratch\nFROM scratch\n", "FROM"),
+        ("FROM scratch\nEXPOSE 80\n", "`EXPOSE`"),
+        ("FROM scratch\nCOPY <<E x\nnever ends\n", "E"),
+        ("FROM scratch\nCOPY a ../x\n", "../x"),
+        ("FROM scratch\n\0\n", ""),
+    ] {
+        let (code, said) = support::outcome(&mut scratch.building("a:1", kubefile, &[]));
+        assert!(matches!(code, Some(2 | 3)), "{kubefile:?}: {code:?} {said}");
+        assert_has(&said, &["error:", "hint:", "Kubefile", words]);
+    }
+    let said = scratch.fails(3, &["build", "-f", "nowhere", "-t", "a:1", "context"]);
+    assert_has(&said, &["cannot read the Kubefile nowhere", "`-f`"]);
+    let said = scratch.fails(3, &["build", "-f", "Kubefile", "-t", "a:1", "no-context"]);
+    assert_has(&said, &["no-context"]);
+    assert_eq!(scratch.json(&["images"]), json!([]));
+}
+
+/// A base with everything that is inherited and everything that is not.
+fn build_base(scratch: &Scratch) {
+    write_apps(scratch);
+    let kubefile = "\
+FROM scratch
+ENV OF_BASE=1
+LABEL cluster.alpha.sealer.io/cluster-runtime-type=script of=base
+COPY a.yaml etc/a.yaml
+APP kube local://a.yaml
+APP shell local://one.sh
+CMDS echo base
+";
+    scratch.build("example.com/base:v1", kubefile, &[]);
+}
+
+const ON_BASE: &str = "
+LABEL of=child
+COPY b.yml etc/b.yml
+COPY b.yml etc
+APPENV kube k=v
+APP shell local://b.yml
+LAUNCH kube
+";
+
+#[track_caller]
+fn check_child(scratch: &Scratch) {
+    let (base, child) = (scratch.layers("example.com/base:v1"), scratch.layers("child:1"));
+    let digests = |layers: &[support::insides::Layer]| -> Vec<String> {
+        layers.iter().map(|layer| layer.digest.clone()).collect()
+    };
+    assert_eq!(digests(&child[..base.len()]), digests(&base), "the base's layers as they are");
+    assert_eq!(child.len(), base.len() + 3);
+    let rootfs = scratch.rootfs("child:1");
+    assert_eq!((rootfs.file("etc/a.yaml"), rootfs.file("etc/b.yml")), ("a.yaml".to_owned(), "b.yml".to_owned()));
+    let extension = &scratch.json(&["inspect", "child:1"])["imageExtension"];
+    let labels = &extension["labels"];
+    assert_eq!(labels["cluster.alpha.sealer.io/cluster-runtime-type"], "script");
+    assert_eq!(labels["of"], "child");
+    let apps = extension["applications"].as_array().unwrap();
+    let names: Vec<_> = apps.iter().map(|app| app["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["kube", "shell"]);
+    assert_eq!((&apps[0]["env"], &apps[1]["type"]), (&json!({"k": "v"}), &json!("kube")));
+    assert_eq!(extension["launch"], json!({"appNames": ["kube"]}));
+}
+
+#[test]
+fn from_an_image_of_the_store() {
+    let scratch = Scratch::new();
+    build_base(&scratch);
+    scratch.build("child:1", &format!("ARG TAG=v0\nFROM example.com/base:$TAG{ON_BASE}"), &["--build-arg", "TAG=v1"]);
+    check_child(&scratch);
+    // The base may lose its name; what is built on it stays whole.
+    scratch.ok(&["rmi", "example.com/base:v1"]);
+    scratch.ok(&["prune"]);
+    assert_eq!(scratch.rootfs("child:1").file("etc/a.yaml"), "a.yaml");
+    let kubefile = format!("FROM example.com/base:v1{ON_BASE}");
+    let said = scratch.build_fails(3, &kubefile, &["--pull", "never"]);
+    assert_has(&said, &["Kubefile:1", "the store has no image example.com/base:v1", "sealrs load -i"]);
+}
+
+#[test]
+fn from_an_archive() {
+    let scratch = Scratch::new();
+    build_base(&scratch);
+    scratch.ok(&["save", "example.com/base:v1", "-o", "context/base.tar"]);
+    let other = Scratch::new();
+    write_apps(&other);
+    std::fs::copy(scratch.path("context/base.tar"), other.path("context/base.tar")).unwrap();
+    let absolute = other.path("context/base.tar");
+    for name in ["base.tar", "./base.tar", absolute.as_str()] {
+        other.build("child:1", &format!("FROM {name}{ON_BASE}"), &[]);
+        check_child(&other);
+    }
+    assert_has(&other.build_fails(3, "FROM nothing.tar\n", &[]), &["Kubefile:1", "nothing.tar"]);
+    other.write("context/broken.tar", "no tar");
+    assert_has(&other.build_fails(4, "FROM broken.tar\n", &[]), &["Kubefile:1", "broken.tar"]);
+}
+
+#[test]
+fn from_a_registry() {
+    needs!("docker-registry", "skopeo");
+    let scratch = Scratch::new();
+    build_base(&scratch);
+    scratch.ok(&["save", "example.com/base:v1", "-o", "base.tar"]);
+    let registry = Registry::start(&Setup::default());
+    let target = format!("docker://{}/edge/base:v1", registry.host());
+    let source = format!("oci-archive:{}", scratch.path("base.tar"));
+    run("skopeo", &["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", &source, &target]);
+
+    let other = Scratch::new();
+    write_apps(&other);
+    let kubefile = format!("FROM {}/edge/base:v1{ON_BASE}", registry.host());
+    let said = other.build_fails(3, &kubefile, &["--pull", "never"]);
+    assert_has(&said, &["Kubefile:1", "edge/base:v1", "--pull"]);
+    let pulled = other.build("child:1", &kubefile, &[]);
+    other.ok(&["tag", &format!("{}/edge/base:v1", registry.host()), "example.com/base:v1"]);
+    check_child(&other);
+    let missing = format!("FROM {}/edge/base:v2{ON_BASE}", registry.host());
+    assert_has(&other.build_fails(3, &missing, &[]), &["Kubefile:1", "edge/base:v2"]);
+
+    // Once it is in the store, the registry is not needed, unless it is asked for.
+    drop(registry);
+    assert_eq!(other.build("child:1", &kubefile, &[]).digest(), pulled.digest());
+    let (code, said) = support::outcome(&mut other.building("child:1", &kubefile, &["--pull", "always"]));
+    assert_eq!(code, Some(5), "{said}");
+}
+
+#[test]
+fn what_from_refuses() {
+    needs!("umoci");
+    let scratch = Scratch::new();
+    // An image that is no ClusterImage.
+    let layout = scratch.path("context/plain");
+    support::image::layout(std::path::Path::new(&layout), "v1", &["linux/amd64"], &[b"x".to_vec()]);
+    run("tar", &["-cf", &scratch.path("context/plain.tar"), "-C", &layout, "."]);
+    let said = scratch.build_fails(2, "FROM plain.tar\n", &[]);
+    assert_has(&said, &["Kubefile:1", "plain.tar", "hint:"]);
+    // Another platform.
+    build_base(&scratch);
+    let said = scratch.build_fails(3, "FROM --platform=linux/riscv64 example.com/base:v1\n", &[]);
+    assert_has(&said, &["Kubefile:1", "riscv64"]);
+}
