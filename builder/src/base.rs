@@ -65,16 +65,23 @@ impl Finding<'_> {
             return Ok(None);
         }
         let root = if name.starts_with(['/', '.']) || name.ends_with(".tar") {
-            self.from_archive(name)
+            self.in_archive(name)
         } else {
             self.by_reference(name, platform)
         };
         let place = || format!("cannot use `{name}` as the base");
         let root = root.context(place)?;
-        ClusterImage::read(self.store, &root, platform).context(place).map(Some)
+        let image = ClusterImage::read(self.store, &root, platform).context(place)?;
+        let own = &image.config.platform;
+        if !platform.accepts(own) {
+            return Err(Error::new(ErrorKind::NotFound, place())
+                .because(Error::new(ErrorKind::NotFound, format!("it is for {own}, not for {platform}")))
+                .hint(format!("build for {own}, or write `FROM --platform={own} {name}` if its files run on {platform}")));
+        }
+        Ok(Some(image))
     }
 
-    fn from_archive(&self, name: &str) -> Result<Descriptor> {
+    fn in_archive(&self, name: &str) -> Result<Descriptor> {
         let path = self.context.join(name);
         let archive = Archive::open(&path)?;
         let images = archive.images();

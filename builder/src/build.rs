@@ -25,7 +25,7 @@ use crate::container_images::{Fetching, listed};
 use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
 use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock, Wanted};
-use crate::kubefile::{Action, App, AppKind, BaseImage, Kubefile, Step};
+use crate::kubefile::{Action, App, AppKind, BaseImage, Kubefile, Span, Step};
 use crate::pack::{Packed, Packing};
 use crate::transfer::Transfer;
 
@@ -148,13 +148,13 @@ pub fn build(
             }
             Action::App(app) => {
                 let done = transfer.app(app).map_err(at_step)?;
-                draft.add_app(app, &done.files);
+                draft.add_app(app, &done.files, step.span);
                 draft.add(step, done);
             }
             other => draft.apply(other, step),
         }
     }
-    draft.check_apps()?;
+    draft.check_apps(&kubefile)?;
     known.save()?;
 
     let base_lock = match &base {
@@ -240,6 +240,8 @@ struct Draft {
     env: BTreeMap<String, String>,
     config_env: Vec<String>,
     applications: Vec<Application>,
+    /// Where this Kubefile defines its apps.
+    app_spans: BTreeMap<String, Span>,
     launch: Launch,
     /// Image lists by their path in the rootfs, as the last instruction left them.
     lists: BTreeMap<String, String>,
@@ -300,7 +302,8 @@ impl Draft {
         });
     }
 
-    fn add_app(&mut self, app: &App, files: &[String]) {
+    fn add_app(&mut self, app: &App, files: &[String], span: Span) {
+        self.app_spans.insert(app.name.name.clone(), span);
         let detected = apps::detect(&app.name.name, files);
         let application = Application {
             name: app.name.name.clone(),
@@ -354,22 +357,20 @@ impl Draft {
     }
 
     /// Every app must be startable.
-    fn check_apps(&self) -> Result<()> {
-        match self
-            .applications
-            .iter()
-            .find(|app| app.kind.is_empty() && app.cmds.is_empty())
-        {
-            None => Ok(()),
-            Some(app) => Err(Error::new(
-                ErrorKind::Input,
-                format!("nothing tells how to start app `{}`", app.name),
-            )
-            .hint(format!(
-                "its files are neither a chart, nor all .yaml, nor all .sh: add `APPCMDS {} [\"bash\", \"install.sh\"]`",
-                app.name
-            ))),
-        }
+    fn check_apps(&self, kubefile: &Kubefile) -> Result<()> {
+        let is_unknown = |app: &&Application| app.kind.is_empty() && app.cmds.is_empty();
+        let Some(app) = self.applications.iter().find(is_unknown) else {
+            return Ok(());
+        };
+        let message = format!("nothing tells how to start app `{}`", app.name);
+        let error = match self.app_spans.get(&app.name) {
+            Some(&span) => kubefile.error_at(span, message),
+            None => Error::new(ErrorKind::Input, message),
+        };
+        Err(error.hint(format!(
+            "its files are neither a chart, nor all .yaml, nor all .sh: add `APPCMDS {} [\"bash\", \"install.sh\"]`",
+            app.name
+        )))
     }
 
     fn add_images(

@@ -167,7 +167,7 @@ pub(crate) struct KnownFiles {
 impl KnownFiles {
     pub(crate) fn digest(&self, file: &OnDisk) -> Option<Digest> {
         let key = (file.identity, file.size);
-        let digest = lock(&self.looked_at).get(&key).or_else(|| None).copied();
+        let digest = lock(&self.looked_at).get(&key).copied();
         let digest = digest.or_else(|| lock(&self.known).get(&key).copied())?;
         lock(&self.looked_at).insert(key, digest);
         Some(digest)
@@ -205,12 +205,15 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// Tells the digest of a file's content, if it is known.
+pub(crate) type DigestOf<'f> = &'f dyn Fn(&FileSource) -> Option<Digest>;
+
 /// Describes a layer's entries for its key. With `content`, each file's digest goes in, else only its size: the
 /// shape. `None` when a digest is missing.
 pub(crate) fn describe(
     contents: &Contents,
     settings: &str,
-    content: Option<&dyn Fn(&FileSource) -> Option<Digest>>,
+    content: Option<DigestOf<'_>>,
 ) -> Option<Digest> {
     let mut hasher = Hasher::new();
     // Each field is ended by a zero byte, which no path may have, so that no two lists look alike.

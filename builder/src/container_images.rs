@@ -49,9 +49,12 @@ pub(crate) struct Fetched {
     /// One large blob each, sorted by their paths.
     pub(crate) layers: Vec<PackedLayer>,
     /// Everything small, by its path in the rootfs.
-    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    pub(crate) files: Files,
     pub(crate) lock: Lock,
 }
+
+/// Small files by their paths in the rootfs.
+type Files = BTreeMap<String, Vec<u8>>;
 
 /// An image whose documents were read.
 struct Resolved {
@@ -210,7 +213,7 @@ impl Fetching<'_> {
     }
 
     /// Fetches every blob once, the largest first: large ones as layers, small ones as files.
-    fn fetch_blobs(&self, images: &[Resolved]) -> Result<(Vec<PackedLayer>, BTreeMap<String, Vec<u8>>)> {
+    fn fetch_blobs(&self, images: &[Resolved]) -> Result<(Vec<PackedLayer>, Files)> {
         let mut blobs: BTreeMap<Digest, (&Descriptor, &Wanted)> = BTreeMap::new();
         for image in images {
             for blob in image.blobs() {
@@ -296,7 +299,7 @@ impl Fetching<'_> {
 /// The link files of the registry, by their paths in the rootfs. The images of the base are linked anew, because what
 /// is added decides which of them answer to a name without a host; a link of the base that no longer holds is
 /// whited out (layer.md).
-fn links(mut stored: Vec<StoredImage>, base: &Lock) -> Result<BTreeMap<String, Vec<u8>>> {
+fn links(mut stored: Vec<StoredImage>, base: &Lock) -> Result<Files> {
     let name = |reference: &Reference| (reference.repository(), reference.tag().map(str::to_owned));
     let replaced: Vec<_> = stored.iter().map(|image| name(&image.reference)).collect();
     let kept = |locked: &&Locked| !replaced.contains(&name(&locked.image));

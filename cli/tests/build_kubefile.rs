@@ -58,7 +58,7 @@ LAUNCH shell helm-folder kube
     assert_eq!(app("kube")["env"], json!({"domain": "other.example.com", "key": "a value"}));
     assert_eq!(app("mixed")["cmds"], json!(["bash", "b.sh", "$HOME"]));
     assert_eq!(extension["env"], json!({"GREETING": "hello", "PLACE": "the world"}));
-    assert_eq!(extension["launch"], json!({"appNames": ["shell", "helm-folder", "kube"]}));
+    assert_eq!(extension["launch"], json!({"app_names": ["shell", "helm-folder", "kube"]}));
     assert_eq!(extension["type"], "kube-installer");
     assert_eq!(extension["schemaVersion"], "v1alpha1");
     let labels = &extension["labels"];
@@ -107,7 +107,6 @@ ENV FILE=${NAME}-${VERSION}-$ARCH OS=$TARGETOS
 copy $FILE bin/${NAME:-other}${EMPTY:+never}
 LABEL a='$NAME' b=\"$NAME\" c=x=y=z
 CMDS [\"echo $HOME $VERSION\", \"kubectl apply -f x=y\"]
-CMDS echo more
 ";
     let flags = ["--build-arg", "VERSION=v2", "--platform", "linux/amd64"];
     scratch.build("a:1", kubefile, &flags);
@@ -115,7 +114,7 @@ CMDS echo more
     let inspected = scratch.json(&["inspect", "a:1", "--platform", "linux/amd64"]);
     let extension = &inspected["imageExtension"];
     assert_eq!(extension["env"], json!({"FILE": "k3s-v2-amd64", "OS": "linux"}));
-    assert_eq!(extension["launch"]["cmds"], json!(["echo $HOME $VERSION", "kubectl apply -f x=y", "echo more"]));
+    assert_eq!(extension["launch"]["cmds"], json!(["echo $HOME $VERSION", "kubectl apply -f x=y"]));
     let labels = &extension["labels"];
     assert_eq!((&labels["a"], &labels["b"], &labels["c"]), (&json!("$NAME"), &json!("k3s"), &json!("x=y=z")));
 
@@ -134,7 +133,6 @@ fn several_errors_are_shown_together_with_their_lines() {
 FROM scratch
 COPPY a b
 COPY a
-ENV GREETING = hello
 COPY --chmod=abc a b
 COPY a ${NOWHERE}
 APPENV nobody k=v
@@ -149,7 +147,7 @@ COPY a z
     let said = fail(scratch.building("a:1", kubefile, &[]).args(["--output", "json"]), 2);
     let error: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&error["event"], &error["code"]), (&json!("error"), &json!("input")));
-    assert_has(error["message"].as_str().unwrap(), &["Kubefile:2:1", "Kubefile:8:1", "^^^^^"]);
+    assert_has(error["message"].as_str().unwrap(), &["Kubefile:2:1", "Kubefile:7:1", "^^^^^"]);
 
     for (kubefile, words) in [
         ("", "FROM"),
@@ -159,6 +157,8 @@ COPY a z
         ("FROM scratch\nAPP x a.yaml\n", "local://"),
         ("FROM scratch\nAPP x/../y local://a\n", "x/../y"),
         ("FROM scratch\nFROM scratch\n", "FROM"),
+        ("FROM scratch\nENV A = b\n", "blanks around `=`"),
+        ("FROM scratch\nCMD a\nCMDS b\nCMDS c\n", "CMDS"),
         ("FROM scratch\nEXPOSE 80\n", "`EXPOSE`"),
         ("FROM scratch\nCOPY <<E x\nnever ends\n", "E"),
         ("FROM scratch\nCOPY a ../x\n", "../x"),
@@ -217,7 +217,7 @@ fn check_child(scratch: &Scratch) {
     let names: Vec<_> = apps.iter().map(|app| app["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["kube", "shell"]);
     assert_eq!((&apps[0]["env"], &apps[1]["type"]), (&json!({"k": "v"}), &json!("kube")));
-    assert_eq!(extension["launch"], json!({"appNames": ["kube"]}));
+    assert_eq!(extension["launch"], json!({"app_names": ["kube"]}));
 }
 
 #[test]

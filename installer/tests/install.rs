@@ -221,7 +221,7 @@ fn two_operators_keep_out_of_each_others_way() {
     let place = Place::new();
     let files = [(
         "scripts/runtime/init.sh",
-        "touch \"$OUT\"; while [ -e \"$OUT\" ]; do sleep 0.05; done\n",
+        b"touch \"$OUT\"; while [ -e \"$OUT\" ]; do sleep 0.05; done\n".as_slice(),
     )];
     let image = place.image("script", &files, json!({}));
     let out = place.path("flag");

@@ -53,7 +53,8 @@ impl Case {
             ("registry/keep", "x"),
             ("scripts/runtime/init.sh", INIT),
             ("scripts/runtime/reset.sh", RESET),
-        ];
+        ]
+        .map(|(path, content)| (path, content.as_bytes()));
         let extension = json!({"launch": {"cmds": ["echo app > \"$OUT/app\"; rm \"$OUT/app\""]}});
         let image = place.image("script", &files, extension);
         let out = place.path("out");

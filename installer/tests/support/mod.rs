@@ -47,7 +47,7 @@ impl Place {
     pub(crate) fn image(
         &self,
         runtime: &str,
-        files: &[(&str, &str)],
+        files: &[(&str, &[u8])],
         extension: serde_json::Value,
     ) -> Descriptor {
         let mut tar = TarWriter::new(Vec::new());
@@ -63,7 +63,7 @@ impl Place {
                 mtime: 0,
                 xattrs: &[],
             };
-            tar.append_file(&entry, &mut content.as_bytes(), &mut [0; 4096])
+            tar.append_file(&entry, &mut &content[..], &mut [0; 4096])
                 .unwrap();
         }
         let tar = tar.finish().unwrap();
@@ -151,7 +151,7 @@ pub(crate) fn command(before: &[&str]) -> Command {
 }
 
 /// The program that stands for `sealrs`.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let program = test
         .parent()
