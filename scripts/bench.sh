@@ -239,7 +239,7 @@ for round in $(seq "$rounds"); do
     echo "# round $round" >>"$changed"
     measure 'rebuild, one file changed' sealrs "$root" sealrs_build
     rm -f "$out"
-    measure 'rebuild, one file changed' "$pipeline, its layer" "$out" 'pack scripts'
+    measure 'rebuild, one file changed' 'the same, of its layer' "$out" 'pack scripts'
     if [ $with_buildah = yes ]; then
         measure 'rebuild, one file changed' 'buildah bud' "$scratch/buildah" buildah_build
     fi

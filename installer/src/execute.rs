@@ -85,8 +85,10 @@ impl Executor<'_> {
                 names,
             } => self.hosts_entry(path, cluster, &format!("{address} {}", names.join(" "))),
             Action::Claim(claims) => claims.iter().try_for_each(|claim| {
-                let made = claim::observe(claim, self.manifest)?;
-                made.map_or(Ok(()), |made| self.manifest.record(made))
+                for made in claim::observe(claim, self.manifest)? {
+                    self.manifest.record(made)?;
+                }
+                Ok(())
             }),
             Action::Service(service) => {
                 self.manifest.record(Made::Service {

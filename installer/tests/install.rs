@@ -1,5 +1,14 @@
 //! Installing with runtime `script`, as any user: the whole way, twice, interrupted, refused, and gone again.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a test"
+)]
+
 mod support;
 
 use std::fs;
@@ -30,12 +39,13 @@ fn image(place: &Place) -> sealrs_image::spec::Descriptor {
         ("scripts/runtime/common.sh", "remove() { rm -f \"$1\"; }\n"),
         ("scripts/runtime/init.sh", INIT),
         ("scripts/runtime/reset.sh", RESET),
-    ];
+    ]
+    .map(|(path, content)| (path, content.as_bytes()));
     let extension = json!({
         "env": {"FROM_IMAGE": "yes", "SvcCIDR": "10.96.0.0/22"},
         "launch": {"cmds": ["greet > \"$OUT/greeting\"", "cat $KUBECONFIG > \"$OUT/kubeconfig\""]},
     });
-    place.image("script", &files, extension)
+    place.image("script", &files, &extension)
 }
 
 #[test]
@@ -223,7 +233,7 @@ fn two_operators_keep_out_of_each_others_way() {
         "scripts/runtime/init.sh",
         b"touch \"$OUT\"; while [ -e \"$OUT\" ]; do sleep 0.05; done\n".as_slice(),
     )];
-    let image = place.image("script", &files, json!({}));
+    let image = place.image("script", &files, &json!({}));
     let out = place.path("flag");
     let variable = format!("OUT={}", out.display());
     let port = free_port();

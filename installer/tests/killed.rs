@@ -1,6 +1,15 @@
 //! `kill -9` at every point at which a run or a deletion makes something durable: the same command again ends in the
 //! same state, and a deletion leaves nothing.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    reason = "a test"
+)]
+
 mod support;
 
 use std::collections::BTreeMap;
@@ -56,7 +65,7 @@ impl Case {
         ]
         .map(|(path, content)| (path, content.as_bytes()));
         let extension = json!({"launch": {"cmds": ["echo app > \"$OUT/app\"; rm \"$OUT/app\""]}});
-        let image = place.image("script", &files, extension);
+        let image = place.image("script", &files, &extension);
         let out = place.path("out");
         fs::create_dir(&out).unwrap();
         let variable = format!("OUT={}", out.display());

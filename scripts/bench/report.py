@@ -32,22 +32,35 @@ def quickest(samples):
     return min(samples, key=lambda sample: sample["wall"])
 
 
+def ratio(jobs, job, program, what):
+    """How much of `what` sealrs's quickest run took for one that the program's took."""
+    return quickest(jobs[job][OURS])[what] / max(quickest(jobs[job][program])[what], 0.001)
+
+
 def table(jobs):
-    head = f"{'':30}{'wall s':>9}{'slowest':>9}{'cpu s':>8}{'ratio':>7}{'peak MiB':>10}{'written':>9}{'result':>8}{'others':>8}"
-    print(head)
+    width = max(len(program) for programs in jobs.values() for program in programs) + 4
+    columns = ["wall s", "slowest", "cpu s", "wall", "cpu", "peak MiB", "written", "result", "others"]
+    print(" " * width + "".join(f"{column:>9}" for column in columns))
     for job, programs in jobs.items():
         print(job)
-        ours = quickest(programs[OURS])
         for program, samples in programs.items():
             best = quickest(samples)
-            ratio = f"{ours['wall'] / best['wall']:7.2f}" if program != OURS else " " * 7
-            print(
-                f"  {program:28}{best['wall']:9.2f}{max(sample['wall'] for sample in samples):9.2f}{best['cpu']:8.2f}{ratio}"
-                f"{max(sample['peak'] for sample in samples) / MIB:10.0f}{best['written'] / MIB:9.0f}"
-                f"{best['result'] / MIB:8.0f}{best['others']:8.2f}"
-            )
+            ratios = [""] * 2
+            if program != OURS:
+                ratios = [f"{ratio(jobs, job, program, what):.2f}x" for what in ("wall", "cpu")]
+            cells = [
+                f"{best['wall']:.2f}",
+                f"{max(sample['wall'] for sample in samples):.2f}",
+                f"{best['cpu']:.2f}",
+                *ratios,
+                f"{max(sample['peak'] for sample in samples) / MIB:.0f}",
+                f"{best['written'] / MIB:.0f}",
+                f"{best['result'] / MIB:.0f}",
+                f"{best['others']:.2f}",
+            ]
+            print(f"  {program:{width - 2}}" + "".join(f"{cell:>9}" for cell in cells))
     print(
-        "\nEach row is the quickest of its runs; `slowest` is the other end. ratio: sealrs's time divided by this row's.\n"
+        "\nEach row is the quickest of its runs; `slowest` is the other end. wall, cpu: sealrs's time divided by this row's.\n"
         "peak: the largest process of any run. written: MiB that the program made the disk write; result: MiB on disk\n"
         "that were not there before. others: cores that the rest of the machine kept busy during the run."
     )
@@ -63,10 +76,10 @@ def targets(jobs):
     for job, target in JOBS.items():
         if job in jobs and target and target[0] in jobs[job]:
             other, limit = target
-            ratio = quickest(jobs[job][OURS])["wall"] / quickest(jobs[job][other])["wall"]
+            found = ratio(jobs, job, other, "wall")
             pairs = pair_ratios(jobs[job], other)
-            spread = f"{ratio:.2f} (pairs: {min(pairs):.2f} - {max(pairs):.2f})"
-            yield f"{job}: time / ({other})", spread, f"{limit:.2f}", ratio <= limit
+            spread = f"{found:.2f} (pairs: {min(pairs):.2f} - {max(pairs):.2f})"
+            yield f"{job}: time / ({other})", spread, f"{limit:.2f}", found <= limit
     unchanged = jobs.get("rebuild, nothing changed")
     if unchanged:
         wall = quickest(unchanged[OURS])["wall"]

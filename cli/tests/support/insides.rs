@@ -153,7 +153,22 @@ fn entries(tar: impl Read) -> Vec<Entry> {
     found
 }
 
-/// Applies layers one over the other.
+/// Applies layers one over the other, whiteouts as well.
+pub fn applied(layers: &[Layer]) -> Rootfs {
+    let mut rootfs = Rootfs::default();
+    for layer in layers {
+        for entry in &layer.entries {
+            if let Some((folder, hidden)) = entry.path.split_once(".wh.") {
+                rootfs.0.remove(&format!("{folder}{hidden}"));
+            }
+        }
+        let kept = layer.entries.iter().filter(|entry| !entry.path.contains(".wh."));
+        rootfs.0.extend(kept.map(|entry| (entry.path.clone(), entry.clone())));
+    }
+    rootfs
+}
+
+/// Applies layers one over the other; there must be no whiteouts.
 pub fn merged(layers: &[Layer]) -> Rootfs {
     let mut rootfs = Rootfs::default();
     for entry in layers.iter().flat_map(|layer| &layer.entries) {

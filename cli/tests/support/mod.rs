@@ -17,6 +17,7 @@ pub mod files;
 pub mod http;
 #[path = "../../../image/tests/support/image.rs"]
 pub mod image;
+pub mod images;
 pub mod insides;
 #[path = "../../../image/tests/support/registry.rs"]
 pub mod registry;

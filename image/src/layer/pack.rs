@@ -15,6 +15,8 @@ use crate::store::{BlobWriter, Store};
 const ZSTD_LEVEL: i32 = 3;
 /// gzip is for old registries: its own default level.
 const GZIP_LEVEL: u32 = 6;
+/// Each worker takes about 12 MB, and eight of them are faster than one thread that hashes.
+const MAX_WORKERS: u32 = 8;
 /// The packers get blocks of this size whatever the caller writes, because their output depends on it.
 const BLOCK: usize = 1 << 20;
 
@@ -136,7 +138,7 @@ impl LayerWriter {
                 let mut encoder = zstd::Encoder::new(blob, ZSTD_LEVEL).or_io(place)?;
                 // One worker or many give the same bytes; none at all would give others.
                 let cores = available_parallelism().map_or(1, std::num::NonZero::get);
-                let workers = u32::try_from(cores).unwrap_or(1).clamp(1, 64);
+                let workers = u32::try_from(cores).unwrap_or(1).clamp(1, MAX_WORKERS);
                 encoder.multithread(workers).or_io(place)?;
                 Packer::Zstd(Box::new(encoder))
             }

@@ -13,9 +13,9 @@ use crate::host_manifest::{HostManifest, Made};
 /// Where named network namespaces are mounted (ip-netns(8)).
 pub(crate) const NAMESPACES: &str = "/run/netns";
 
-/// What is to be written down for a claim; nothing where there is nothing to take back.
-pub(super) fn observe(claim: &Claim, manifest: &HostManifest) -> Result<Option<Made>> {
-    Ok(Some(match claim {
+/// What is to be written down for a claim.
+pub(super) fn observe(claim: &Claim, manifest: &HostManifest) -> Result<Vec<Made>> {
+    let made = match claim {
         Claim::Tree(path) => Made::Tree {
             path: path.clone(),
             // Folders that we made ourselves on the way to a file were not there before.
@@ -33,14 +33,7 @@ pub(super) fn observe(claim: &Claim, manifest: &HostManifest) -> Result<Option<M
             below: below.clone(),
             kept: mounts_below(below)?,
         },
-        Claim::NetworkNamespaces(prefix) => Made::NetworkNamespaces {
-            prefix: prefix.clone(),
-            kept: names_in(Path::new(NAMESPACES))?
-                .unwrap_or_default()
-                .into_iter()
-                .filter(|name| name.starts_with(prefix.as_str()))
-                .collect(),
-        },
+        Claim::NetworkNamespaces(prefix) => return namespaces(prefix),
         Claim::Interfaces(names) => Made::Interfaces {
             names: names
                 .iter()
@@ -61,7 +54,26 @@ pub(super) fn observe(claim: &Claim, manifest: &HostManifest) -> Result<Option<M
             folder: program.folder.clone(),
             env: program.env.clone(),
         },
-    }))
+    };
+    Ok(vec![made])
+}
+
+/// The first namespace makes the folder.
+fn namespaces(prefix: &str) -> Result<Vec<Made>> {
+    let path = Path::new(NAMESPACES);
+    let names = names_in(path)?;
+    let folder = names.is_none().then(|| Made::Folder {
+        path: path.to_owned(),
+    });
+    let kept = names.unwrap_or_default();
+    let namespaces = Made::NetworkNamespaces {
+        prefix: prefix.to_owned(),
+        kept: kept
+            .into_iter()
+            .filter(|name| name.starts_with(prefix))
+            .collect(),
+    };
+    Ok(folder.into_iter().chain([namespaces]).collect())
 }
 
 /// The names in a folder; `None` when it is not there.

@@ -187,7 +187,7 @@ fn secrets_are_made_once_and_shown_to_nobody() {
     host.execute(std::slice::from_ref(&action));
     let secret = fs::read_to_string(host.path("etc/token")).unwrap();
     assert_eq!(secret.len(), 64);
-    host.execute(&[action.clone()]);
+    host.execute(std::slice::from_ref(&action));
     assert_eq!(fs::read_to_string(host.path("etc/token")).unwrap(), secret);
     let kept = host.files.secrets().join("token");
     assert_eq!(fs::metadata(kept).unwrap().mode() & 0o777, 0o600);

@@ -48,7 +48,7 @@ impl Place {
         &self,
         runtime: &str,
         files: &[(&str, &[u8])],
-        extension: serde_json::Value,
+        extension: &serde_json::Value,
     ) -> Descriptor {
         let mut tar = TarWriter::new(Vec::new());
         for (path, content) in files {

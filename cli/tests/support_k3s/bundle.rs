@@ -1,0 +1,102 @@
+//! The ClusterImages that are installed: k3s, two archives of images, settings, and a pod as the image's command.
+
+use std::env;
+use std::fs;
+use std::process::Command;
+
+use super::host::{GIVEN, Host, testdata};
+use super::upstream::Upstream;
+use crate::support::succeed;
+
+/// What the image's command starts, from an archive in `images/`.
+const POD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: bundled}
+spec:
+  containers:
+  - name: main
+    image: busybox:1.35
+    command: [sleep, \"100000\"]
+";
+
+const KUBEFILE: &str = "\
+FROM scratch
+LABEL cluster.alpha.sealer.io/cluster-runtime-type=k3s cluster.alpha.sealer.io/cluster-runtime-version=v1.31.2+k3s1
+COPY rootfs .
+CMDS [\"kubectl apply -f manifests/pod.yaml\"]
+";
+
+/// A build context, from which images are built in the connected network.
+#[derive(Debug)]
+pub struct Bundle<'h> {
+    host: &'h Host,
+}
+
+impl<'h> Bundle<'h> {
+    pub fn new(host: &'h Host) -> Self {
+        let bundle = Self { host };
+        let file = |path: &str, content: &str| drop(host.scratch.write(&format!("context/{path}"), content));
+        file("Kubefile", KUBEFILE);
+        file("rootfs/manifests/pod.yaml", POD);
+        file("rootfs/etc/k3s/config.yaml", "disable: [coredns, local-storage, metrics-server]\n");
+        file("rootfs/images/README", "k3s imports no such file\n");
+        bundle.archive("pause", "docker.io/rancher/mirrored-pause:3.6", "pause.tar");
+        bundle.archive("busybox", "docker.io/library/busybox:1.35", "busybox.tar");
+        fs::create_dir_all(host.scratch.path("context/rootfs/bin")).unwrap();
+        let program = host.scratch.path("context/rootfs/bin/k3s");
+        match env::var_os("SEALRS_TEST_K3S") {
+            Some(real) => drop(fs::copy(real, program).unwrap()),
+            None => drop(succeed(Command::new(testdata("k3s/make-k3s.sh")).arg(program))),
+        }
+        bundle
+    }
+
+    /// Makes an archive of an image in `images/`.
+    fn archive(&self, kind: &str, name: &str, file: &str) {
+        let path = self.host.scratch.path(&format!("context/rootfs/images/{file}"));
+        succeed(Command::new(testdata("images/make-image.sh")).args([kind, name, &path]));
+    }
+
+    /// Makes an archive of an image with a file `/content` that holds `content`, outside of the context.
+    pub fn image_with(&self, content: &str) -> String {
+        let file = self.host.scratch.write(&format!("images/{content}/content"), content);
+        let archive = self.host.scratch.path(&format!("images/{content}.tar"));
+        let arguments = ["busybox", "docker.io/library/unnamed:1", &archive, &file];
+        succeed(Command::new(testdata("images/make-image.sh")).args(arguments));
+        archive
+    }
+
+    pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        self.host.scratch.write(&format!("context/{path}"), content);
+    }
+
+    pub fn read(&self, path: &str) -> Vec<u8> {
+        self.host.scratch.read(&format!("context/{path}"))
+    }
+
+    /// Builds and saves the image; gives the archive's path on the host.
+    pub fn save(&self, name: &str, upstream: Option<&Upstream<'_>>) -> String {
+        let scratch = &self.host.scratch;
+        let context = scratch.path("context");
+        let (kubefile, root) = (scratch.path("context/Kubefile"), scratch.path("root"));
+        let image = format!("{name}:test");
+        let mut arguments = vec!["--root", &root, "--quiet", "build", "-f", &kubefile, "-t", &image];
+        let ca = upstream.map(Upstream::ca);
+        arguments.extend(ca.iter().flat_map(|ca| ["--ca-file", ca]));
+        arguments.push(&context);
+        let program = env!("CARGO_BIN_EXE_sealrs");
+        let mut command = match upstream {
+            Some(_) => self.host.connected(program, &arguments),
+            None => Command::new(program),
+        };
+        if upstream.is_none() {
+            command.args(&arguments);
+        }
+        succeed(&mut command);
+        let archive = format!("{name}.tar");
+        let given = scratch.path(&format!("given/{archive}"));
+        succeed(Command::new(program).args(["--root", &root, "--quiet", "save", &image, "-o", &given]));
+        format!("{GIVEN}/{archive}")
+    }
+}

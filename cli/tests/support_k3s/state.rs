@@ -1,0 +1,38 @@
+//! What is on a host, to be compared with what was there before.
+
+use std::collections::BTreeSet;
+
+use super::host::Host;
+
+/// Prints what there is.
+const SCRIPT: &str = include_str!("state.sh");
+
+/// What stays when a cluster is deleted, and why that is right.
+const STAYS: [&str; 3] = [
+    // systemd reaches it once for services that want the network, and never gives it back.
+    "unit network-online.target ",
+    // The store of images belongs to no cluster.
+    "path /var/lib/sealer d ",
+    "path /var/lib/sealer/store",
+];
+
+/// Everything on a host that an installation could change.
+#[derive(Debug)]
+pub struct State(BTreeSet<String>);
+
+impl State {
+    pub fn of(host: &Host) -> Self {
+        let printed = host.script(SCRIPT);
+        let may_stay = |line: &&str| {
+            !STAYS.iter().any(|known| line.starts_with(known)) && !host.leaves.iter().any(|path| line.contains(path))
+        };
+        Self(printed.lines().filter(may_stay).map(str::to_owned).collect())
+    }
+
+    /// The lines that are in only one of the two.
+    pub fn difference(&self, after: &Self) -> String {
+        let missing = self.0.difference(&after.0).map(|line| format!("- {line}\n"));
+        let added = after.0.difference(&self.0).map(|line| format!("+ {line}\n"));
+        missing.chain(added).collect()
+    }
+}
