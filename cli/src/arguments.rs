@@ -7,6 +7,9 @@ use clap::Parser;
 use crate::commands::Command;
 use crate::printer::Output;
 
+/// The heading above the flags that all commands have, after a command's own.
+const GLOBAL: &str = "Global options";
+
 /// Packs everything a Kubernetes cluster needs into one OCI image, and turns that image into a running cluster on
 /// hosts without internet.
 #[derive(Debug, Parser)]
@@ -18,15 +21,22 @@ Examples:
   sealrs run k3s.tar")]
 pub(crate) struct Arguments {
     /// Folder that holds the store, the build cache and the clusters' data.
-    #[arg(long, global = true, env = "SEALRS_ROOT", default_value = "/var/lib/sealer", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "SEALRS_ROOT",
+        default_value = "/var/lib/sealer",
+        value_name = "DIR",
+        help_heading = GLOBAL
+    )]
     pub(crate) root: PathBuf,
 
     /// How to write results.
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT", help_heading = GLOBAL)]
     pub(crate) output: Output,
 
     /// Say nothing but results and errors.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, help_heading = GLOBAL)]
     pub(crate) quiet: bool,
 
     #[command(subcommand)]

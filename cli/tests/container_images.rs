@@ -81,7 +81,7 @@ fn names_keep_answering_by_tag_digest_and_both() {
         list.map(|image| image["image"].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(names(&listed), names(&lock["images"]));
-    assert_eq!(scratch.json(&["images"])[0]["container_images"], 4);
+    assert_eq!(scratch.json(&["images"])[0]["containerImages"], 4);
 
     // One blob, one layer; both images share it.
     let layers = scratch.layers("a:1");
@@ -297,7 +297,7 @@ fn a_child_adds_to_and_replaces_the_images_of_its_base() {
     let list = format!("{}/moving:v1\n{1}/shared:v1\n{1}/added:v1\n", a.host(), b.host());
     scratch.write("context/imageList", list);
     scratch.build("child:1", "FROM base:1\nCOPY imageList manifests/\n", &[]);
-    assert_eq!(scratch.json(&["images"])[1]["container_images"], 5);
+    assert_eq!(scratch.json(&["images"])[1]["containerImages"], 5);
 
     // Unpacked with whiteouts, as `run` and other tools do it.
     let layers = scratch.layers("child:1");

@@ -119,6 +119,18 @@ impl ClusterFiles {
         self.data().join("backup")
     }
 
+    /// What kubectl has learnt of the cluster's API.
+    #[must_use]
+    pub fn kubectl_cache(&self) -> PathBuf {
+        self.data().join("cache/kube")
+    }
+
+    /// What helm has fetched.
+    #[must_use]
+    pub fn helm_cache(&self) -> PathBuf {
+        self.data().join("cache/helm")
+    }
+
     /// Programs for services, scripts and commands, beside those of the rootfs.
     #[must_use]
     pub fn programs(&self) -> PathBuf {

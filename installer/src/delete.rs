@@ -9,10 +9,12 @@ use sealrs_image::progress::{Event, Progress, Task};
 
 use crate::cluster::ClusterFiles;
 use crate::environment::Environment;
+use crate::execute::PATIENCE;
 use crate::files;
 use crate::host_manifest::{HostManifest, Made};
 use crate::journal::{Journal, Stage};
 use crate::options::check_cluster_name;
+use crate::process;
 use crate::summary::{Outcome, Summary};
 use crate::undo::Remover;
 
@@ -36,6 +38,7 @@ pub fn delete(root: &Path, cluster: &str, progress: &dyn Progress) -> Result<Sum
     if journal.stage() != Stage::Deleting {
         journal.deleting()?;
     }
+    end_scripts(&cluster_files);
     let (steps, folders) = take_back(&cluster_files, &mut manifest, progress)?;
     remove_data(&cluster_files)?;
     files::remove_empty_folder(&root.join("data"))?;
@@ -43,6 +46,14 @@ pub fn delete(root: &Path, cluster: &str, progress: &dyn Progress) -> Result<Sum
         files::remove_empty_folder(&folder)?;
     }
     Ok(summary(cluster, Outcome::Deleted, steps))
+}
+
+/// Ends scripts that a killed run left running: they would make anew what is taken back here.
+fn end_scripts(cluster_files: &ClusterFiles) {
+    let markers = fs::read_dir(cluster_files.running());
+    for marker in markers.into_iter().flatten().flatten() {
+        process::end(&process::readers_of(&marker.path()), PATIENCE);
+    }
 }
 
 /// Takes back everything but the folders that the cluster's own folder is in; these are returned, innermost first.

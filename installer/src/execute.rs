@@ -21,7 +21,7 @@ use crate::service::{Manager, Services};
 use crate::{files, hosts_file, pki};
 
 pub(crate) use claim::{NAMESPACES, mounts_below};
-pub(crate) use script::run_program;
+pub(crate) use script::{PATIENCE, run_program};
 
 /// What actions are done with.
 pub(crate) struct Executor<'e> {
@@ -205,11 +205,10 @@ pub(crate) fn program_environment(
     own: &BTreeMap<String, String>,
 ) -> Environment {
     let mut environment = cluster.clone();
-    let cache = files.data().join("cache");
     for (name, path) in [
         ("ROOTFS", files.rootfs()),
-        ("KUBECACHEDIR", cache.join("kube")),
-        ("HELM_CACHE_HOME", cache.join("helm")),
+        ("KUBECACHEDIR", files.kubectl_cache()),
+        ("HELM_CACHE_HOME", files.helm_cache()),
     ] {
         environment.insert(name.to_owned(), path.to_string_lossy().into_owned());
     }

@@ -152,6 +152,13 @@ impl HostFacts {
         address.is_loopback() || self.addresses.iter().any(|own| own.ip == address)
     }
 
+    /// The interface that has an address of this host.
+    #[must_use]
+    pub fn interface_of(&self, address: IpAddr) -> Option<&str> {
+        let own = self.addresses.iter().find(|own| own.ip == address)?;
+        own.interface.as_deref()
+    }
+
     /// The address under which other hosts would know this one.
     #[must_use]
     pub fn main_address(&self) -> Option<IpAddr> {

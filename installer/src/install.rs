@@ -62,14 +62,8 @@ pub fn run(
     let runtime = runtime::of(image)?;
     let files = ClusterFiles::new(&options.root, &options.cluster);
     let facts = HostFacts::gather(&preflight::interest(runtime, options))?;
-    let (stage, _) = Journal::read(&files.journal())?;
-    if stage == Stage::Fresh {
-        // Nothing of ours is there yet, so whatever is in the way is somebody else's.
-        preflight::enforce(
-            &preflight::findings(&facts, image, options, runtime),
-            progress,
-        )?;
-    }
+    let findings = preflight::findings(&facts, image, options, runtime);
+    preflight::enforce(&still_relevant(findings, &files)?, progress)?;
     let above = missing_folders(&files);
     let lock = files.hold()?;
     let mut journal = Journal::open(&files.journal())?;
@@ -123,6 +117,20 @@ pub fn run(
     }
     drop(lock);
     Ok(summary(&plan, &files, executed, finished, facts.services))
+}
+
+/// What of the findings counts. Before the first step whatever is in the way is somebody else's; later it may be ours.
+fn still_relevant(mut findings: Vec<Finding>, files: &ClusterFiles) -> Result<Vec<Finding>> {
+    let (stage, _) = Journal::read(&files.journal())?;
+    if stage != Stage::Fresh {
+        let unpacked = files.rootfs().is_dir();
+        findings.retain(|finding| match finding.check {
+            "platform" | "root" => true,
+            "disk" => !unpacked,
+            _ => false,
+        });
+    }
+    Ok(findings)
 }
 
 /// Does a step that was not done, and makes sure again of what has to run.
@@ -245,8 +253,16 @@ fn summary(
     manager: service::Manager,
 ) -> Summary {
     let kubeconfig = plan.kubeconfig.clone().filter(|path| path.exists());
+    let state = if finished {
+        "was installed before, and its services run"
+    } else {
+        "is installed"
+    };
     let mut words = vec![
-        format!("runtime {} on {}", plan.runtime, plan.host),
+        format!(
+            "cluster {} {state}: runtime {} on {}",
+            plan.cluster, plan.runtime, plan.host
+        ),
         format!(
             "private registry https://{} (CA {})",
             plan.registry,

@@ -3,7 +3,7 @@
 //! Parses no Kubefiles. Prints nothing. A run is decided first and executed then:
 //!
 //! * What is wanted and what is there: [`options`], [`facts`], [`rootfs`], [`preflight`].
-//! * What will be done, as data: [`plan`], [`action`]; cluster runtimes plan their part ([`runtime`]).
+//! * What will be done, as data: [`mod@plan`], [`action`]; cluster runtimes plan their part ([`runtime`]).
 //! * Doing it so that it can be interrupted at any point: [`journal`] (what was done), [`host_manifest`] (what was
 //!   made), `execute`, `undo`, [`service`].
 //! * The commands: [`run`], [`plan()`], [`check`], [`delete()`], [`clusters`], [`supervise`].

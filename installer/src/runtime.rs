@@ -38,6 +38,11 @@ pub trait Runtime: std::fmt::Debug + Sync {
 
     /// What the log of its service means.
     fn diagnose(&self, log: &str) -> Option<Diagnosis>;
+
+    /// What its service has left out, by the log, although it is ready.
+    fn left_out(&self, _log: &str) -> Option<Diagnosis> {
+        None
+    }
 }
 
 /// What the core has to know of a runtime.

@@ -114,6 +114,14 @@ impl Services {
         }
     }
 
+    /// What a service has logged since its present start, or the end of that if it is long.
+    pub(crate) fn log_of_start(&self, name: &str) -> String {
+        match self.manager {
+            Manager::Systemd => systemd::log_of_start(name),
+            Manager::Supervised => supervised::log_of_start(&self.folder, name),
+        }
+    }
+
     /// What a service has logged since.
     pub(crate) fn log_since(&self, name: &str, mark: LogMark) -> String {
         match self.manager {

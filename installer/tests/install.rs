@@ -15,7 +15,7 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::json;
-use support::{Place, command, free_port, processes_of, succeeds, text};
+use support::{Place, free_port, processes_of, succeeds, text};
 
 /// Notes what it saw and fails where it is told to; makes one thing, which reset.sh removes.
 const INIT: &str = r#"set -eu
@@ -237,7 +237,8 @@ fn two_operators_keep_out_of_each_others_way() {
     let out = place.path("flag");
     let variable = format!("OUT={}", out.display());
     let port = free_port();
-    let mut first = command(&[])
+    let mut first = place
+        .command(&[])
         .args(place.arguments(&image, port, &[&variable]))
         .stdout(std::process::Stdio::null())
         .spawn()
@@ -258,13 +259,35 @@ fn two_operators_keep_out_of_each_others_way() {
     first.wait().unwrap();
     let init = processes_of(&place.data().join("rootfs/scripts/runtime/init.sh"));
     assert_eq!(init.len(), 1, "{init:?}");
-    let flag = out.clone();
+    let (flag, script) = (out.clone(), place.data().join("rootfs/scripts/runtime/init.sh"));
     let waiter = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_millis(500));
+        std::thread::sleep(Duration::from_secs(1));
+        let running = processes_of(&script);
         fs::remove_file(flag).unwrap();
+        running
     });
     succeeds(&place.run(&image, port, &[&variable]));
-    waiter.join().unwrap();
-    let left = processes_of(&place.data().join("rootfs/scripts/runtime/init.sh"));
-    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(waiter.join().unwrap().len(), 1, "the second one is alone");
+}
+
+#[test]
+fn a_deletion_ends_the_script_of_a_killed_run() {
+    let place = Place::new();
+    let script = b"touch \"$OUT\"; while :; do sleep 0.05; done\n".as_slice();
+    let image = place.image("script", &[("scripts/runtime/init.sh", script)], &json!({}));
+    let out = place.path("flag");
+    let mut run = place
+        .command(&[])
+        .args(place.arguments(&image, free_port(), &[&format!("OUT={}", out.display())]))
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while !out.exists() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    run.kill().unwrap();
+    run.wait().unwrap();
+    succeeds(&place.delete());
+    assert_eq!(processes_of(&place.root()), Vec::<String>::new());
+    assert!(!place.root().exists());
 }

@@ -18,7 +18,7 @@ use std::process::Command;
 
 use sealrs_image::spec::Descriptor;
 use serde_json::json;
-use support::{Place, command, free_port, processes_of, snapshot, succeeds, text};
+use support::{Place, free_port, processes_of, snapshot, succeeds, text};
 
 const INIT: &str = "set -eu\necho made > \"$OUT/made\"\necho cluster > \"$KUBECONFIG\"\n";
 const RESET: &str = "rm -f \"$OUT/made\"\n";
@@ -35,11 +35,11 @@ fn has_strace() -> bool {
 }
 
 /// Runs the program so that it is killed at its `when`th such call; says whether it came to that.
-fn killed(arguments: &[String], call: &str, when: usize) -> bool {
+fn killed(place: &Place, arguments: &[String], call: &str, when: usize) -> bool {
     let trace = format!("trace={call}");
     let inject = format!("inject={call}:signal=KILL:when={when}");
     let strace = ["strace", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-    let output = command(&strace).args(arguments).output().unwrap();
+    let output = place.command(&strace).args(arguments).output().unwrap();
     assert!(
         output.status.success() || text(&output).contains("signal: 9"),
         "{call} {when}: {}",
@@ -122,7 +122,7 @@ fn a_killed_run_ends_as_if_nothing_had_been() {
         let mut points = 0;
         for when in 1.. {
             let case = Case::new(port);
-            if !killed(&case.arguments(), call, when) {
+            if !killed(&case.place, &case.arguments(), call, when) {
                 break;
             }
             points += 1;
@@ -159,7 +159,7 @@ fn a_killed_deletion_is_finished_by_the_next() {
         for when in 1.. {
             let case = Case::new(port);
             case.run();
-            if !killed(&root(&case), call, when) {
+            if !killed(&case.place, &root(&case), call, when) {
                 case.assert_gone("whole deletion");
                 break;
             }

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import secrets
 import signal
 import socket
@@ -29,6 +30,7 @@ _NODE_READY_AFTER_REGISTERING = 0.4
 _ROLES_AFTER_READY = 0.4
 _SERVICE_ACCOUNTS_AFTER_API = 2.5
 _AGENT_RETRY = 2.0
+_LABEL = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 
 
@@ -223,10 +225,10 @@ def _agent(settings, api, address, node_name):
     network.prepare()
     kubelet = Kubelet(api.store, runtime, network, node_name, VERSION)
     log.info("Running kubelet --config=" + os.path.join(settings["data-dir"], "agent", "etc", "kubelet.conf"))
+    labels = _node_labels(settings)
     kubelet.prepare()
     api.kubelet = kubelet
     api.ready.wait()
-    labels = dict(label.partition("=")[::2] for label in flags.split(settings.get("node-label", [])))
     kubelet.register(address, labels)
     time.sleep(_NODE_READY_AFTER_REGISTERING)
     kubelet.set_ready(True)
@@ -244,6 +246,20 @@ def _agent(settings, api, address, node_name):
                 "nodes", "", node_name, lambda node: node["status"]["conditions"][0].update(lastHeartbeatTime=now())
             )
         time.sleep(0.2)
+
+
+def _node_labels(settings):
+    """Only the kubelet looks at them, and with it goes all of k3s."""
+    labels = dict(label.partition("=")[::2] for label in flags.split(settings.get("node-label", [])))
+    for name in labels:
+        if not re.fullmatch(_LABEL, name.rpartition("/")[2]):
+            log.error(
+                f"kubelet exited: failed to validate kubelet flags: invalid node labels: '{name}' - name part must consist "
+                "of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
+                f"(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{_LABEL}')"
+            )
+            os._exit(1)
+    return labels
 
 
 def _registries(settings):

@@ -27,6 +27,7 @@ pub(crate) struct Images {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct Row {
     name: Option<String>,
     digest: String,

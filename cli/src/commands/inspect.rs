@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 use sealrs_image::cluster_image::{ClusterImage, name};
-use sealrs_image::error::{ErrorKind, Result, ResultExt as _};
+use sealrs_image::error::{Context as _, ErrorKind, Result, ResultExt as _};
 use sealrs_image::locate::locate;
 use sealrs_image::platform::Platform;
 use sealrs_image::store::Store;
@@ -33,7 +33,8 @@ impl Inspect {
         let _lock = store.share()?;
         let located = locate(&store, &self.image)?;
         let platform = self.platform.unwrap_or_else(Platform::host);
-        let image = ClusterImage::read(&*located.source, &located.root, &platform)?;
+        let image = ClusterImage::read(&*located.source, &located.root, &platform)
+            .context(|| format!("cannot inspect {}", self.image))?;
         let document = describe(&image, located.name.map(|name| name.to_string()))
             .or_fail(ErrorKind::Internal, || "cannot show the image as JSON")?;
         printer.result(&document, |document| format!("{document:#}"))

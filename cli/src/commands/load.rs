@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use sealrs_image::archive::Archive;
 use sealrs_image::copy::{StoreSink, copy};
 use sealrs_image::digest::Digest;
-use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
 use sealrs_image::reference::Reference;
 use sealrs_image::spec::Descriptor;
 use sealrs_image::store::Store;
@@ -57,7 +57,8 @@ impl Load {
                 root: descriptor.clone(),
                 names: names.clone(),
             };
-            let copied = copy(&archive, &descriptor, Box::new(sink), jobs(), &*printer.progress())?;
+            let copied = copy(&archive, &descriptor, Box::new(sink), jobs(), &*printer.progress())
+                .context(|| format!("cannot load {}", self.input.display()))?;
             loaded.push(Loaded {
                 names: names.iter().map(Reference::familiar).collect(),
                 digest: descriptor.digest,

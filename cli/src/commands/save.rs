@@ -6,7 +6,7 @@ use clap::Args;
 use indicatif::HumanBytes;
 use sealrs_image::archive::ArchiveSink;
 use sealrs_image::copy::copy;
-use sealrs_image::error::Result;
+use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::locate::in_store;
 use sealrs_image::store::Store;
 
@@ -37,7 +37,14 @@ impl Save {
         let _lock = store.share()?;
         let (descriptor, name) = in_store(&store, &self.image)?;
         let sink = ArchiveSink::create(&self.output_file, &descriptor, name.as_ref(), self.force)?;
-        let copied = copy(&store, &descriptor, Box::new(sink), 1, &*printer.progress())?;
+        let copied = copy(&store, &descriptor, Box::new(sink), 1, &*printer.progress()).map_err(|error| {
+            let what = format!("cannot save {} to {}", self.image, self.output_file.display());
+            let failure = Error::new(error.kind(), what);
+            match error.kind() {
+                ErrorKind::Disk => failure.because(error).hint("free some space there, or write the file elsewhere with `-o`"),
+                _ => failure.because(error),
+            }
+        })?;
         let document = serde_json::json!({
             "file": self.output_file, "digest": descriptor.digest, "blobs": copied.blobs, "bytes": copied.bytes,
         });

@@ -17,7 +17,10 @@ pub struct Layer {
 
 impl Layer {
     pub fn paths(&self) -> Vec<&str> {
-        self.entries.iter().map(|entry| entry.path.as_str()).collect()
+        self.entries
+            .iter()
+            .map(|entry| entry.path.as_str())
+            .collect()
     }
 }
 
@@ -74,14 +77,17 @@ impl Rootfs {
 /// A blob of an OCI layout that is a document.
 #[track_caller]
 pub fn document(layout: &Path, digest: &Value) -> Value {
-    let path = layout.join("blobs").join(digest.as_str().unwrap().replace(':', "/"));
+    let path = layout
+        .join("blobs")
+        .join(digest.as_str().unwrap().replace(':', "/"));
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
 /// The manifest of the only image of an OCI layout.
 #[track_caller]
 pub fn only_manifest(layout: &Path) -> Value {
-    let index: Value = serde_json::from_slice(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let index: Value =
+        serde_json::from_slice(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
     assert_eq!(index["manifests"].as_array().unwrap().len(), 1, "{index}");
     document(layout, &index["manifests"][0]["digest"])
 }
@@ -116,7 +122,10 @@ fn entries(tar: impl Read) -> Vec<Entry> {
         let mut entry = entry.unwrap();
         let header = entry.header().clone();
         let bytes = entry.path_bytes().into_owned();
-        let path = String::from_utf8(bytes).unwrap().trim_end_matches('/').to_owned();
+        let path = String::from_utf8(bytes)
+            .unwrap()
+            .trim_end_matches('/')
+            .to_owned();
         let link = entry
             .link_name_bytes()
             .map(|bytes| String::from_utf8(bytes.into_owned()).unwrap());
@@ -144,9 +153,10 @@ fn entries(tar: impl Read) -> Vec<Entry> {
             path,
             kind,
             mode: header.mode().unwrap() & 0o7777,
-            uid: header.uid().unwrap(),
-            gid: header.gid().unwrap(),
-            mtime: header.mtime().unwrap(),
+            // Other tools' tars may leave them out.
+            uid: header.uid().unwrap_or(0),
+            gid: header.gid().unwrap_or(0),
+            mtime: header.mtime().unwrap_or(0),
             xattrs,
         });
     }
@@ -162,8 +172,13 @@ pub fn applied(layers: &[Layer]) -> Rootfs {
                 rootfs.0.remove(&format!("{folder}{hidden}"));
             }
         }
-        let kept = layer.entries.iter().filter(|entry| !entry.path.contains(".wh."));
-        rootfs.0.extend(kept.map(|entry| (entry.path.clone(), entry.clone())));
+        let kept = layer
+            .entries
+            .iter()
+            .filter(|entry| !entry.path.contains(".wh."));
+        rootfs
+            .0
+            .extend(kept.map(|entry| (entry.path.clone(), entry.clone())));
     }
     rootfs
 }
@@ -191,4 +206,15 @@ pub fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
         tar.append_data(&mut header, path, *content).unwrap();
     }
     tar.into_inner().unwrap()
+}
+
+/// The digest of the only layer of a manifest that is larger than so many bytes.
+#[track_caller]
+pub fn only_layer_over(manifest: &Value, size: u64) -> String {
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    let large: Vec<&Value> = layers
+        .filter(|layer| layer["size"].as_u64().unwrap() > size)
+        .collect();
+    assert_eq!(large.len(), 1, "{manifest}");
+    large[0]["digest"].as_str().unwrap().to_owned()
 }

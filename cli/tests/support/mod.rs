@@ -19,6 +19,7 @@ pub mod http;
 pub mod image;
 pub mod images;
 pub mod insides;
+pub mod kills;
 #[path = "../../../image/tests/support/registry.rs"]
 pub mod registry;
 
@@ -75,7 +76,12 @@ pub fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
 pub fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap();
     let said = text(&output.stderr);
-    assert!(output.status.success(), "{command:?}: {}\n{}{said}", output.status, text(&output.stdout));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}{said}",
+        output.status,
+        text(&output.stdout)
+    );
     text(&output.stdout)
 }
 
@@ -137,7 +143,13 @@ pub struct Running(pub Child);
 
 impl Running {
     pub fn start(command: &mut Command) -> Self {
-        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
+        Self(
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap(),
+        )
     }
 
     /// `kill -9`.
@@ -283,7 +295,10 @@ impl Scratch {
     #[track_caller]
     pub fn layers(&self, image: &str) -> Vec<insides::Layer> {
         let inspected = self.json(&["inspect", image]);
-        insides::layers(Path::new(&self.path("root/store")), &inspected["manifestv1"])
+        insides::layers(
+            Path::new(&self.path("root/store")),
+            &inspected["manifestv1"],
+        )
     }
 
     /// What unpacking an image of the store gives.

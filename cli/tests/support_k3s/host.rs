@@ -49,7 +49,10 @@ impl Host {
             succeed(host.settings(&mut command).arg(hosts_sh()).arg("1"));
         }
         // A unit that still starts would be a difference later.
-        host.wait_for("systemd", "systemctl is-system-running | grep -qE 'running|degraded'");
+        host.wait_for(
+            "systemd",
+            "systemctl is-system-running | grep -qE 'running|degraded'",
+        );
         host
     }
 
@@ -88,14 +91,21 @@ impl Host {
     #[track_caller]
     pub fn script(&self, script: &str) -> String {
         let path = self.scratch.write("script", script);
-        succeed(self.hosts(&["exec", "1", "bash", "-s"]).stdin(fs::File::open(path).unwrap()))
+        succeed(
+            self.hosts(&["exec", "1", "bash", "-s"])
+                .stdin(fs::File::open(path).unwrap()),
+        )
     }
 
     /// A command in the network that the host's cable leads to, with this machine's files but for its hosts file.
     pub fn connected(&self, program: &str, arguments: &[&str]) -> Command {
         let line = "mount --bind \"$HOSTS_FILE\" /etc/hosts; exec \"$@\"";
-        let mut command = self.hosts(&["exec", "ctl", "unshare", "--mount", "bash", "-c", line, "-", program]);
-        command.args(arguments).env("HOSTS_FILE", self.scratch.path("hosts"));
+        let mut command = self.hosts(&[
+            "exec", "ctl", "unshare", "--mount", "bash", "-c", line, "-", program,
+        ]);
+        command
+            .args(arguments)
+            .env("HOSTS_FILE", self.scratch.path("hosts"));
         command
     }
 
@@ -136,9 +146,11 @@ impl Host {
     /// `sealrs delete` has to succeed; gives its outcome.
     #[track_caller]
     pub fn delete(&self) -> String {
-        let mut command = self.sealrs(&["--quiet", "--output", "json", "delete", "--all", "--force"]);
+        let mut command =
+            self.sealrs(&["--quiet", "--output", "json", "delete", "--all", "--force"]);
         let printed = succeed(&mut command);
-        let summary: Value = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
+        let summary: Value =
+            serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
         summary["outcome"].as_str().unwrap().to_owned()
     }
 
@@ -152,15 +164,24 @@ impl Host {
     pub fn wait_until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !is_so() {
-            assert!(Instant::now() < deadline, "waited too long: {what}\n{}", self.explain());
+            assert!(
+                Instant::now() < deadline,
+                "waited too long: {what}\n{}",
+                self.explain()
+            );
             sleep(Duration::from_millis(100));
         }
     }
 
     /// The Kubernetes API's answer as JSON; nothing while it does not answer.
     pub fn get(&self, what: &str) -> Option<Value> {
-        let Output { status, stdout, .. } = self.bash(&format!("k3s kubectl get {what} -o json")).output().unwrap();
-        serde_json::from_slice(&stdout).ok().filter(|_| status.success())
+        let Output { status, stdout, .. } = self
+            .bash(&format!("k3s kubectl get {what} -o json"))
+            .output()
+            .unwrap();
+        serde_json::from_slice(&stdout)
+            .ok()
+            .filter(|_| status.success())
     }
 
     /// The pods by name, with the image and the phase of each.
@@ -170,7 +191,10 @@ impl Host {
         let pods = pods["items"].as_array().cloned().unwrap_or_default();
         let pod = |pod: &Value| {
             let image = word(&pod["spec"]["containers"][0]["image"]);
-            (word(&pod["metadata"]["name"]), (image, word(&pod["status"]["phase"])))
+            (
+                word(&pod["metadata"]["name"]),
+                (image, word(&pod["status"]["phase"])),
+            )
         };
         pods.iter().map(pod).collect()
     }
@@ -179,15 +203,60 @@ impl Host {
     pub fn wait_for_pods(&self, names: &[&str]) {
         self.wait_until(&format!("pods {names:?} run"), || {
             let pods = self.pods();
-            names.iter().all(|&name| pods.get(name).is_some_and(|(_, phase)| phase == "Running"))
+            names
+                .iter()
+                .all(|&name| pods.get(name).is_some_and(|(_, phase)| phase == "Running"))
         });
+    }
+
+    /// `kubectl apply`.
+    #[track_caller]
+    pub fn apply(&self, manifest: &str) {
+        self.scratch.write("given/manifest.yaml", manifest);
+        self.ok(&format!("k3s kubectl apply -f {GIVEN}/manifest.yaml"));
+    }
+
+    /// What a pod's container has printed.
+    pub fn logs(&self, pod: &str) -> String {
+        text(
+            &self
+                .bash(&format!("k3s kubectl logs {pod}"))
+                .output()
+                .unwrap()
+                .stdout,
+        )
+    }
+
+    /// Writes down again and again which processes run on the host, with their arguments.
+    pub fn watch_processes(&self) -> Background {
+        let line = "mkdir -p /tmp/sealrs-test; while :; do ps -eo args=; sleep 0.2; done >/tmp/sealrs-test/processes";
+        Background::start(self, line)
+    }
+
+    /// Listens on a port.
+    pub fn occupy(&self, port: u16) -> Background {
+        let background = Background::start(self, &format!("exec python3 -m http.server {port}"));
+        self.wait_for(
+            "somebody listens",
+            &format!("exec 3<>/dev/tcp/127.0.0.1/{port}"),
+        );
+        background
     }
 
     /// The pods that really have a running container, whatever the API still remembers.
     pub fn running(&self) -> Vec<String> {
         let printed = text(&self.bash("k3s crictl ps").output().unwrap().stdout);
-        let pod = |line: &str| line.split_whitespace().last().unwrap_or_default().to_owned();
-        let mut pods: Vec<String> = printed.lines().filter(|line| line.contains(" Running ")).map(pod).collect();
+        let pod = |line: &str| {
+            line.split_whitespace()
+                .last()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let mut pods: Vec<String> = printed
+            .lines()
+            .filter(|line| line.contains(" Running "))
+            .map(pod)
+            .collect();
         pods.sort();
         pods
     }
@@ -213,9 +282,39 @@ impl Drop for Host {
     }
 }
 
+/// A command that goes on until it is stopped.
+#[derive(Debug)]
+pub struct Background {
+    /// The way into the host.
+    _way: Running,
+    /// Where its process id on the host is.
+    file: &'static str,
+}
+
+impl Background {
+    fn start(host: &Host, line: &str) -> Self {
+        let file = "/tmp/sealrs-test/background";
+        host.ok("mkdir -p /tmp/sealrs-test");
+        let line = format!("echo $$ >{file}; {line}");
+        let way = Running::start(host.bash(&line).stderr(Stdio::null()));
+        host.wait_for("the background begins", &format!("test -s {file}"));
+        Self { _way: way, file }
+    }
+
+    /// Ends it; gives what it wrote down.
+    pub fn stop(self, host: &Host) -> String {
+        let Self { file, .. } = &self;
+        host.ok(&format!(
+            "kill $(cat {file}); cat /tmp/sealrs-test/processes 2>/dev/null; rm -r /tmp/sealrs-test"
+        ))
+    }
+}
+
 /// The repository's folder with this path.
 pub fn testdata(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../testdata")
+        .join(path)
 }
 
 fn hosts_sh() -> PathBuf {

@@ -1,6 +1,7 @@
 //! The connected side: Debian's docker-registry answers as Docker Hub, as quay.io and as a registry of one's own, on the
 //! loopback of the hosts' network, where nobody else sees it.
 
+use std::fs;
 use std::process::{Command, Stdio};
 
 use sealrs_image::digest::Digest;
@@ -24,7 +25,11 @@ impl<'h> Upstream<'h> {
         host.scratch.write("hosts", NAMES);
         certificates(host);
         let folder = |name: &str| host.scratch.path(&format!("upstream/{name}"));
-        let tls = format!("  tls: {{certificate: {}, key: {}}}\n", folder("server.crt"), folder("server.key"));
+        let tls = format!(
+            "  tls: {{certificate: {}, key: {}}}\n",
+            folder("server.crt"),
+            folder("server.key")
+        );
         let upstream = Self {
             host,
             _tls: serve(host, "tls", 443, &tls),
@@ -33,7 +38,11 @@ impl<'h> Upstream<'h> {
         for port in [443, 5000] {
             let line = format!("exec 3<>/dev/tcp/127.0.0.1/{port}");
             host.wait_until("the upstream registry", || {
-                host.connected("bash", &["-c", &line]).stderr(Stdio::null()).status().unwrap().success()
+                host.connected("bash", &["-c", &line])
+                    .stderr(Stdio::null())
+                    .status()
+                    .unwrap()
+                    .success()
             });
         }
         upstream
@@ -41,7 +50,7 @@ impl<'h> Upstream<'h> {
 
     /// The certificate authority of its certificate.
     pub fn ca(&self) -> String {
-        self.host.scratch.path("upstream/ca.crt")
+        self.host.scratch.path("upstream/trust/ca.crt")
     }
 
     /// Has skopeo push an archive's image under this name; gives the digest of its manifest.
@@ -50,13 +59,18 @@ impl<'h> Upstream<'h> {
         let host_and_path = name.replacen("docker.io/", "registry-1.docker.io/", 1);
         let target = format!("docker://{host_and_path}");
         let source = format!("oci-archive:{archive}");
-        let trust = self.host.scratch.path("upstream");
+        let trust = self.host.scratch.path("upstream/trust");
         let options = match plain {
             true => ["--dest-tls-verify=false".to_owned(), String::new()],
             false => ["--dest-cert-dir".to_owned(), trust],
         };
         let mut arguments = vec!["--insecure-policy", "copy", "--quiet"];
-        arguments.extend(options.iter().map(String::as_str).filter(|option| !option.is_empty()));
+        arguments.extend(
+            options
+                .iter()
+                .map(String::as_str)
+                .filter(|option| !option.is_empty()),
+        );
         arguments.extend([source.as_str(), target.as_str()]);
         succeed(&mut self.host.connected("skopeo", &arguments));
         Digest::of(&run("skopeo", &["inspect", "--raw", &source]))
@@ -69,7 +83,9 @@ fn serve(host: &Host, name: &str, port: u16, tls: &str) -> Running {
          storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp:\n  addr: '127.0.0.1:{port}'\n  secret: test\n{tls}",
         host.scratch.path("upstream/storage")
     );
-    let file = host.scratch.write(&format!("upstream/{name}.yml"), configuration);
+    let file = host
+        .scratch
+        .write(&format!("upstream/{name}.yml"), configuration);
     let mut command = host.connected("docker-registry", &["serve", &file]);
     Running::start(command.stderr(Stdio::null()))
 }
@@ -82,8 +98,8 @@ fn certificates(host: &Host) {
         openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout server.key -out server.csr \
           -subj /CN=test && \
         echo subjectAltName=DNS:docker.io,DNS:registry-1.docker.io,DNS:quay.io >names && \
-        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 10 -extfile names -out server.crt";
-    host.scratch.write("upstream/README", "a registry\n");
+        openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 10 -extfile names -out server.crt && cp ca.crt trust";
+    fs::create_dir_all(host.scratch.path("upstream/trust")).unwrap();
     succeed(
         Command::new("bash")
             .args(["-c", script])

@@ -129,7 +129,9 @@ fn produce(
 
 /// An inflater's own errors mean damaged bytes; ours travel through it and come out whole.
 fn damaged(error: io::Error) -> Error {
-    let ours = error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>);
+    let ours = error
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>);
     let disk = error.raw_os_error().is_some();
     let failure = Err::<(), _>(error).or_io(|| "cannot inflate the layer");
     match failure {

@@ -95,8 +95,13 @@ fn names_in(path: &Path) -> Result<Option<BTreeSet<String>>> {
         .map(Some)
 }
 
-/// The mount points below these folders, and the folders themselves if they are some.
+/// The mount points below these folders, and the folders themselves if they are some. Folders may be links: mounts are
+/// known by where these lead.
 pub(crate) fn mounts_below(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let folders: Vec<PathBuf> = folders
+        .iter()
+        .map(|folder| fs::canonicalize(folder).unwrap_or_else(|_| folder.clone()))
+        .collect();
     let mut mounts = files::mounts()?;
     mounts.retain(|mount| folders.iter().any(|folder| mount.starts_with(folder)));
     Ok(mounts)

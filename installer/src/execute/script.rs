@@ -19,7 +19,7 @@ use crate::environment::Environment;
 use crate::{command, process};
 
 /// How long a script that was left behind may take to end.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(executor: &Executor<'_>, step: &str, program: &Program) -> Result<()> {
     let environment = executor.program_environment(&program.env);

@@ -55,7 +55,20 @@ pub(super) fn wait(
             pause = (pause * 2).min(Duration::from_millis(500));
         }
     }
-    Ok(())
+    service.map_or(Ok(()), |name| is_complete(executor, &services, name))
+}
+
+/// Fails when the service is ready but has said that it left something out.
+fn is_complete(executor: &Executor<'_>, services: &Services, name: &str) -> Result<()> {
+    let Some(left_out) = executor.runtime.left_out(&services.log_of_start(name)) else {
+        return Ok(());
+    };
+    Err(Error::new(
+        ErrorKind::Step,
+        format!("service {name} runs, but not with all that the image brings"),
+    )
+    .because(Error::new(ErrorKind::Step, left_out.cause))
+    .hint(left_out.remedy))
 }
 
 fn too_late(

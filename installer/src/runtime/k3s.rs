@@ -35,9 +35,14 @@ const KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
 const SOCKET: &str = "/run/k3s/containerd/containerd.sock";
 
 /// What k3s and its kubelet, containerd and network plugins fill.
-const TREES: [&str; 12] = [
+///
+/// Folders that may be there before, as mount points are, are named as well as those above them.
+const TREES: [&str; 15] = [
     "/var/lib/rancher",
+    "/var/lib/rancher/k3s",
     "/etc/rancher",
+    "/etc/rancher/k3s",
+    "/etc/rancher/node",
     "/run/k3s",
     "/run/flannel",
     "/run/containerd",
@@ -223,6 +228,10 @@ impl Runtime for K3s {
     fn diagnose(&self, log: &str) -> Option<Diagnosis> {
         diagnose::diagnose(log)
     }
+
+    fn left_out(&self, log: &str) -> Option<Diagnosis> {
+        diagnose::left_out(log)
+    }
 }
 
 /// From Kubernetes 1.35 on, a kubelet refuses to run with cgroups of version 1 unless it is told to.
@@ -383,8 +392,10 @@ fn start(context: &Context<'_>, program: &Path, import: u64) -> Result<Vec<Step>
     /// Slow machines start in a minute or two; failures that are known end the wait much earlier.
     const START_SECONDS: u64 = 300;
     let env = BTreeMap::from([("KUBECONFIG".to_owned(), KUBECONFIG.to_owned())]);
+    // Else kubectl would make folders in the home of who installs before they are noted.
+    let cache = format!("--cache-dir={}", word(&context.files.kubectl_cache()));
     let kubectl = |arguments: &[&str]| {
-        let mut argv = vec![word(program), "kubectl".to_owned()];
+        let mut argv = vec![word(program), "kubectl".to_owned(), cache.clone()];
         argv.extend(arguments.iter().map(|&argument| argument.to_owned()));
         argv
     };

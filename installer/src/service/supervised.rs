@@ -216,3 +216,10 @@ pub(super) fn log_since(folder: &Path, name: &str, mark: LogMark) -> String {
     // A service that has logged nothing has no log.
     read().unwrap_or_default()
 }
+
+/// The log's end: where the present start begins in it is not told apart.
+pub(super) fn log_of_start(folder: &Path, name: &str) -> String {
+    const LENGTH: u64 = 1 << 20;
+    let LogMark(end) = mark(folder, name);
+    log_since(folder, name, LogMark(end.saturating_sub(LENGTH)))
+}

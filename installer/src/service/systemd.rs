@@ -71,20 +71,26 @@ pub(super) fn mark() -> LogMark {
 
 pub(super) fn log_since(name: &str, mark: LogMark) -> String {
     let unit = format!("{name}.service");
-    let since = format!("--since=@{}", mark.0);
-    let arguments = [
-        "journalctl",
-        "--no-pager",
-        "-o",
-        "cat",
-        "-n",
-        "400",
-        "-u",
-        &unit,
-        &since,
-    ];
+    journal(&["-n", "400", "-u", &unit, &format!("--since=@{}", mark.0)])
+}
+
+/// Each start of a unit has an id of its own, which is with each line that it logs (systemd.journal-fields(7)).
+pub(super) fn log_of_start(name: &str) -> String {
+    let unit = format!("{name}.service");
+    let shown = systemctl(&["show", "--property=InvocationID", "--value", &unit]);
+    match shown.as_ref().map(|shown| shown.stdout.trim()) {
+        Ok(id) if !id.is_empty() => {
+            journal(&["-n", "5000", &format!("_SYSTEMD_INVOCATION_ID={id}")])
+        }
+        _ => String::new(),
+    }
+}
+
+fn journal(arguments: &[&str]) -> String {
+    let command = ["journalctl", "--no-pager", "-o", "cat"];
     // Without a journal there is no log to show.
-    command::run(&arguments, LIMIT).map_or_else(|_| String::new(), |done| done.stdout)
+    command::run(&[&command, arguments].concat(), LIMIT)
+        .map_or_else(|_| String::new(), |done| done.stdout)
 }
 
 fn systemctl(arguments: &[&str]) -> Result<Finished> {

@@ -7,7 +7,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 use sealrs_image::cluster_image::{ClusterImage, name};
 use sealrs_image::digest::Digest;
@@ -21,13 +21,37 @@ use serde_json::json;
 pub(crate) struct Place {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) store: Store,
+    nobody: Option<Child>,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("images")).unwrap();
-        Self { folder, store }
+        let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+        Self {
+            folder,
+            store,
+            nobody: is_root.then(nobody),
+        }
+    }
+
+    /// A command that runs the program, behind `before`, without root rights: these tests shall leave their machine
+    /// alone.
+    pub(crate) fn command(&self, before: &[&str]) -> Command {
+        let mut words: Vec<String> = Vec::new();
+        if let Some(nobody) = &self.nobody {
+            let target = nobody.id().to_string();
+            words.extend(
+                ["nsenter", "--user", "--preserve-credentials", "--target"].map(str::to_owned),
+            );
+            words.push(target);
+        }
+        words.extend(before.iter().map(|&word| word.to_owned()));
+        words.push(program().display().to_string());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
+        command
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -114,14 +138,14 @@ impl Place {
     }
 
     pub(crate) fn run(&self, image: &Descriptor, port: u16, more: &[&str]) -> Output {
-        command(&[])
+        self.command(&[])
             .args(self.arguments(image, port, more))
             .output()
             .unwrap()
     }
 
     pub(crate) fn delete(&self) -> Output {
-        command(&[])
+        self.command(&[])
             .arg("delete")
             .arg(self.root())
             .arg("c")
@@ -134,20 +158,34 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let _ = self.delete();
+        if let Some(nobody) = &mut self.nobody {
+            let _ = nobody.kill().and_then(|()| nobody.wait().map(drop));
+        }
     }
 }
 
-/// A command that runs the program, behind `before`, without root rights: these tests shall leave their machine alone.
-pub(crate) fn command(before: &[&str]) -> Command {
-    let is_root = fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
-    let nobody = ["unshare", "--user", "--map-user=65534", "--map-group=65534"];
-    let program = program().display().to_string();
-    let mut words: Vec<&str> = if is_root { nobody.to_vec() } else { Vec::new() };
-    words.extend(before);
-    words.push(&program);
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]);
-    command
+/// A process that holds a user namespace in which root is nobody.
+fn nobody() -> Child {
+    let mut holder = Command::new("unshare")
+        .args([
+            "--user",
+            "--map-user=65534",
+            "--map-group=65534",
+            "sleep",
+            "600",
+        ])
+        .spawn()
+        .unwrap();
+    let map = format!("/proc/{}/uid_map", holder.id());
+    let mut tries = 0..500;
+    while !fs::read_to_string(&map).is_ok_and(|map| map.contains("65534")) {
+        assert!(
+            holder.try_wait().unwrap().is_none() && tries.next().is_some(),
+            "no user namespace"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    holder
 }
 
 /// The program that stands for `sealrs`.

@@ -81,10 +81,15 @@ pub(super) fn server(
     };
     settings.extend(from_user(&context.options.runtime_config)?);
     settings.insert("token-file".to_owned(), token_file.into());
-    // Without a default route k3s can't find its address; where the user names one it is to be that.
+    // Without a default route k3s can't find its address, nor flannel its interface.
     let told = context.options.host_ip.is_some();
-    if (told || !context.facts.default_route) && !settings.contains_key("node-ip") {
+    let lost = !context.facts.default_route;
+    if (told || lost) && !settings.contains_key("node-ip") {
         settings.insert("node-ip".to_owned(), vec![context.host.to_string()].into());
+    }
+    let interface = context.facts.interface_of(context.host);
+    if let Some(interface) = interface.filter(|_| lost && !settings.contains_key("flannel-iface")) {
+        settings.insert("flannel-iface".to_owned(), interface.into());
     }
     let names = settings
         .entry("tls-san")

@@ -39,11 +39,16 @@ const fn perhaps(
 }
 
 /// The first one that is found counts.
-const KNOWN: [Known; 28] = [
+const KNOWN: [Known; 29] = [
     hopeless(
         &["no default routes found"],
         "this host has no default route, so k3s can't find its own address",
         "name the address with `--host-ip ADDRESS`",
+    ),
+    hopeless(
+        &["nable to find default route"],
+        "this host has no default route, so flannel can't find its interface",
+        "name the interface with `--runtime-config flannel-iface=NAME`",
     ),
     hopeless(
         &["bootstrap data already found and encrypted with different token"],
@@ -150,6 +155,16 @@ const KNOWN: [Known; 28] = [
         "the database refuses the user or the password",
         "correct the datastore's endpoint",
     ),
+    hopeless(
+        &["kubelet exited: failed to validate kubelet flags"],
+        "the kubelet refuses a setting",
+        "correct what the line names: it comes from `--runtime-config` or from the image's etc/k3s/config.yaml",
+    ),
+    hopeless(
+        &["kubelet exited: failed to run Kubelet"],
+        "the kubelet does not start",
+        "put right what the line names",
+    ),
     perhaps(
         &["certificate has expired or is not yet valid"],
         "a certificate is not valid at this time",
@@ -199,6 +214,36 @@ pub(super) fn diagnose(log: &str) -> Option<Diagnosis> {
             })
     };
     find(true).or_else(|| find(false))
+}
+
+/// An archive of the bundle that k3s could not import, nor has imported since: it goes on without the images.
+pub(super) fn left_out(log: &str) -> Option<Diagnosis> {
+    const FAILED: &str = "Error encountered while importing ";
+    let lines: Vec<&str> = log.lines().collect();
+    let (line, path) = lines.iter().enumerate().find_map(|(number, line)| {
+        let (_, rest) = line.split_once(FAILED)?;
+        let (path, _) = rest.split_once(": ")?;
+        let imported = format!("Imported images from {path} in ");
+        let later = lines.get(number..).unwrap_or_default();
+        // An image that is known by its digest alone gets no tag, and needs none.
+        let has_no_tag = rest.contains("failed to retag images") && rest.contains("@sha256:");
+        let is_left_out = !has_no_tag && !later.iter().any(|line| line.contains(&imported));
+        is_left_out.then_some((line, path))
+    })?;
+    let remedy = if path.ends_with(".txt") {
+        "name the images in the image list instead of a .txt file, so that they are in the image, and build it again"
+    } else {
+        "build the image again with a whole archive (.tar, .tar.gz, .tar.bz2, .tar.lz4 or .tar.zst, \
+         zstd's window at most 32 MiB) whose images have full names"
+    };
+    Some(Diagnosis {
+        cause: format!(
+            "k3s could not import what is in the image's `images/`: {}",
+            shorten(line.trim())
+        ),
+        remedy: remedy.to_owned(),
+        hopeless: true,
+    })
 }
 
 /// A line without its time and level, cut where nobody would read on.

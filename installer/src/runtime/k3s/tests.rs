@@ -89,6 +89,8 @@ fn merges_the_settings_of_image_user_and_host() {
     assert!(
         text(&plan_of(&facts, &options), "k3s-config").contains("node-ip:\n  - \"10.88.0.11\"\n")
     );
+    let config = text(&plan_of(&facts, &options), "k3s-config");
+    assert!(config.contains("flannel-iface: \"eth0\"\n"), "{config}");
     options.runtime_config.push("node-ip=10.0.0.9".into());
     let config = text(&plan_of(&facts, &options), "k3s-config");
     assert!(config.contains("node-ip:\n  - \"10.0.0.9\"\n"), "{config}");
