@@ -139,7 +139,11 @@ fn rewrite(
     ownership: Ownership,
 ) -> Result<(PackedLayer, Found, Digest)> {
     let place = || format!("cannot read {}", file.path.display());
-    let task = Task::begin(packing.progress, &format!("packing {}", file.path.display()), Some(file.size));
+    let task = Task::begin(
+        packing.progress,
+        &format!("packing {}", file.path.display()),
+        Some(file.size),
+    );
     let mut hashing = Hashing::new(task.reader(open(file)?));
     let mut rewriting = Rewriting {
         tar: TarWriter::new(LayerWriter::new(packing.store, packing.compression)?),
@@ -158,9 +162,13 @@ fn rewrite(
         };
         let mut reader = TarReader::new(Inflating(input));
         while let Some(member) = reader.next().context(place)? {
-            rewriting
-                .entry(&member, &mut reader)
-                .context(|| format!("cannot take over `{}` of {}", member.path.escape_debug(), file.path.display()))?;
+            rewriting.entry(&member, &mut reader).context(|| {
+                format!(
+                    "cannot take over `{}` of {}",
+                    member.path.escape_debug(),
+                    file.path.display()
+                )
+            })?;
         }
     }
     // What comes after the tar's end belongs to the file as well.
@@ -174,7 +182,9 @@ struct Inflating<R>(R);
 impl<R: Read> Read for Inflating<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).map_err(|error| {
-            let ours = error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>);
+            let ours = error
+                .get_ref()
+                .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>);
             if ours || error.raw_os_error().is_some() || error.kind() == io::ErrorKind::Interrupted {
                 return error;
             }

@@ -53,17 +53,28 @@ mod tests {
     #[test]
     fn tells_kinds_by_files() {
         for (files, kind, listed) in [
-            (vec!["Chart.yaml", "values.yaml", "templates/a.yaml"], "helm", vec!["app"]),
+            (
+                vec!["Chart.yaml", "values.yaml", "templates/a.yaml"],
+                "helm",
+                vec!["app"],
+            ),
             (vec!["a.yaml", "b.yml"], "kube", vec!["a.yaml", "b.yml"]),
             (vec!["i.sh"], "shell", vec!["i.sh"]),
             (vec!["chart-1.tgz"], "helm", vec!["chart-1.tgz"]),
             (vec!["a.yaml", "b.sh"], "", vec![]),
-            (vec!["Chart.yaml", "values.yaml"], "kube", vec!["Chart.yaml", "values.yaml"]),
+            (
+                vec!["Chart.yaml", "values.yaml"],
+                "kube",
+                vec!["Chart.yaml", "values.yaml"],
+            ),
             (vec![], "", vec![]),
         ] {
             let files: Vec<String> = files.into_iter().map(str::to_owned).collect();
             let detected = detect("app", &files);
-            assert_eq!((detected.kind.as_str(), detected.files), (kind, listed.into_iter().map(str::to_owned).collect()));
+            assert_eq!(
+                (detected.kind.as_str(), detected.files),
+                (kind, listed.into_iter().map(str::to_owned).collect())
+            );
         }
     }
 }

@@ -75,8 +75,13 @@ impl Finding<'_> {
         let own = &image.config.platform;
         if !platform.accepts(own) {
             return Err(Error::new(ErrorKind::NotFound, place())
-                .because(Error::new(ErrorKind::NotFound, format!("it is for {own}, not for {platform}")))
-                .hint(format!("build for {own}, or write `FROM --platform={own} {name}` if its files run on {platform}")));
+                .because(Error::new(
+                    ErrorKind::NotFound,
+                    format!("it is for {own}, not for {platform}"),
+                ))
+                .hint(format!(
+                    "build for {own}, or write `FROM --platform={own} {name}` if its files run on {platform}"
+                )));
         }
         Ok(Some(image))
     }
@@ -86,7 +91,10 @@ impl Finding<'_> {
         let archive = Archive::open(&path)?;
         let images = archive.images();
         let Some((_, root)) = images.first() else {
-            return Err(Error::new(ErrorKind::NotFound, format!("{} holds no image", path.display())));
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("{} holds no image", path.display()),
+            ));
         };
         if images.iter().any(|(_, other)| other.digest != root.digest) {
             return Err(
@@ -207,6 +215,8 @@ fn read_layer(
     mut read: impl FnMut(&mut TarReader<&mut dyn Read>) -> Result<()>,
 ) -> Result<()> {
     let packed = VerifyingReader::new(store.open(layer, 0)?, layer.digest, layer.size);
-    rootfs::unpacked(packed, &layer.media_type, diff_id, None, |tar| read(&mut TarReader::new(tar)))
-        .context(|| format!("cannot read layer {} of the base", layer.digest))
+    rootfs::unpacked(packed, &layer.media_type, diff_id, None, |tar| {
+        read(&mut TarReader::new(tar))
+    })
+    .context(|| format!("cannot read layer {} of the base", layer.digest))
 }

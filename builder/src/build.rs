@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
-use sealrs_image::cluster_image::{
-    Application, BuildClient, ClusterImage, Extension, ImageKind, Launch, name,
-};
+use sealrs_image::cluster_image::{Application, BuildClient, ClusterImage, Extension, ImageKind, Launch, name};
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::layer::{Compression, PackedLayer};
 use sealrs_image::platform::Platform;

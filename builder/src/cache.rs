@@ -61,7 +61,11 @@ impl Cache {
             descriptor: layer.descriptor.clone(),
             diff_id: layer.diff_id,
         };
-        self.write("layers", &key.hex(), &serde_json::to_vec(&remembered).unwrap_or_default())
+        self.write(
+            "layers",
+            &key.hex(),
+            &serde_json::to_vec(&remembered).unwrap_or_default(),
+        )
     }
 
     /// What was found in the tar that the layer of `key` came of.
@@ -210,11 +214,7 @@ pub(crate) type DigestOf<'f> = &'f dyn Fn(&FileSource) -> Option<Digest>;
 
 /// Describes a layer's entries for its key. With `content`, each file's digest goes in, else only its size: the
 /// shape. `None` when a digest is missing.
-pub(crate) fn describe(
-    contents: &Contents,
-    settings: &str,
-    content: Option<DigestOf<'_>>,
-) -> Option<Digest> {
+pub(crate) fn describe(contents: &Contents, settings: &str, content: Option<DigestOf<'_>>) -> Option<Digest> {
     let mut hasher = Hasher::new();
     // Each field is ended by a zero byte, which no path may have, so that no two lists look alike.
     let mut field = |bytes: &[u8]| {

@@ -18,8 +18,8 @@ use sealrs_image::remote::{Client, RemoteSource};
 use sealrs_image::source::document;
 use sealrs_image::spec::{self, Descriptor, Index, Manifest, media_type};
 use sealrs_image::store::Store;
-use sealrs_registry::links::{StoredImage, link_files};
 use sealrs_registry::layout;
+use sealrs_registry::links::{StoredImage, link_files};
 
 use crate::cache::Cache;
 use crate::image_list::{Lock, Locked, Wanted};
@@ -348,11 +348,17 @@ fn stored(image: &Resolved) -> StoredImage {
     StoredImage {
         reference: image.wanted.reference.clone(),
         root: image.root.digest,
-        manifests: image.documents.iter().map(|(descriptor, _)| descriptor.digest).collect(),
+        manifests: image
+            .documents
+            .iter()
+            .map(|(descriptor, _)| descriptor.digest)
+            .collect(),
         layers: image.blobs().map(|blob| blob.digest).collect(),
     }
 }
 
 fn push<T>(list: &Mutex<Vec<T>>, item: T) {
-    list.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(item);
+    list.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .push(item);
 }

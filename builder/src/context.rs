@@ -87,7 +87,10 @@ impl Context {
             if self.leaves_out(&clean, self.root.join(&clean).is_dir()) {
                 return Err(Error::new(
                     ErrorKind::Input,
-                    format!("`{}` is left out of the build context by its ignore file", source.as_str()),
+                    format!(
+                        "`{}` is left out of the build context by its ignore file",
+                        source.as_str()
+                    ),
                 )
                 .hint("take the path out of .containerignore or .dockerignore, or add an exception with `!`"));
             }
@@ -144,7 +147,8 @@ impl Context {
     ) -> Result<()> {
         let mut links: BTreeMap<(u64, u64), String> = BTreeMap::new();
         if !found.is_folder {
-            let metadata = fs::symlink_metadata(&found.path).or_io(|| format!("cannot read {}", found.path.display()))?;
+            let metadata =
+                fs::symlink_metadata(&found.path).or_io(|| format!("cannot read {}", found.path.display()))?;
             let item = item(&found.path, &metadata, destination, ownership, &mut links)?;
             return contents.put(destination, item);
         }
@@ -178,11 +182,16 @@ impl Context {
     /// Resolves links in a source's own path; they may not lead out of the context.
     fn real(&self, relative: &str) -> Result<Match> {
         let path = self.root.join(relative);
-        let real = path.canonicalize().or_io(|| format!("cannot read {}", path.display()))?;
+        let real = path
+            .canonicalize()
+            .or_io(|| format!("cannot read {}", path.display()))?;
         if !real.starts_with(&self.root) {
             return Err(Error::new(
                 ErrorKind::Input,
-                format!("`{relative}` is a link that leads out of the build context, to {}", real.display()),
+                format!(
+                    "`{relative}` is a link that leads out of the build context, to {}",
+                    real.display()
+                ),
             )
             .hint("copy the file into the build context"));
         }
@@ -266,10 +275,11 @@ fn item(
         } else {
             "a device"
         };
-        return Err(
-            Error::new(ErrorKind::Input, format!("{} is {what}, which has no place in an image", path.display()))
-                .hint("leave it out with .containerignore"),
-        );
+        return Err(Error::new(
+            ErrorKind::Input,
+            format!("{} is {what}, which has no place in an image", path.display()),
+        )
+        .hint("leave it out with .containerignore"));
     };
     let mode = match (&kind, ownership.mode) {
         (ItemKind::Symlink(_), _) => 0o777,

@@ -12,7 +12,12 @@ use sealrs_image::store::Store;
 use crate::kubefile::RemoteFile;
 
 /// Fetches `file` into the store, unless it is there already. Gives its digest and size in bytes.
-pub(crate) fn fetch(client: &Client, store: &Store, file: &RemoteFile, progress: &dyn Progress) -> Result<(Digest, u64)> {
+pub(crate) fn fetch(
+    client: &Client,
+    store: &Store,
+    file: &RemoteFile,
+    progress: &dyn Progress,
+) -> Result<(Digest, u64)> {
     let place = || format!("cannot fetch {}", file.url);
     if let Some(digest) = file.checksum
         && let Some(size) = store.size(&digest)

@@ -52,10 +52,7 @@ impl Glob {
     /// # Errors
     /// If a set is not closed or empty, or the pattern ends with an escape.
     pub fn parse(pattern: &str) -> Result<Self, PatternProblem> {
-        let parts = pattern
-            .split('/')
-            .map(Part::parse)
-            .collect::<Result<Vec<Part>, _>>()?;
+        let parts = pattern.split('/').map(Part::parse).collect::<Result<Vec<Part>, _>>()?;
         Ok(Self {
             pattern: pattern.to_owned(),
             parts,
@@ -250,9 +247,7 @@ pub(crate) struct CharacterSet {
 
 impl CharacterSet {
     /// Reads what follows a `[`, up to the `]`.
-    pub(crate) fn parse(
-        characters: &mut Peekable<CharIndices<'_>>,
-    ) -> Result<Self, PatternProblem> {
+    pub(crate) fn parse(characters: &mut Peekable<CharIndices<'_>>) -> Result<Self, PatternProblem> {
         let negated = characters.next_if(|&(_, next)| next == '^').is_some();
         let mut ranges = Vec::new();
         loop {
@@ -283,9 +278,7 @@ impl CharacterSet {
         match characters.next() {
             None => Err(PatternProblem("`[` is not closed")),
             Some((_, ']')) => Err(PatternProblem("`[…]` has no character before its `]`")),
-            Some((_, '-')) => Err(PatternProblem(
-                "`-` in `[…]` has no character on both sides",
-            )),
+            Some((_, '-')) => Err(PatternProblem("`-` in `[…]` has no character on both sides")),
             Some((_, '\\')) => escaped(characters),
             Some((_, plain)) => Ok(plain),
         }

@@ -79,17 +79,13 @@ impl IgnoreRules {
                     let span = Span {
                         line: index + 1,
                         column: 1 + line.chars().take_while(|c| c.is_whitespace()).count(),
-                        length: line
-                            .get(indent..)
-                            .unwrap_or_default()
-                            .trim_end()
-                            .chars()
-                            .count(),
+                        length: line.get(indent..).unwrap_or_default().trim_end().chars().count(),
                     };
                     let message = format!("{} is not a pattern: {problem}", quoted(line.trim()));
-                    errors.push(Diagnostic::error(span, message).hint(
-                        "write `/` between folders, and `\\` only before `* ? [ ] \\ - ! #`",
-                    ));
+                    errors.push(
+                        Diagnostic::error(span, message)
+                            .hint("write `/` between folders, and `\\` only before `* ? [ ] \\ - ! #`"),
+                    );
                 }
             }
         }
@@ -226,9 +222,7 @@ impl Matcher {
             Self::Exact(pattern) => path == pattern,
             Self::Prefix(prefix) => path.starts_with(prefix),
             // `**/x` matches `x`, too.
-            Self::Suffix(suffix) => {
-                path.ends_with(suffix) || suffix.strip_prefix('/') == Some(path)
-            }
+            Self::Suffix(suffix) => path.ends_with(suffix) || suffix.strip_prefix('/') == Some(path),
             Self::Tokens(tokens) => matches_tokens(tokens, path),
         }
     }
@@ -303,9 +297,7 @@ fn set(
     let end = characters.peek().map_or(pattern.len(), |&(end, _)| end);
     let text = pattern.get(offset + 1..end).unwrap_or_default();
     if text.contains("[:") {
-        return Err(PatternProblem(
-            "named sets like `[:alpha:]` are not available",
-        ));
+        return Err(PatternProblem("named sets like `[:alpha:]` are not available"));
     }
     let mut inner = text.chars();
     while let Some(character) = inner.next() {
@@ -320,9 +312,7 @@ fn set(
 /// a meaning, and someone who writes `folder\file` means a slash.
 fn escaped(next: Option<(usize, char)>) -> Result<char, PatternProblem> {
     match next {
-        Some((_, character)) if character.is_ascii() && !character.is_ascii_alphanumeric() => {
-            Ok(character)
-        }
+        Some((_, character)) if character.is_ascii() && !character.is_ascii_alphanumeric() => Ok(character),
         Some(_) => Err(PatternProblem("`\\` stands before a letter or digit")),
         None => Err(PatternProblem("nothing follows the `\\` at its end")),
     }

@@ -47,9 +47,12 @@ pub fn parse(text: &str, origin: &str) -> Result<Vec<Wanted>> {
     if wrong.is_empty() {
         return Ok(wanted);
     }
-    Err(Error::new(ErrorKind::Input, format!("{origin} names images that can't be understood"))
-        .because(Error::new(ErrorKind::Input, wrong.join("\n")))
-        .hint("write one image a line, for instance `docker.io/library/nginx:1.27`; comments start with `#`"))
+    Err(Error::new(
+        ErrorKind::Input,
+        format!("{origin} names images that can't be understood"),
+    )
+    .because(Error::new(ErrorKind::Input, wrong.join("\n")))
+    .hint("write one image a line, for instance `docker.io/library/nginx:1.27`; comments start with `#`"))
 }
 
 /// Joins lists: each image once, with all who asked for it.
@@ -132,7 +135,10 @@ mod tests {
 
         let error = parse("nginx\nUPPER/x\n{{ .Values.image }}\n", "m/imageList").unwrap_err();
         let causes = error.causes().join("\n");
-        assert!(causes.contains("m/imageList:2") && causes.contains("m/imageList:3"), "{causes}");
+        assert!(
+            causes.contains("m/imageList:2") && causes.contains("m/imageList:3"),
+            "{causes}"
+        );
     }
 
     #[test]
@@ -155,7 +161,11 @@ mod tests {
             images: vec![locked("b", b"2"), locked("c", b"2")],
         };
         let merged = own.over(base);
-        let found: Vec<_> = merged.images.iter().map(|entry| (entry.image.familiar(), entry.digest)).collect();
+        let found: Vec<_> = merged
+            .images
+            .iter()
+            .map(|entry| (entry.image.familiar(), entry.digest))
+            .collect();
         assert_eq!(
             found,
             [

@@ -9,8 +9,8 @@ use sealrs_image::progress::Task;
 use sealrs_image::remote::{Client, FileSource};
 use sealrs_image::spec::Descriptor;
 
-use crate::context::Ownership;
 use crate::contents::{Contents, FileSource as Bytes, Item};
+use crate::context::Ownership;
 use crate::download;
 use crate::kubefile::RemoteFile;
 use crate::pack::{Packed, Packing};

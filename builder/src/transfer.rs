@@ -57,7 +57,10 @@ impl Transfer<'_> {
                 ErrorKind::Input,
                 format!("{} sources can't all become `{}`", found.len(), copy.destination.path),
             )
-            .hint(format!("end the destination with a slash: `{}/`", copy.destination.path)));
+            .hint(format!(
+                "end the destination with a slash: `{}/`",
+                copy.destination.path
+            )));
         }
         let mut contents = Contents::default();
         let mut tars = Vec::new();
@@ -83,7 +86,10 @@ impl Transfer<'_> {
                         Format::Unreadable(packing) => {
                             return Err(Error::new(
                                 ErrorKind::Input,
-                                format!("`{}` is packed with {packing}, which can't be unpacked here", found.relative),
+                                format!(
+                                    "`{}` is packed with {packing}, which can't be unpacked here",
+                                    found.relative
+                                ),
                             )
                             .hint("repack it with zstd or gzip, or use COPY to take it over as it is"));
                         }
@@ -143,8 +149,7 @@ impl Transfer<'_> {
                 }
                 Found::Remote(file) => {
                     let name = file_name(file)?;
-                    let (digest, size) =
-                        download::fetch(self.client, self.packing.store, file, self.packing.progress)?;
+                    let (digest, size) = download::fetch(self.client, self.packing.store, file, self.packing.progress)?;
                     let source = FileSource::Stored { digest, size };
                     own.put(&join(&folder, name), Item::file(source, FETCHED_MODE))?;
                 }
@@ -163,10 +168,7 @@ impl Transfer<'_> {
                 contents.put(&path, item)?;
             }
         }
-        contents
-            .entries
-            .entry(folder)
-            .or_insert_with(|| Item::folder(0o755));
+        contents.entries.entry(folder).or_insert_with(|| Item::folder(0o755));
         self.pack(contents, &format!("app {}", app.name.name), &mut done)?;
         Ok(done)
     }
@@ -215,9 +217,7 @@ impl Transfer<'_> {
         match source {
             FileSource::Disk(file) => fs::read_to_string(&file.path).or_io(place),
             FileSource::Inline(bytes) => Ok(String::from_utf8_lossy(bytes).into_owned()),
-            FileSource::Stored { digest, .. } => {
-                fs::read_to_string(self.packing.store.blob_path(digest)).or_io(place)
-            }
+            FileSource::Stored { digest, .. } => fs::read_to_string(self.packing.store.blob_path(digest)).or_io(place),
         }
     }
 
@@ -285,7 +285,10 @@ fn owned(source: FileSource, ownership: Ownership) -> Item {
 
 fn file_name(file: &RemoteFile) -> Result<&str> {
     file.file_name.as_deref().ok_or_else(|| {
-        Error::new(ErrorKind::Input, format!("{} has no file name to copy it under", file.url))
-            .hint("name the file in the destination: without a slash at its end")
+        Error::new(
+            ErrorKind::Input,
+            format!("{} has no file name to copy it under", file.url),
+        )
+        .hint("name the file in the destination: without a slash at its end")
     })
 }

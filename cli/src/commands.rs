@@ -26,7 +26,7 @@ use crate::printer::Printer;
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Build(build::Build),
+    Build(Box<build::Build>),
     Images(images::Images),
     Inspect(inspect::Inspect),
     Tag(tag::Tag),

@@ -48,9 +48,8 @@ impl Printer {
     /// Prints a result: `document` as JSON, or what `text` makes of it.
     pub(crate) fn result<T: Serialize>(&self, document: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
         let mut rendered = match self.output {
-            Output::Json => serde_json::to_string_pretty(document).map_err(|error| {
-                Error::new(ErrorKind::Internal, "cannot write the result as JSON").because(error)
-            })?,
+            Output::Json => serde_json::to_string_pretty(document)
+                .map_err(|error| Error::new(ErrorKind::Internal, "cannot write the result as JSON").because(error))?,
             Output::Text => text(document),
         };
         if !rendered.is_empty() && !rendered.ends_with('\n') {

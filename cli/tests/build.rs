@@ -1,6 +1,12 @@
 //! `sealrs build`: the same input gives the same digest, and what was packed before is not packed again.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test"
+)]
 
 mod support;
 
@@ -60,7 +66,12 @@ fn write_context(scratch: &Scratch, folder: &str, later: bool, loose: bool) {
 }
 
 fn touch(path: &str, time: SystemTime) {
-    fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+    fs::File::options()
+        .append(true)
+        .open(path)
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
 }
 
 /// The trusted digest of a file needs it to be older than the coarsest time stamps.
@@ -122,7 +133,12 @@ fn compression_and_epoch_are_part_of_the_input() {
     let inspected = scratch.json(&["inspect", "epoch:1"]);
     assert_eq!(inspected["ociv1"]["created"], "2023-11-14T22:13:20Z");
 
-    let said = fail(scratch.building("a:1", KUBEFILE, &[]).env("SOURCE_DATE_EPOCH", "yesterday"), 2);
+    let said = fail(
+        scratch
+            .building("a:1", KUBEFILE, &[])
+            .env("SOURCE_DATE_EPOCH", "yesterday"),
+        2,
+    );
     assert_has(&said, &["SOURCE_DATE_EPOCH", "yesterday", "hint:"]);
 }
 
@@ -191,7 +207,15 @@ fn an_unchanged_rebuild_does_not_even_read_the_files() {
     assert!(began.elapsed() < first / 2, "{:?} after {first:?}", began.elapsed());
 
     let log = scratch.path("log");
-    let traced = ["-f", "-qq", "-e", "trace=openat,open", "-o", &log, env!("CARGO_BIN_EXE_sealrs")];
+    let traced = [
+        "-f",
+        "-qq",
+        "-e",
+        "trace=openat,open",
+        "-o",
+        &log,
+        env!("CARGO_BIN_EXE_sealrs"),
+    ];
     succeed(
         scratch
             .command("strace")
@@ -275,7 +299,10 @@ fn a_build_killed_in_the_middle_of_a_download_can_be_run_again() {
     scratch.write("context/first", "first");
     let (digest, host) = (Digest::of(&content), proxy.host());
     for (name, instruction) in [
-        ("add:1", format!("ADD --checksum={digest} http://{host}/file.sh /file.sh")),
+        (
+            "add:1",
+            format!("ADD --checksum={digest} http://{host}/file.sh /file.sh"),
+        ),
         ("app:1", format!("APP --checksum={digest} file http://{host}/file.sh")),
     ] {
         // The first connection breaks, which is mended at once; the one that goes on there hangs.
@@ -283,7 +310,12 @@ fn a_build_killed_in_the_middle_of_a_download_can_be_run_again() {
         let before = proxy.passed("/file.sh").len();
         let kubefile = format!("FROM scratch\nCOPY first /\n{instruction}\n");
         let build = Running::start(&mut scratch.building(name, &kubefile, &["--quiet"]));
-        let got = || -> u64 { proxy.passed("/file.sh")[before..].iter().map(|passed| passed.body_bytes).sum() };
+        let got = || -> u64 {
+            proxy.passed("/file.sh")[before..]
+                .iter()
+                .map(|passed| passed.body_bytes)
+                .sum()
+        };
         wait_until("the download hangs", || got() >= 700_000);
         build.kill();
         assert_eq!(scratch.partial().len(), 1);
@@ -293,7 +325,11 @@ fn a_build_killed_in_the_middle_of_a_download_can_be_run_again() {
         assert_eq!(built.cached(), 1, "the layer before the kill was kept");
         scratch.ok(&["prune"]);
         assert!(scratch.partial().is_empty(), "{:?}", scratch.partial());
-        let path = if name == "add:1" { "file.sh" } else { "application/apps/file/file.sh" };
+        let path = if name == "add:1" {
+            "file.sh"
+        } else {
+            "application/apps/file/file.sh"
+        };
         assert_eq!(scratch.rootfs(name).entry(path).kind, Kind::File(content.clone()));
     }
 }
@@ -305,7 +341,16 @@ fn two_builds_at_once_and_a_prune_get_along() {
     scratch.write("Kubefile", KUBEFILE);
     let root = scratch.path("root");
     let build = |name: &str| {
-        let mut command = scratch.sealrs(&["build", "--quiet", "--no-cache", "-f", "Kubefile", "-t", name, "context"]);
+        let mut command = scratch.sealrs(&[
+            "build",
+            "--quiet",
+            "--no-cache",
+            "-f",
+            "Kubefile",
+            "-t",
+            name,
+            "context",
+        ]);
         command.env("SEALRS_ROOT", &root);
         Running::start(&mut command)
     };
@@ -325,7 +370,12 @@ fn two_builds_at_once_and_a_prune_get_along() {
     }
     assert!(prunes > 0);
     let images = scratch.json(&["images"]);
-    let names: Vec<&str> = images.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = images
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["a:1", "b:1"]);
     assert_eq!(images[0]["digest"], images[1]["digest"]);
     assert_eq!(scratch.rootfs("a:1").file("etc/a.conf"), "a=1");

@@ -1,6 +1,12 @@
 //! `sealrs build`: what ADD unpacks, and what it fetches.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test"
+)]
 
 mod support;
 
@@ -51,13 +57,47 @@ fn tars_are_unpacked_whatever_they_are_called() {
     scratch.write(&format!("src/{}/{}", "d".repeat(120), "f".repeat(200)), "long");
     fs::create_dir(scratch.path("context")).unwrap();
     let plain = scratch.path("context/plain");
-    run("tar", &["-cf", &plain, "--owner=1000", "--group=1000", "-C", &scratch.path("src"), "."]);
+    run(
+        "tar",
+        &[
+            "-cf",
+            &plain,
+            "--owner=1000",
+            "--group=1000",
+            "-C",
+            &scratch.path("src"),
+            ".",
+        ],
+    );
     let tar = fs::read(&plain).unwrap();
     scratch.write("context/a.tar.gz", gzip(&tar));
-    scratch.write("context/two-members.tgz", [gzip(&tar[..512]), gzip(&tar[512..])].concat());
+    scratch.write(
+        "context/two-members.tgz",
+        [gzip(&tar[..512]), gzip(&tar[512..])].concat(),
+    );
     scratch.write("context/odd-name", zstd::encode_all(tar.as_slice(), 1).unwrap());
-    run("tar", &["-cf", &scratch.path("context/gnu"), "--format=gnu", "-C", &scratch.path("src"), "."]);
-    run("tar", &["-cf", &scratch.path("context/pax"), "--format=pax", "-C", &scratch.path("src"), "."]);
+    run(
+        "tar",
+        &[
+            "-cf",
+            &scratch.path("context/gnu"),
+            "--format=gnu",
+            "-C",
+            &scratch.path("src"),
+            ".",
+        ],
+    );
+    run(
+        "tar",
+        &[
+            "-cf",
+            &scratch.path("context/pax"),
+            "--format=pax",
+            "-C",
+            &scratch.path("src"),
+            ".",
+        ],
+    );
 
     let mut trees = Vec::new();
     for name in ["plain", "a.tar.gz", "two-members.tgz", "odd-name", "gnu", "pax"] {
@@ -77,7 +117,11 @@ fn tars_are_unpacked_whatever_they_are_called() {
     assert!(trees[0].iter().any(|path| path.ends_with(&"f".repeat(200))));
 
     // Flags hold for all entries; COPY takes the file as it is.
-    scratch.build("a:1", "FROM scratch\nADD --chmod=0500 --chown=7:8 a.tar.gz /\nCOPY a.tar.gz x/\n", &[]);
+    scratch.build(
+        "a:1",
+        "FROM scratch\nADD --chmod=0500 --chown=7:8 a.tar.gz /\nCOPY a.tar.gz x/\n",
+        &[],
+    );
     let rootfs = scratch.rootfs("a:1");
     let tool = rootfs.entry("bin/run");
     assert_eq!((tool.mode, tool.uid, tool.gid), (0o500, 7, 8));
@@ -103,7 +147,16 @@ fn what_is_no_tar_is_copied_as_it_is() {
     run("bzip2", &["-k", &scratch.path("context/x.tar")]);
     for (name, packing) in [("x.tar.xz", "xz"), ("x.tar.bz2", "bzip2")] {
         let said = scratch.build_fails(2, &format!("FROM scratch\nADD {name} d/\n"), &[]);
-        assert_has(&said, &["Kubefile:2", name, &format!("packed with {packing}"), "zstd or gzip", "COPY"]);
+        assert_has(
+            &said,
+            &[
+                "Kubefile:2",
+                name,
+                &format!("packed with {packing}"),
+                "zstd or gzip",
+                "COPY",
+            ],
+        );
         scratch.build("a:1", &format!("FROM scratch\nCOPY {name} d/\n"), &[]);
     }
 }
@@ -116,13 +169,36 @@ fn hostile_tars_are_refused_or_contained() {
     flipped[150] ^= 1;
     let refused = [
         ("up.tar", special("../up", tar::EntryType::Regular, ""), "leads out"),
-        ("up2.tar", special("a/../../up", tar::EntryType::Regular, ""), "leads out"),
-        ("link.tar", special("hard", tar::EntryType::Link, "../../etc/passwd"), "leads out"),
-        ("char.tar", special("null", tar::EntryType::Char, ""), "no place in an image"),
-        ("fifo.tar", special("pipe", tar::EntryType::Fifo, ""), "no place in an image"),
+        (
+            "up2.tar",
+            special("a/../../up", tar::EntryType::Regular, ""),
+            "leads out",
+        ),
+        (
+            "link.tar",
+            special("hard", tar::EntryType::Link, "../../etc/passwd"),
+            "leads out",
+        ),
+        (
+            "char.tar",
+            special("null", tar::EntryType::Char, ""),
+            "no place in an image",
+        ),
+        (
+            "fifo.tar",
+            special("pipe", tar::EntryType::Fifo, ""),
+            "no place in an image",
+        ),
         ("cut.tar", whole[..6000].to_vec(), ""),
         ("flipped.tar", flipped, ""),
-        ("cut.tar.gz", { let packed = gzip(&whole); packed[..packed.len() - 100].to_vec() }, ""),
+        (
+            "cut.tar.gz",
+            {
+                let packed = gzip(&whole);
+                packed[..packed.len() - 100].to_vec()
+            },
+            "",
+        ),
     ];
     for (name, tar, words) in refused {
         scratch.write(&format!("context/{name}"), tar);
@@ -136,7 +212,10 @@ fn hostile_tars_are_refused_or_contained() {
     // An absolute name lies below the destination; a link that leads out is kept and goes nowhere before it is
     // unpacked, which contains it.
     scratch.write("context/absolute.tar", special("/etc/x", tar::EntryType::Regular, ""));
-    scratch.write("context/out.tar", special("out", tar::EntryType::Symlink, "../../../etc"));
+    scratch.write(
+        "context/out.tar",
+        special("out", tar::EntryType::Symlink, "../../../etc"),
+    );
     scratch.build("a:1", "FROM scratch\nADD absolute.tar out.tar d/\n", &[]);
     assert_eq!(scratch.rootfs("a:1").paths(), ["d/etc/x", "d/out"]);
 }
@@ -157,7 +236,11 @@ fn a_url_with_its_checksum_is_fetched_once() {
     let rootfs = scratch.rootfs("a:1");
     assert_eq!(rootfs.entry("bin/tool").kind, Kind::File(tool.clone()));
     assert_eq!(rootfs.entry("bin/tool").mode, 0o755);
-    assert_eq!(rootfs.entry("pack").kind, Kind::File(packed), "what is fetched is not unpacked");
+    assert_eq!(
+        rootfs.entry("pack").kind,
+        Kind::File(packed),
+        "what is fetched is not unpacked"
+    );
     assert_eq!(rootfs.entry("pack").mode, 0o644);
 
     let asked = server.requests().len();
@@ -196,7 +279,10 @@ fn a_wrong_checksum_fails_and_leaves_nothing() {
         ("abc", "sha256"),
     ] {
         let kubefile = format!("FROM scratch\nADD --checksum={checksum} {} bin/\n", server.url("/tool"));
-        assert_has(&scratch.build_fails(2, &kubefile, &[]), &["Kubefile:2", "checksum", words]);
+        assert_has(
+            &scratch.build_fails(2, &kubefile, &[]),
+            &["Kubefile:2", "checksum", words],
+        );
     }
     let local = format!("FROM scratch\nADD --checksum={wanted} file x\n");
     scratch.write("context/file", "f");
@@ -211,10 +297,17 @@ fn a_url_without_checksum_is_asked_each_time() {
     let mut command = scratch.building("a:1", &kubefile, &[]);
     let output = command.output().unwrap();
     assert!(output.status.success());
-    assert_has(&support::text(&output.stderr), &["warning:", &server.url("/tool"), "has no checksum", "--checksum="]);
+    assert_has(
+        &support::text(&output.stderr),
+        &["warning:", &server.url("/tool"), "has no checksum", "--checksum="],
+    );
     let first = scratch.json(&["inspect", "a:1"])["digest"].clone();
     let again = scratch.build("a:1", &kubefile, &[]);
-    assert_eq!((again.digest(), again.packed()), (first.as_str().unwrap(), 0), "it had not changed");
+    assert_eq!(
+        (again.digest(), again.packed()),
+        (first.as_str().unwrap(), 0),
+        "it had not changed"
+    );
     server.replace("/tool", b"two");
     assert_eq!(scratch.build("a:1", &kubefile, &[]).packed(), 1);
     assert_eq!(scratch.rootfs("a:1").file("bin/tool"), "two");
@@ -227,7 +320,10 @@ fn a_broken_connection_goes_on_where_it_broke() {
     let packed = zstd::encode_all(noise(6, 1 << 20).as_slice(), 1).unwrap();
     let server = FileServer::start(&[("/plain.sh", &content), ("/packed.sh", &packed)]);
     for (name, bytes) in [("plain.sh", &content), ("packed.sh", &packed)] {
-        for (number, instruction) in ["ADD {sum} {url} f", "ADD {url} f", "APP {sum} f {url}"].iter().enumerate() {
+        for (number, instruction) in ["ADD {sum} {url} f", "ADD {url} f", "APP {sum} f {url}"]
+            .iter()
+            .enumerate()
+        {
             let proxy = FaultProxy::start(server.address());
             proxy.next(name, [Fault::Cut(200_000), Fault::Cut(300_000), Fault::Cut(0)]);
             let line = instruction
@@ -235,8 +331,16 @@ fn a_broken_connection_goes_on_where_it_broke() {
                 .replace("{url}", &format!("http://{}/{name}", proxy.host()));
             let image = format!("{name}:{number}");
             scratch.build(&image, &format!("FROM scratch\n{line}\n"), &["--no-cache"]);
-            let path = if line.starts_with("APP") { format!("application/apps/f/{name}") } else { "f".to_owned() };
-            assert_eq!(scratch.rootfs(&image).entry(&path).kind, Kind::File(bytes.clone()), "{line}");
+            let path = if line.starts_with("APP") {
+                format!("application/apps/f/{name}")
+            } else {
+                "f".to_owned()
+            };
+            assert_eq!(
+                scratch.rootfs(&image).entry(&path).kind,
+                Kind::File(bytes.clone()),
+                "{line}"
+            );
             let passed = proxy.body_bytes(name);
             // A second start, to see what it is, may fetch a little more.
             assert!(passed <= bytes.len() as u64 + 350_000, "{line}: {passed} bytes came");
@@ -245,7 +349,11 @@ fn a_broken_connection_goes_on_where_it_broke() {
     // A server that knows no ranges sends all of it again.
     let proxy = FaultProxy::start(server.address());
     proxy.next("/plain.sh", [Fault::Cut(200_000), Fault::IgnoreRange]);
-    scratch.build("a:1", &format!("FROM scratch\nADD http://{}/plain.sh f\n", proxy.host()), &[]);
+    scratch.build(
+        "a:1",
+        &format!("FROM scratch\nADD http://{}/plain.sh f\n", proxy.host()),
+        &[],
+    );
     assert_eq!(scratch.rootfs("a:1").entry("f").kind, Kind::File(content));
 }
 
@@ -285,8 +393,14 @@ fn image_lists_count_however_they_come() {
     let server = FileServer::start(&[("/list", b"NOT/an image\n")]);
     scratch.write("context/list", "NOT/an image\n");
     scratch.write("context/folder/manifests/imageList", "NOT/an image\n");
-    scratch.write("context/in.tar", insides::tar(&[("manifests/imageList", b"NOT/an image\n")]));
-    scratch.write("context/in.tar.gz", gzip(&insides::tar(&[("imageList", b"NOT/an image\n")])));
+    scratch.write(
+        "context/in.tar",
+        insides::tar(&[("manifests/imageList", b"NOT/an image\n")]),
+    );
+    scratch.write(
+        "context/in.tar.gz",
+        gzip(&insides::tar(&[("imageList", b"NOT/an image\n")])),
+    );
     for instruction in [
         "COPY list imageList".to_owned(),
         "COPY list manifests/imageList".to_owned(),
@@ -294,7 +408,11 @@ fn image_lists_count_however_they_come() {
         "ADD in.tar /".to_owned(),
         "ADD in.tar.gz /".to_owned(),
         format!("ADD {} imageList", server.url("/list")),
-        format!("ADD --checksum={} {} imageList", Digest::of(b"NOT/an image\n"), server.url("/list")),
+        format!(
+            "ADD --checksum={} {} imageList",
+            Digest::of(b"NOT/an image\n"),
+            server.url("/list")
+        ),
         "COPY <<E imageList\nNOT/an image\nE".to_owned(),
     ] {
         // The second time from the cache.

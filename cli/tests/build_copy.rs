@@ -1,6 +1,12 @@
 //! `sealrs build`: what COPY brings into the rootfs, and what it refuses.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test"
+)]
 
 mod support;
 
@@ -20,7 +26,10 @@ const COPIES: [(&str, &[&str]); 21] = [
     ("COPY a.txt d03/deep/name", &["d03/", "d03/deep/", "d03/deep/name"]),
     ("COPY a.txt b.txt d04/", &["d04/", "d04/a.txt", "d04/b.txt"]),
     ("COPY *.txt d05/", &["d05/", "d05/a.txt", "d05/b.txt"]),
-    ("COPY [a-b].txt dir/o?e d06/", &["d06/", "d06/a.txt", "d06/b.txt", "d06/one"]),
+    (
+        "COPY [a-b].txt dir/o?e d06/",
+        &["d06/", "d06/a.txt", "d06/b.txt", "d06/one"],
+    ),
     (
         "COPY dir d07",
         &["d07/", "d07/.hidden", "d07/one", "d07/rel", "d07/sub/", "d07/sub/three"],
@@ -105,11 +114,28 @@ fn buildah_copies_the_same() {
         succeed(
             scratch
                 .command("buildah")
-                .args(["--root", "buildah/root", "--runroot", "buildah/run", "--storage-driver", "vfs"])
+                .args([
+                    "--root",
+                    "buildah/root",
+                    "--runroot",
+                    "buildah/run",
+                    "--storage-driver",
+                    "vfs",
+                ])
                 .args(arguments),
         )
     };
-    buildah(&["bud", "--quiet", "--isolation", "chroot", "-f", "Kubefile", "-t", "theirs", "context"]);
+    buildah(&[
+        "bud",
+        "--quiet",
+        "--isolation",
+        "chroot",
+        "-f",
+        "Kubefile",
+        "-t",
+        "theirs",
+        "context",
+    ]);
     buildah(&["push", "--quiet", "theirs", "oci:theirs:1"]);
     let layout = scratch.path("theirs");
     let layers = insides::layers(Path::new(&layout), &insides::only_manifest(Path::new(&layout)));
@@ -117,7 +143,12 @@ fn buildah_copies_the_same() {
     let shape = |rootfs: &Rootfs| -> BTreeMap<String, (Kind, u32, u64, u64)> {
         let entries = rootfs.0.values();
         entries
-            .map(|entry| (entry.path.clone(), (entry.kind.clone(), entry.mode, entry.uid, entry.gid)))
+            .map(|entry| {
+                (
+                    entry.path.clone(),
+                    (entry.kind.clone(), entry.mode, entry.uid, entry.gid),
+                )
+            })
             .collect()
     };
     let (ours, theirs) = (shape(&scratch.rootfs("a:1")), shape(&theirs));
@@ -130,7 +161,13 @@ fn buildah_copies_the_same() {
 #[test]
 fn patterns_of_any_depth_and_dot_files() {
     let scratch = Scratch::new();
-    for name in ["one.yaml", "a/two.yaml", "a/b/three.yaml", "a/b/no.txt", ".dot/four.yaml"] {
+    for name in [
+        "one.yaml",
+        "a/two.yaml",
+        "a/b/three.yaml",
+        "a/b/no.txt",
+        ".dot/four.yaml",
+    ] {
         scratch.write(&format!("context/{name}"), name);
     }
     for (source, wanted) in [
@@ -157,7 +194,11 @@ fn links_attributes_and_names_of_any_length_are_kept() {
     scratch.write("context/hard/one", "linked");
     fs::create_dir(scratch.path("context/hard/sub")).unwrap();
     for other in ["hard/two", "hard/sub/three"] {
-        fs::hard_link(scratch.path("context/hard/one"), scratch.path(&format!("context/{other}"))).unwrap();
+        fs::hard_link(
+            scratch.path("context/hard/one"),
+            scratch.path(&format!("context/{other}")),
+        )
+        .unwrap();
     }
     symlink("/absolute/nowhere", scratch.path("context/hard/dangling")).unwrap();
     let target = format!("{}x", "t/".repeat(150));
@@ -185,14 +226,20 @@ fn links_attributes_and_names_of_any_length_are_kept() {
         .collect();
     let link = Kind::HardLink("hard/one".to_owned());
     assert_eq!(kinds, [&Kind::File(b"linked".to_vec()), &link, &link]);
-    assert_eq!(rootfs.entry("hard/dangling").kind, Kind::Symlink("/absolute/nowhere".to_owned()));
+    assert_eq!(
+        rootfs.entry("hard/dangling").kind,
+        Kind::Symlink("/absolute/nowhere".to_owned())
+    );
     assert_eq!(rootfs.entry("hard/long-link").kind, Kind::Symlink(target));
     assert_eq!(rootfs.file(&long), "long");
     assert_eq!(rootfs.file(&format!("{deep}file")), "deep");
     let attributes = &rootfs.entry("marked").xattrs;
     assert_eq!(attributes["user.purpose"], b"\x00binary\xff");
     assert_eq!(attributes.contains_key("security.capability"), capability);
-    assert!(!attributes.keys().any(|name| name.starts_with("trusted.")), "{attributes:?}");
+    assert!(
+        !attributes.keys().any(|name| name.starts_with("trusted.")),
+        "{attributes:?}"
+    );
     assert_eq!(rootfs.entry("hard").xattrs["user.folder"], b"f");
     assert_eq!(rootfs.entry("special").mode, 0o4711);
 }
@@ -224,7 +271,15 @@ EOF
 #[test]
 fn ignore_files() {
     let scratch = Scratch::new();
-    for name in ["keep", "drop.log", "sub/drop.log", "build/out", "build/release/keep", "build/release/no", "sub/keep"] {
+    for name in [
+        "keep",
+        "drop.log",
+        "sub/drop.log",
+        "build/out",
+        "build/release/keep",
+        "build/release/no",
+        "sub/keep",
+    ] {
         scratch.write(&format!("context/{name}"), name);
     }
     let kubefile = "FROM scratch\nCOPY . .\n";
@@ -234,7 +289,14 @@ fn ignore_files() {
     };
     let rules = "# comment\n**/*.log\nbuild\n!build/release/keep\n.*ignore\n";
     scratch.write("context/.dockerignore", rules);
-    let wanted = ["build/", "build/release/", "build/release/keep", "keep", "sub/", "sub/keep"];
+    let wanted = [
+        "build/",
+        "build/release/",
+        "build/release/keep",
+        "keep",
+        "sub/",
+        "sub/keep",
+    ];
     assert_eq!(built("a:1"), wanted);
     // The other name goes first, and then the first is a file like any other.
     scratch.write("context/.containerignore", "*\n!keep\n");
@@ -274,7 +336,10 @@ fn nothing_comes_from_outside_the_context() {
     }
     // A link inside of a folder stays a link: nothing behind it is read.
     scratch.build("a:1", "FROM scratch\nCOPY dir x/\n", &[]);
-    assert_eq!(scratch.rootfs("a:1").entry("x/inner").kind, Kind::Symlink("../../outside".to_owned()));
+    assert_eq!(
+        scratch.rootfs("a:1").entry("x/inner").kind,
+        Kind::Symlink("../../outside".to_owned())
+    );
 }
 
 #[test]
@@ -292,13 +357,25 @@ fn what_has_no_place_in_an_image_is_refused() {
         ("COPY odd x", 2, ["is not UTF-8", "rename"]),
         ("COPY a.txt b.txt x", 2, ["x", "slash"]),
         ("COPY *.txt x", 2, ["2 sources", "`x/`"]),
-        ("COPY nothing x", 3, ["`nothing` matches nothing", "relative to the build context"]),
-        ("COPY *.nothing x/", 3, ["`*.nothing` matches nothing", "relative to the build context"]),
+        (
+            "COPY nothing x",
+            3,
+            ["`nothing` matches nothing", "relative to the build context"],
+        ),
+        (
+            "COPY *.nothing x/",
+            3,
+            ["`*.nothing` matches nothing", "relative to the build context"],
+        ),
     ] {
         let said = scratch.build_fails(code, &format!("FROM scratch\n{instruction}\n"), &[]);
         assert_has(&said, &["Kubefile:2", &format!("| {instruction}"), words[0], words[1]]);
     }
-    assert_eq!(scratch.json(&["images"]), serde_json::json!([]), "a failed build names nothing");
+    assert_eq!(
+        scratch.json(&["images"]),
+        serde_json::json!([]),
+        "a failed build names nothing"
+    );
     fs::remove_dir_all(scratch.path("context/odd")).unwrap();
     scratch.write("context/.dockerignore", "pipe\nsocket\n");
     scratch.build("a:1", "FROM scratch\nCOPY . .\n", &[]);

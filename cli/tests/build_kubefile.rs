@@ -1,6 +1,12 @@
 //! `sealrs build`: what the instructions about apps, labels and bases make, and how a wrong Kubefile is told.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test"
+)]
 
 mod support;
 
@@ -9,7 +15,17 @@ use support::registry::{Registry, Setup};
 use support::{Scratch, assert_has, fail, needs, run};
 
 fn write_apps(scratch: &Scratch) {
-    for name in ["chart/Chart.yaml", "chart/values.yaml", "chart/templates/pod.yaml", "a.yaml", "b.yml", "one.sh", "chart-1.2.tgz", "mixed/a.yaml", "mixed/b.sh"] {
+    for name in [
+        "chart/Chart.yaml",
+        "chart/values.yaml",
+        "chart/templates/pod.yaml",
+        "a.yaml",
+        "b.yml",
+        "one.sh",
+        "chart-1.2.tgz",
+        "mixed/a.yaml",
+        "mixed/b.sh",
+    ] {
         scratch.write(&format!("context/{name}"), name);
     }
 }
@@ -53,12 +69,22 @@ LAUNCH shell helm-folder kube
         ("disk", "kube", json!(["a.yaml"])),
     ] {
         let app = app(name);
-        assert_eq!((&app["type"], &app["files"], &app["version"]), (&json!(kind), &files, &json!("v1")), "{name}");
+        assert_eq!(
+            (&app["type"], &app["files"], &app["version"]),
+            (&json!(kind), &files, &json!("v1")),
+            "{name}"
+        );
     }
-    assert_eq!(app("kube")["env"], json!({"domain": "other.example.com", "key": "a value"}));
+    assert_eq!(
+        app("kube")["env"],
+        json!({"domain": "other.example.com", "key": "a value"})
+    );
     assert_eq!(app("mixed")["cmds"], json!(["bash", "b.sh", "$HOME"]));
     assert_eq!(extension["env"], json!({"GREETING": "hello", "PLACE": "the world"}));
-    assert_eq!(extension["launch"], json!({"app_names": ["shell", "helm-folder", "kube"]}));
+    assert_eq!(
+        extension["launch"],
+        json!({"app_names": ["shell", "helm-folder", "kube"]})
+    );
     assert_eq!(extension["type"], "kube-installer");
     assert_eq!(extension["schemaVersion"], "v1alpha1");
     let labels = &extension["labels"];
@@ -70,7 +96,14 @@ LAUNCH shell helm-folder kube
     assert_eq!(inspected["ociv1"]["author"], "Somebody <s@example.com>");
 
     let rootfs = scratch.rootfs("a:1");
-    for path in ["helm-folder/templates/pod.yaml", "helm-archive/chart-1.2.tgz", "kube/b.yml", "shell/one.sh", "mixed/b.sh", "disk/a.yaml"] {
+    for path in [
+        "helm-folder/templates/pod.yaml",
+        "helm-archive/chart-1.2.tgz",
+        "kube/b.yml",
+        "shell/one.sh",
+        "mixed/b.sh",
+        "disk/a.yaml",
+    ] {
         rootfs.file(&format!("application/apps/{path}"));
     }
 
@@ -87,8 +120,14 @@ LAUNCH shell helm-folder kube
     let digest = inspected["id"].as_str().unwrap().replace("sha256:", "");
     let config: serde_json::Value =
         serde_json::from_slice(&scratch.read(&format!("root/store/blobs/sha256/{digest}"))).unwrap();
-    assert_eq!(config["config"]["Labels"]["cluster.alpha.sealer.io/kube-cni-calico"], "true");
-    assert_eq!(config["config"]["Labels"]["io.sealer.version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        config["config"]["Labels"]["cluster.alpha.sealer.io/kube-cni-calico"],
+        "true"
+    );
+    assert_eq!(
+        config["config"]["Labels"]["io.sealer.version"],
+        env!("CARGO_PKG_VERSION")
+    );
 }
 
 #[test]
@@ -114,15 +153,24 @@ CMDS [\"echo $HOME $VERSION\", \"kubectl apply -f x=y\"]
     let inspected = scratch.json(&["inspect", "a:1", "--platform", "linux/amd64"]);
     let extension = &inspected["imageExtension"];
     assert_eq!(extension["env"], json!({"FILE": "k3s-v2-amd64", "OS": "linux"}));
-    assert_eq!(extension["launch"]["cmds"], json!(["echo $HOME $VERSION", "kubectl apply -f x=y"]));
+    assert_eq!(
+        extension["launch"]["cmds"],
+        json!(["echo $HOME $VERSION", "kubectl apply -f x=y"])
+    );
     let labels = &extension["labels"];
-    assert_eq!((&labels["a"], &labels["b"], &labels["c"]), (&json!("$NAME"), &json!("k3s"), &json!("x=y=z")));
+    assert_eq!(
+        (&labels["a"], &labels["b"], &labels["c"]),
+        (&json!("$NAME"), &json!("k3s"), &json!("x=y=z"))
+    );
 
     let said = scratch.build_fails(2, kubefile, &["--build-arg", "VERSON=v2"]);
     assert_has(&said, &["no `ARG` takes `--build-arg VERSON`", "hint:", "VERSION"]);
     let said = scratch.build_fails(2, kubefile, &["--build-arg", "VERSION=v1", "--build-arg", "VERSION=v2"]);
     assert_has(&said, &["`VERSION` is given twice"]);
-    assert_has(&scratch.build_fails(2, kubefile, &["--build-arg", "VERSION"]), &["NAME=VALUE"]);
+    assert_has(
+        &scratch.build_fails(2, kubefile, &["--build-arg", "VERSION"]),
+        &["NAME=VALUE"],
+    );
 }
 
 #[test]
@@ -147,13 +195,19 @@ COPY a z
     let said = fail(scratch.building("a:1", kubefile, &[]).args(["--output", "json"]), 2);
     let error: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&error["event"], &error["code"]), (&json!("error"), &json!("input")));
-    assert_has(error["message"].as_str().unwrap(), &["Kubefile:2:1", "Kubefile:7:1", "^^^^^"]);
+    assert_has(
+        error["message"].as_str().unwrap(),
+        &["Kubefile:2:1", "Kubefile:7:1", "^^^^^"],
+    );
 
     for (kubefile, words) in [
         ("", "FROM"),
         ("COPY a b\n", "FROM"),
         ("FROM scratch\nAPP x local://a\n", "APPCMDS x"),
-        ("FROM scratch\nAPP x local://nothing.yaml\n", "`nothing.yaml` matches nothing"),
+        (
+            "FROM scratch\nAPP x local://nothing.yaml\n",
+            "`nothing.yaml` matches nothing",
+        ),
         ("FROM scratch\nAPP x a.yaml\n", "local://"),
         ("FROM scratch\nAPP x/../y local://a\n", "x/../y"),
         ("FROM scratch\nFROM scratch\n", "FROM"),
@@ -205,10 +259,17 @@ fn check_child(scratch: &Scratch) {
     let digests = |layers: &[support::insides::Layer]| -> Vec<String> {
         layers.iter().map(|layer| layer.digest.clone()).collect()
     };
-    assert_eq!(digests(&child[..base.len()]), digests(&base), "the base's layers as they are");
+    assert_eq!(
+        digests(&child[..base.len()]),
+        digests(&base),
+        "the base's layers as they are"
+    );
     assert_eq!(child.len(), base.len() + 3);
     let rootfs = scratch.rootfs("child:1");
-    assert_eq!((rootfs.file("etc/a.yaml"), rootfs.file("etc/b.yml")), ("a.yaml".to_owned(), "b.yml".to_owned()));
+    assert_eq!(
+        (rootfs.file("etc/a.yaml"), rootfs.file("etc/b.yml")),
+        ("a.yaml".to_owned(), "b.yml".to_owned())
+    );
     let extension = &scratch.json(&["inspect", "child:1"])["imageExtension"];
     let labels = &extension["labels"];
     assert_eq!(labels["cluster.alpha.sealer.io/cluster-runtime-type"], "script");
@@ -216,7 +277,10 @@ fn check_child(scratch: &Scratch) {
     let apps = extension["applications"].as_array().unwrap();
     let names: Vec<_> = apps.iter().map(|app| app["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["kube", "shell"]);
-    assert_eq!((&apps[0]["env"], &apps[1]["type"]), (&json!({"k": "v"}), &json!("kube")));
+    assert_eq!(
+        (&apps[0]["env"], &apps[1]["type"]),
+        (&json!({"k": "v"}), &json!("kube"))
+    );
     assert_eq!(extension["launch"], json!({"app_names": ["kube"]}));
 }
 
@@ -224,7 +288,11 @@ fn check_child(scratch: &Scratch) {
 fn from_an_image_of_the_store() {
     let scratch = Scratch::new();
     build_base(&scratch);
-    scratch.build("child:1", &format!("ARG TAG=v0\nFROM example.com/base:$TAG{ON_BASE}"), &["--build-arg", "TAG=v1"]);
+    scratch.build(
+        "child:1",
+        &format!("ARG TAG=v0\nFROM example.com/base:$TAG{ON_BASE}"),
+        &["--build-arg", "TAG=v1"],
+    );
     check_child(&scratch);
     // The base may lose its name; what is built on it stays whole.
     scratch.ok(&["rmi", "example.com/base:v1"]);
@@ -232,7 +300,14 @@ fn from_an_image_of_the_store() {
     assert_eq!(scratch.rootfs("child:1").file("etc/a.yaml"), "a.yaml");
     let kubefile = format!("FROM example.com/base:v1{ON_BASE}");
     let said = scratch.build_fails(3, &kubefile, &["--pull", "never"]);
-    assert_has(&said, &["Kubefile:1", "the store has no image example.com/base:v1", "sealrs load -i"]);
+    assert_has(
+        &said,
+        &[
+            "Kubefile:1",
+            "the store has no image example.com/base:v1",
+            "sealrs load -i",
+        ],
+    );
 }
 
 #[test]
@@ -248,9 +323,15 @@ fn from_an_archive() {
         other.build("child:1", &format!("FROM {name}{ON_BASE}"), &[]);
         check_child(&other);
     }
-    assert_has(&other.build_fails(3, "FROM nothing.tar\n", &[]), &["Kubefile:1", "nothing.tar"]);
+    assert_has(
+        &other.build_fails(3, "FROM nothing.tar\n", &[]),
+        &["Kubefile:1", "nothing.tar"],
+    );
     other.write("context/broken.tar", "no tar");
-    assert_has(&other.build_fails(4, "FROM broken.tar\n", &[]), &["Kubefile:1", "broken.tar"]);
+    assert_has(
+        &other.build_fails(4, "FROM broken.tar\n", &[]),
+        &["Kubefile:1", "broken.tar"],
+    );
 }
 
 #[test]
@@ -262,7 +343,17 @@ fn from_a_registry() {
     let registry = Registry::start(&Setup::default());
     let target = format!("docker://{}/edge/base:v1", registry.host());
     let source = format!("oci-archive:{}", scratch.path("base.tar"));
-    run("skopeo", &["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false", &source, &target]);
+    run(
+        "skopeo",
+        &[
+            "--insecure-policy",
+            "copy",
+            "--quiet",
+            "--dest-tls-verify=false",
+            &source,
+            &target,
+        ],
+    );
 
     let other = Scratch::new();
     write_apps(&other);
@@ -270,7 +361,11 @@ fn from_a_registry() {
     let said = other.build_fails(3, &kubefile, &["--pull", "never"]);
     assert_has(&said, &["Kubefile:1", "edge/base:v1", "--pull"]);
     let pulled = other.build("child:1", &kubefile, &[]);
-    other.ok(&["tag", &format!("{}/edge/base:v1", registry.host()), "example.com/base:v1"]);
+    other.ok(&[
+        "tag",
+        &format!("{}/edge/base:v1", registry.host()),
+        "example.com/base:v1",
+    ]);
     check_child(&other);
     let missing = format!("FROM {}/edge/base:v2{ON_BASE}", registry.host());
     assert_has(&other.build_fails(3, &missing, &[]), &["Kubefile:1", "edge/base:v2"]);

@@ -1,6 +1,12 @@
 //! What the command line promises to people and programs: help, completion, man pages, JSON, exit codes.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test"
+)]
 
 mod support;
 
@@ -35,8 +41,12 @@ fn help(scratch: &Scratch, words: &[String]) -> String {
 fn subcommands(help: &str) -> Vec<String> {
     let below = help.split_once("\nCommands:\n").map_or("", |(_, below)| below);
     let section = below.split("\n\n").next().unwrap_or_default();
-    let names = section.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
-    names.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect()
+    let names = section
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    names
+        .map(|line| line.split_whitespace().next().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
@@ -46,7 +56,11 @@ fn help_of_every_command() {
     assert!(commands.len() > 12, "{commands:?}");
     for words in &commands {
         let help = help(&scratch, words);
-        let name = if words.is_empty() { "sealrs".to_owned() } else { words.join("-") };
+        let name = if words.is_empty() {
+            "sealrs".to_owned()
+        } else {
+            words.join("-")
+        };
         insta::assert_snapshot!(format!("help-{name}"), help);
         // A command that only has others leaves the examples to them.
         if subcommands(&help).is_empty() || words.is_empty() {
@@ -61,7 +75,10 @@ fn help_of_every_command() {
         let mut other = scratch.sealrs(&["help"]);
         assert_eq!(succeed(other.args(words).env_remove("SEALRS_ROOT")), help, "{name}");
     }
-    assert_eq!(scratch.ok(&["--version"]), format!("sealrs {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(
+        scratch.ok(&["--version"]),
+        format!("sealrs {}\n", env!("CARGO_PKG_VERSION"))
+    );
     assert_has(&scratch.fails(2, &["bild"]), &["bild", "'build'"]);
     assert_has(&scratch.fails(2, &["images", "--digest"]), &["--digests"]);
     assert_has(&scratch.fails(2, &[]), &["Usage: sealrs"]);
@@ -111,7 +128,15 @@ fn man_pages() {
         .iter()
         .map(|words| format!("{}.1", [&["sealrs".to_owned()], &words[..]].concat().join("-")))
         .collect();
-    assert_eq!(scratch.list("man1"), names.iter().cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>());
+    assert_eq!(
+        scratch.list("man1"),
+        names
+            .iter()
+            .cloned()
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .collect::<Vec<_>>()
+    );
     for name in &names {
         let page = support::text(&scratch.read(&format!("man1/{name}")));
         assert_has(&page, &[".TH sealrs", ".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS"]);
@@ -119,7 +144,11 @@ fn man_pages() {
             assert_has(&page, &["Example"]);
         }
         if is_installed("groff") {
-            let said = scratch.command("groff").args(["-man", "-Tutf8", "-ww", "-z", &format!("man1/{name}")]).output().unwrap();
+            let said = scratch
+                .command("groff")
+                .args(["-man", "-Tutf8", "-ww", "-z", &format!("man1/{name}")])
+                .output()
+                .unwrap();
             assert_eq!(support::text(&said.stderr), "", "{name}");
         }
     }
@@ -131,7 +160,11 @@ fn man_pages() {
 /// The keys of a document, each with the kind of its value.
 fn shape(value: &Value) -> Value {
     match value {
-        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), shape(value))).collect::<serde_json::Map<_, _>>().into(),
+        Value::Object(fields) => fields
+            .iter()
+            .map(|(key, value)| (key.clone(), shape(value)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
         Value::Array(items) => items.first().map_or(json!([]), |item| json!([shape(item)])),
         Value::Null => json!("null"),
         Value::Bool(_) => json!("boolean"),
@@ -168,7 +201,11 @@ fn progress_is_lines_of_json_for_programs_and_nothing_when_quiet() {
     scratch.write("context/a", "a");
     let kubefile = "FROM scratch\nARG UNUSED=1\nCOPY a /\n";
     let build = |more: &[&str]| {
-        let output = scratch.building("a:1", kubefile, &["--no-cache"]).args(more).output().unwrap();
+        let output = scratch
+            .building("a:1", kubefile, &["--no-cache"])
+            .args(more)
+            .output()
+            .unwrap();
         assert!(output.status.success());
         (support::text(&output.stdout), support::text(&output.stderr))
     };
@@ -176,7 +213,10 @@ fn progress_is_lines_of_json_for_programs_and_nothing_when_quiet() {
     serde_json::from_str::<Value>(&out).unwrap();
     let events: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let begun = events.iter().find(|event| event["event"] == "begin").unwrap();
-    assert_eq!(*begun, json!({"event": "begin", "id": begun["id"], "what": "packing the rootfs", "bytes": 0, "total": 1}));
+    assert_eq!(
+        *begun,
+        json!({"event": "begin", "id": begun["id"], "what": "packing the rootfs", "bytes": 0, "total": 1})
+    );
     let ended = events.iter().find(|event| event["event"] == "end").unwrap();
     assert_eq!((&ended["id"], &ended["bytes"]), (&begun["id"], &json!(1)));
 
@@ -205,7 +245,11 @@ fn exit_codes_are_those_of_the_documentation() {
         (3, "not-found", &["inspect", "nothing"]),
         (3, "not-found", &["run", "nothing.tar"]),
         (4, "integrity", &["load", "-i", "broken.tar"]),
-        (5, "network", &["build", "-t", "x", "-f", "Kubefile", "--image-list", "list", "context"]),
+        (
+            5,
+            "network",
+            &["build", "-t", "x", "-f", "Kubefile", "--image-list", "list", "context"],
+        ),
         (7, "disk", &["images", "--root", "file"]),
         (8, "conflict", &["save", "a:1", "-o", "a.tar"]),
     ] {
@@ -220,7 +264,11 @@ fn exit_codes_are_those_of_the_documentation() {
         // What the command line itself refuses comes before there is a way to say it.
         if !said.contains("Usage:") && !said.starts_with("error: invalid value") {
             let error: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"));
-            assert_eq!((&error["event"], &error["code"]), (&json!("error"), &json!(word)), "{said}");
+            assert_eq!(
+                (&error["event"], &error["code"]),
+                (&json!("error"), &json!(word)),
+                "{said}"
+            );
             assert!(error["causes"].is_array() && error["message"].is_string(), "{said}");
         }
     }

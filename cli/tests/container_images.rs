@@ -1,7 +1,13 @@
 //! Container images in a ClusterImage: asked for by lists, pulled from real registries, and served again by
 //! sealrs's registry and by Debian's, under the names and digests that they had.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test"
+)]
 
 mod support;
 
@@ -42,12 +48,24 @@ fn names_keep_answering_by_tag_digest_and_both() {
     let upstream = Registry::start(&Setup::default());
     let host = upstream.host();
     let large = noise(1, 600_000);
-    let one = push(&scratch, &upstream, "team/one:v1", HERE, &[large.clone(), b"small".to_vec()]);
+    let one = push(
+        &scratch,
+        &upstream,
+        "team/one:v1",
+        HERE,
+        &[large.clone(), b"small".to_vec()],
+    );
     let two = push(&scratch, &upstream, "two:v1", HERE, &[large.clone()]);
     let three = push(&scratch, &upstream, "three:v1", HERE, &[b"three".to_vec()]);
     let four = push(&scratch, &upstream, "four:v1", HERE, &[b"four".to_vec()]);
-    scratch.write("context/imageList", format!("# of the root\n{host}/team/one:v1\n\n{host}/two:v1 # again\n"));
-    scratch.write("context/manifests/imageList", format!("{host}/two:v1\n\"{host}/three@{three}\"\n"));
+    scratch.write(
+        "context/imageList",
+        format!("# of the root\n{host}/team/one:v1\n\n{host}/two:v1 # again\n"),
+    );
+    scratch.write(
+        "context/manifests/imageList",
+        format!("{host}/two:v1\n\"{host}/three@{three}\"\n"),
+    );
     let more = scratch.write("more.txt", format!("{host}/four:v1@{four}\n{host}/never:v1\n"));
     let less = scratch.write("less.txt", format!("{host}/never:v1\n"));
     let flags = ["--image-list", &more, "--ignored-image-list", &less];
@@ -59,7 +77,11 @@ fn names_keep_answering_by_tag_digest_and_both() {
     let lock: serde_json::Value = serde_json::from_str(&rootfs.file("images.lock")).unwrap();
     let locked = |name: &str| {
         let images = lock["images"].as_array().unwrap();
-        images.iter().find(|image| image["image"] == format!("{host}/{name}")).unwrap().clone()
+        images
+            .iter()
+            .find(|image| image["image"] == format!("{host}/{name}"))
+            .unwrap()
+            .clone()
     };
     assert_eq!(lock["schemaVersion"], 1);
     for (name, digest, asked_by) in [
@@ -70,7 +92,11 @@ fn names_keep_answering_by_tag_digest_and_both() {
     ] {
         let image = locked(name);
         assert_eq!(image["digest"], digest.to_string(), "{name}");
-        assert_eq!((&image["manifest"], &image["askedBy"]), (&image["digest"], &asked_by), "{name}");
+        assert_eq!(
+            (&image["manifest"], &image["askedBy"]),
+            (&image["digest"], &asked_by),
+            "{name}"
+        );
         assert_eq!(image["mediaType"], "application/vnd.oci.image.manifest.v1+json");
         assert_eq!(image["platform"], json!({"os": "linux", "architecture": "amd64"}));
     }
@@ -85,8 +111,16 @@ fn names_keep_answering_by_tag_digest_and_both() {
 
     // One blob, one layer; both images share it.
     let layers = scratch.layers("a:1");
-    let blobs: Vec<_> = layers.iter().filter(|layer| layer.paths()[0].ends_with("/data")).collect();
-    assert_eq!(blobs.len(), 1, "{:?}", blobs.iter().map(|layer| layer.paths()).collect::<Vec<_>>());
+    let blobs: Vec<_> = layers
+        .iter()
+        .filter(|layer| layer.paths()[0].ends_with("/data"))
+        .collect();
+    assert_eq!(
+        blobs.len(),
+        1,
+        "{:?}",
+        blobs.iter().map(|layer| layer.paths()).collect::<Vec<_>>()
+    );
     assert_eq!(blobs[0].media_type, "application/vnd.oci.image.layer.v1.tar");
     assert_eq!(blobs[0].entries.len(), 1);
 
@@ -117,14 +151,38 @@ fn umoci_unpacks_what_a_registry_can_serve() {
     support::needs_root!();
     let scratch = Scratch::new();
     let upstream = Registry::start(&Setup::default());
-    let digest = push(&scratch, &upstream, "one:v1", HERE, &[noise(1, 600_000), b"small".to_vec()]);
+    let digest = push(
+        &scratch,
+        &upstream,
+        "one:v1",
+        HERE,
+        &[noise(1, 600_000), b"small".to_vec()],
+    );
     scratch.write("context/imageList", format!("{}/one:v1", upstream.host()));
     scratch.build("a:1", "FROM scratch\nCOPY . .\n", &["--compression", "gzip"]);
     scratch.ok(&["save", "a:1", "-o", "a.tar"]);
     drop(upstream);
     let archive = format!("oci-archive:{}", scratch.path("a.tar"));
-    run("skopeo", &["--insecure-policy", "copy", "--quiet", &archive, &format!("oci:{}:a", scratch.path("layout"))]);
-    run("umoci", &["raw", "unpack", "--image", &format!("{}:a", scratch.path("layout")), &scratch.path("rootfs")]);
+    run(
+        "skopeo",
+        &[
+            "--insecure-policy",
+            "copy",
+            "--quiet",
+            &archive,
+            &format!("oci:{}:a", scratch.path("layout")),
+        ],
+    );
+    run(
+        "umoci",
+        &[
+            "raw",
+            "unpack",
+            "--image",
+            &format!("{}:a", scratch.path("layout")),
+            &scratch.path("rootfs"),
+        ],
+    );
     let registry = Path::new(&scratch.path("rootfs")).join("registry");
     let ours = serve(&scratch, &registry, &[]);
     assert_eq!(pull(&ours.host, "one:v1"), digest);
@@ -144,7 +202,11 @@ fn the_same_path_of_two_hosts_stays_two_images() {
     let of_a = push(&scratch, &a, "team/app:v1", HERE, &[b"a".to_vec()]);
     let of_b = push(&scratch, &b, "team/app:v1", HERE, &[b"b".to_vec()]);
     let only_b = push(&scratch, &b, "team/other:v1", HERE, &[b"o".to_vec()]);
-    let list = format!("{0}/team/app:v1\n{1}/team/app:v1\n{1}/team/other:v1\n", a.host(), b.host());
+    let list = format!(
+        "{0}/team/app:v1\n{1}/team/app:v1\n{1}/team/other:v1\n",
+        a.host(),
+        b.host()
+    );
     scratch.write("context/imageList", list);
     scratch.build("a:1", "FROM scratch\nCOPY . .\n", &[]);
     let folder = |registry: &Registry| registry.host().replace(':', "_");
@@ -185,7 +247,10 @@ fn of_an_index_only_one_platform_is_taken_and_its_digest_answers() {
 
     // Another platform of the same index is another image; one that it has not fails, and says what it has.
     let arm = scratch.build("arm:1", "FROM scratch\nCOPY . .\n", &["--platform", "linux/arm64"]);
-    assert_ne!(arm.digest(), scratch.json(&["inspect", "a:1"])["digest"].as_str().unwrap());
+    assert_ne!(
+        arm.digest(),
+        scratch.json(&["inspect", "a:1"])["digest"].as_str().unwrap()
+    );
     let lock: serde_json::Value = serde_json::from_str(&scratch.rootfs("arm:1").file("images.lock")).unwrap();
     assert_eq!(lock["images"][0]["platform"]["architecture"], "arm64");
     let said = scratch.build_fails(3, "FROM scratch\nCOPY . .\n", &["--platform", "linux/s390x"]);
@@ -199,7 +264,13 @@ fn each_blob_is_fetched_once_and_never_again() {
     let upstream = Registry::start(&Setup::default());
     let (large, small) = (noise(1, 500_000), noise(2, 2_000));
     push(&scratch, &upstream, "a:v1", HERE, &[large.clone(), small.clone()]);
-    push(&scratch, &upstream, "b:v1", HERE, &[large.clone(), small.clone(), b"b".to_vec()]);
+    push(
+        &scratch,
+        &upstream,
+        "b:v1",
+        HERE,
+        &[large.clone(), small.clone(), b"b".to_vec()],
+    );
     push(&scratch, &upstream, "c:v1", HERE, &[large.clone(), b"c".to_vec()]);
     let proxy = FaultProxy::start(upstream.address);
     let host = proxy.host();
@@ -224,7 +295,10 @@ fn each_blob_is_fetched_once_and_never_again() {
     let again = scratch.build("a:1", kubefile, &[]);
     assert_eq!((again.digest(), again.packed()), (first.digest(), 0));
     let asked: Vec<_> = proxy.passed("").split_off(before);
-    assert!(asked.iter().all(|passed| !passed.request.target.contains("/blobs/")), "{asked:?}");
+    assert!(
+        asked.iter().all(|passed| !passed.request.target.contains("/blobs/")),
+        "{asked:?}"
+    );
 
     // One more image costs what only it has.
     push(&scratch, &upstream, "d:v1", HERE, &[large, b"d".to_vec()]);
@@ -242,7 +316,11 @@ fn each_blob_is_fetched_once_and_never_again() {
     other.build("a:1", kubefile, &[]);
     let blob_layer = |scratch: &Scratch| {
         let layers = scratch.layers("a:1");
-        layers.into_iter().find(|layer| layer.paths()[0].ends_with("/data")).unwrap().digest
+        layers
+            .into_iter()
+            .find(|layer| layer.paths()[0].ends_with("/data"))
+            .unwrap()
+            .digest
     };
     assert_eq!(blob_layer(&other), blob_layer(&scratch));
 }
@@ -255,17 +333,28 @@ fn what_cannot_be_had_is_named_with_its_line() {
     let host = upstream.host();
     push(&scratch, &upstream, "there:v1", HERE, &[b"x".to_vec()]);
     let digest = Digest::of(b"of nothing");
-    let list = format!("# three of them\n{host}/there:v1\n{host}/there:v2\n{host}/not/there:v1\n{host}/there@{digest}\n");
+    let list =
+        format!("# three of them\n{host}/there:v1\n{host}/there:v2\n{host}/not/there:v1\n{host}/there@{digest}\n");
     scratch.write("context/manifests/imageList", list);
     let said = scratch.build_fails(3, "FROM scratch\nCOPY . .\n", &[]);
     assert_has(&said, &["3 of 4 container images", "hint:"]);
-    for (line, name) in [(3, "there:v2".to_owned()), (4, "not/there:v1".to_owned()), (5, format!("there@{digest}"))] {
-        assert_has(&said, &[&format!("manifests/imageList:{line}: "), &format!("{host}/{name}")]);
+    for (line, name) in [
+        (3, "there:v2".to_owned()),
+        (4, "not/there:v1".to_owned()),
+        (5, format!("there@{digest}")),
+    ] {
+        assert_has(
+            &said,
+            &[&format!("manifests/imageList:{line}: "), &format!("{host}/{name}")],
+        );
     }
     assert!(!said.contains("imageList:2:"), "{said}");
     assert_eq!(scratch.json(&["images"]), json!([]));
 
-    scratch.write("context/manifests/imageList", "nginx:1\nNO/upper\n{{ .Values.image }}\nhttp://x/y\n");
+    scratch.write(
+        "context/manifests/imageList",
+        "nginx:1\nNO/upper\n{{ .Values.image }}\nhttp://x/y\n",
+    );
     let said = scratch.build_fails(2, "FROM scratch\nCOPY . .\n", &[]);
     for line in [2, 3, 4] {
         assert_has(&said, &[&format!("manifests/imageList:{line}: ")]);
@@ -276,7 +365,10 @@ fn what_cannot_be_had_is_named_with_its_line() {
 
     // One tag with two meanings can't be served.
     let pinned = push(&scratch, &upstream, "there:v3", HERE, &[b"y".to_vec()]);
-    scratch.write("context/imageList", format!("{host}/there:v1\n{host}/there:v1@{pinned}\n"));
+    scratch.write(
+        "context/imageList",
+        format!("{host}/there:v1\n{host}/there:v1@{pinned}\n"),
+    );
     let said = scratch.build_fails(2, "FROM scratch\nCOPY . .\n", &[]);
     assert_has(&said, &["two meanings", &format!("{host}/there:v1"), "hint:"]);
 }
@@ -289,7 +381,10 @@ fn a_child_adds_to_and_replaces_the_images_of_its_base() {
     let kept = push(&scratch, &a, "kept:v1", HERE, &[noise(1, 400_000)]);
     push(&scratch, &a, "moving:v1", HERE, &[b"old".to_vec()]);
     let shared_a = push(&scratch, &a, "shared:v1", HERE, &[b"of a".to_vec()]);
-    scratch.write("context/imageList", format!("{0}/kept:v1\n{0}/moving:v1\n{0}/shared:v1\n", a.host()));
+    scratch.write(
+        "context/imageList",
+        format!("{0}/kept:v1\n{0}/moving:v1\n{0}/shared:v1\n", a.host()),
+    );
     scratch.build("base:1", "FROM scratch\nCOPY . .\n", &[]);
     let moved = push(&scratch, &a, "moving:v1", HERE, &[b"new".to_vec()]);
     let shared_b = push(&scratch, &b, "shared:v1", HERE, &[b"of b".to_vec()]);
@@ -315,7 +410,10 @@ fn a_child_adds_to_and_replaces_the_images_of_its_base() {
     ] {
         assert_eq!(pull(&ours.host, &name), digest, "{name}");
     }
-    assert!(!answers(&ours.host, "shared:v1"), "the base's short name would pass for the other host's image");
+    assert!(
+        !answers(&ours.host, "shared:v1"),
+        "the base's short name would pass for the other host's image"
+    );
 }
 
 #[test]

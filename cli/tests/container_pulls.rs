@@ -1,6 +1,12 @@
 //! Pulling container images over connections that break, and from registries that ask who is there.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test"
+)]
 
 mod support;
 
@@ -26,7 +32,11 @@ fn large_image(scratch: &Scratch) -> (Registry, String, u64) {
         serde_json::from_slice(&fs::read(Path::new(&layout).join("index.json")).unwrap()).unwrap();
     let manifest = support::insides::document(Path::new(&layout), &index["manifests"][0]["digest"]);
     let layer = &manifest["layers"][0];
-    (upstream, layer["digest"].as_str().unwrap().to_owned(), layer["size"].as_u64().unwrap())
+    (
+        upstream,
+        layer["digest"].as_str().unwrap().to_owned(),
+        layer["size"].as_u64().unwrap(),
+    )
 }
 
 #[test]
@@ -60,7 +70,9 @@ fn a_pull_goes_on_after_kill_9() {
     scratch.write("context/imageList", format!("{}/large:v1\n", proxy.host()));
     let partial_bytes = || -> u64 {
         let names = scratch.partial();
-        let sizes = names.iter().map(|name| scratch.read(&format!("root/store/partial/{name}")).len() as u64);
+        let sizes = names
+            .iter()
+            .map(|name| scratch.read(&format!("root/store/partial/{name}")).len() as u64);
         sizes.sum()
     };
     fs::create_dir_all(scratch.path("root/store/partial")).unwrap();
@@ -142,7 +154,10 @@ fn a_private_ca_and_a_password() {
     let open = Registry::start(&Setup::default());
     let digest = push(&scratch, &open, "app:v1", HERE, &[b"app".to_vec()]);
     let registry = Registry::start(&Setup {
-        tls: Some((scratch.path("pki/server.crt").into(), scratch.path("pki/server.key").into())),
+        tls: Some((
+            scratch.path("pki/server.crt").into(),
+            scratch.path("pki/server.key").into(),
+        )),
         htpasswd: Some(scratch.path("htpasswd").into()),
         storage: Some(open.storage().to_owned()),
         ..Setup::default()
@@ -168,7 +183,10 @@ fn a_private_ca_and_a_password() {
     };
     let said = fail(&mut with(&scratch), 6);
     assert_has(&said, &["imageList:1", &host]);
-    assert!(!said.contains("wrong-word") && !said.contains(&credentials("ops:wrong-word")), "{said}");
+    assert!(
+        !said.contains("wrong-word") && !said.contains(&credentials("ops:wrong-word")),
+        "{said}"
+    );
     scratch.write("docker/config.json", config(&credentials("ops:s3cret-word")));
     succeed(&mut with(&scratch));
     let lock = scratch.rootfs("a:1").file("images.lock");
@@ -185,7 +203,10 @@ fn a_private_ca_and_a_password() {
         } else {
             let helper = "#!/bin/sh\nread server\necho \"{\\\"ServerURL\\\":\\\"$server\\\",\\\"Username\\\":\\\"ops\\\",\\\"Secret\\\":\\\"s3cret-word\\\"}\"\n";
             other.program("bin/docker-credential-mine", helper);
-            other.write("docker/config.json", format!(r#"{{"credHelpers": {{"{host}": "mine"}}}}"#));
+            other.write(
+                "docker/config.json",
+                format!(r#"{{"credHelpers": {{"{host}": "mine"}}}}"#),
+            );
             let path = format!("{}:{}", other.path("bin"), std::env::var("PATH").unwrap());
             command.env("DOCKER_CONFIG", other.path("docker")).env("PATH", path);
         }
@@ -248,7 +269,11 @@ fn the_built_in_registry_with_tls_and_passwords() {
     fs::create_dir(scratch.path("pki")).unwrap();
     certificates(&scratch.path("pki"));
     scratch.write("htpasswd", run("htpasswd", &["-Bbn", "ops", "word"]));
-    let (certificate, key, users) = (scratch.path("pki/server.crt"), scratch.path("pki/server.key"), scratch.path("htpasswd"));
+    let (certificate, key, users) = (
+        scratch.path("pki/server.crt"),
+        scratch.path("pki/server.key"),
+        scratch.path("htpasswd"),
+    );
     let flags = ["--tls-cert", &certificate, "--tls-key", &key, "--htpasswd", &users];
     let mut served = serve(&scratch, Path::new(&scratch.path("registry")), &flags);
     fs::create_dir(scratch.path("certs")).unwrap();
@@ -286,5 +311,8 @@ fn the_built_in_registry_with_tls_and_passwords() {
         assert_has(&said, &[words]);
         assert_eq!(found, Some(code), "{flags:?}: {said}");
     }
-    assert_has(&scratch.fails(3, &["registry", "serve", "--dir", "nowhere"]), &["nowhere"]);
+    assert_has(
+        &scratch.fails(3, &["registry", "serve", "--dir", "nowhere"]),
+        &["nowhere"],
+    );
 }

@@ -1,6 +1,12 @@
 //! `sealrs images`, `inspect`, `tag`, `rmi` and `prune`: an image's life in the store.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, missing_docs, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test"
+)]
 
 mod support;
 
@@ -16,7 +22,9 @@ fn build_two(scratch: &Scratch) -> (String, String) {
     scratch.write("context/a", "a");
     scratch.write("context/b", "b");
     let kubefile = |own: &str| {
-        format!("FROM scratch\nLABEL cluster.alpha.sealer.io/cluster-runtime-type=script\nCOPY shared /\nCOPY {own} /\n")
+        format!(
+            "FROM scratch\nLABEL cluster.alpha.sealer.io/cluster-runtime-type=script\nCOPY shared /\nCOPY {own} /\n"
+        )
     };
     let a = scratch.build("example.com/team/a:v1", &kubefile("a"), &[]);
     let b = scratch.build("b", &kubefile("b"), &[]);
@@ -36,9 +44,15 @@ fn lists_and_shows() {
     assert_eq!(rows.as_array().unwrap().len(), 2);
     let row = rows[0].as_object().unwrap();
     let keys: Vec<&str> = row.keys().map(String::as_str).collect();
-    assert_eq!(keys, ["containerImages", "created", "digest", "name", "runtime", "size"]);
+    assert_eq!(
+        keys,
+        ["containerImages", "created", "digest", "name", "runtime", "size"]
+    );
     assert_eq!((&row["name"], &row["digest"]), (&json!("b:latest"), &json!(b)));
-    assert_eq!((&row["runtime"], &row["containerImages"]), (&json!("script"), &json!(0)));
+    assert_eq!(
+        (&row["runtime"], &row["containerImages"]),
+        (&json!("script"), &json!(0))
+    );
     assert!(row["created"].as_str().unwrap().ends_with('Z'));
     assert!(row["size"].as_u64().unwrap() > 400_000);
 
@@ -53,13 +67,25 @@ fn lists_and_shows() {
     for name in ["example.com/team/a:v1", &a, &a[7..], &a[7..13], &a[..14]] {
         assert_eq!(scratch.json(&["inspect", name])["digest"], a, "{name}");
     }
-    for name in ["b", "b:latest", "docker.io/library/b", &format!("b@{b}"), &format!("b:latest@{b}")] {
+    for name in [
+        "b",
+        "b:latest",
+        "docker.io/library/b",
+        &format!("b@{b}"),
+        &format!("b:latest@{b}"),
+    ] {
         assert_eq!(scratch.json(&["inspect", name])["digest"], b, "{name}");
     }
     let text = scratch.ok(&["inspect", "b"]);
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), scratch.json(&["inspect", "b"]));
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&text).unwrap(),
+        scratch.json(&["inspect", "b"])
+    );
     for name in ["c", "b:v2", "example.com/b", &format!("b@{a}"), "abcdef012345"] {
-        assert_has(&scratch.fails(3, &["inspect", name]), &["there is no image", "sealrs images"]);
+        assert_has(
+            &scratch.fails(3, &["inspect", name]),
+            &["there is no image", "sealrs images"],
+        );
     }
     for name in ["UPPER", "b:", "-"] {
         let (code, said) = outcome(&mut scratch.sealrs(&["inspect", "--", name]));
@@ -79,8 +105,14 @@ fn tags_move_and_are_removed_with_what_only_they_hold() {
     assert_eq!(scratch.json(&["inspect", "c"])["digest"], a);
     assert_eq!(scratch.json(&["images"]).as_array().unwrap().len(), 4);
     assert_eq!(blobs(&scratch), all);
-    assert_has(&scratch.fails(3, &["tag", "nothing", "x"]), &["there is no image nothing"]);
-    assert_has(&scratch.fails(2, &["tag", "b", &format!("x@{b}")]), &["it has a digest"]);
+    assert_has(
+        &scratch.fails(3, &["tag", "nothing", "x"]),
+        &["there is no image nothing"],
+    );
+    assert_has(
+        &scratch.fails(2, &["tag", "b", &format!("x@{b}")]),
+        &["it has a digest"],
+    );
     assert_has(&scratch.fails(2, &["tag", "b", "NO"]), &["NO"]);
 
     // A name of several goes alone.
@@ -120,7 +152,13 @@ fn a_damaged_store_is_told_and_not_made_worse() {
     let (a, _) = build_two(&scratch);
     let index = scratch.read("root/store/index.json");
     scratch.write("root/store/index.json", &index[..index.len() / 2]);
-    for command in [&["images"][..], &["inspect", "b"], &["prune"], &["rmi", "b"], &["tag", "b", "c"]] {
+    for command in [
+        &["images"][..],
+        &["inspect", "b"],
+        &["prune"],
+        &["rmi", "b"],
+        &["tag", "b", "c"],
+    ] {
         let said = scratch.fails(4, command);
         assert_has(&said, &["index.json", "hint:"]);
     }
@@ -131,13 +169,21 @@ fn a_damaged_store_is_told_and_not_made_worse() {
     let mut flipped = bytes.clone();
     flipped[100] ^= 1;
     scratch.write(&manifest, &flipped);
-    for command in [&["inspect", "example.com/team/a:v1"][..], &["save", "example.com/team/a:v1", "-o", "x.tar"], &["prune"]] {
+    for command in [
+        &["inspect", "example.com/team/a:v1"][..],
+        &["save", "example.com/team/a:v1", "-o", "x.tar"],
+        &["prune"],
+    ] {
         let said = scratch.fails(4, command);
         assert_has(&said, &[&a]);
     }
     assert!(!scratch.exists("x.tar") && !scratch.exists("x.tar.partial"));
     scratch.write(&manifest, &bytes);
-    assert_eq!(scratch.rootfs("b").paths(), ["b", "shared"], "nothing was collected meanwhile");
+    assert_eq!(
+        scratch.rootfs("b").paths(),
+        ["b", "shared"],
+        "nothing was collected meanwhile"
+    );
 }
 
 #[test]
@@ -146,7 +192,14 @@ fn the_root_is_chosen_by_flag_or_variable() {
     build_two(&scratch);
     let elsewhere = scratch.path("elsewhere");
     assert_eq!(scratch.json(&["--root", &elsewhere, "images"]), json!([]));
-    assert_eq!(scratch.json(&["images", "--root", &scratch.path("root")]).as_array().unwrap().len(), 2);
+    assert_eq!(
+        scratch
+            .json(&["images", "--root", &scratch.path("root")])
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
     // A place that can't be written.
     scratch.write("file", "");
     let said = scratch.fails(7, &["--root", "file", "images"]);
@@ -157,7 +210,13 @@ fn the_root_is_chosen_by_flag_or_variable() {
 fn whoever_has_read_enough_may_go() {
     let scratch = Scratch::new();
     build_two(&scratch);
-    for arguments in [&["images"][..], &["inspect", "b"], &["completion", "bash"], &["--help"], &["build", "--help"]] {
+    for arguments in [
+        &["images"][..],
+        &["inspect", "b"],
+        &["completion", "bash"],
+        &["--help"],
+        &["build", "--help"],
+    ] {
         let mut command = scratch.sealrs(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(child.stdout.take());
@@ -183,7 +242,11 @@ fn many_at_once() {
     for mut tag in tags {
         assert!(tag.0.wait().unwrap().success());
     }
-    assert_eq!(scratch.json(&["images"]).as_array().unwrap().len(), 14, "no name was lost");
+    assert_eq!(
+        scratch.json(&["images"]).as_array().unwrap().len(),
+        14,
+        "no name was lost"
+    );
     let removing: Vec<Running> = names
         .iter()
         .map(|name| Running::start(&mut scratch.sealrs(&["rmi", name])))

@@ -100,8 +100,7 @@ impl Archive {
                 for key in [annotation::CONTAINERD_NAME, annotation::REF_NAME] {
                     let text = image.annotations.remove(key);
                     // A bare tag (`v1`), as skopeo may write, names no image.
-                    name = name
-                        .or_else(|| text.filter(|text| text.contains([':', '/']))?.parse().ok());
+                    name = name.or_else(|| text.filter(|text| text.contains([':', '/']))?.parse().ok());
                 }
                 (name, image)
             })
@@ -120,21 +119,14 @@ impl Archive {
         let mut tar = TarReader::new(&self.file);
         loop {
             let next = tar.next_seeking();
-            let Some(member) = next.map_err(|error| {
-                self.damaged("it is not a tar, or is cut off")
-                    .because(error)
-            })?
+            let Some(member) = next.map_err(|error| self.damaged("it is not a tar, or is cut off").because(error))?
             else {
                 break;
             };
             if found.len() + links.len() >= MAX_ENTRIES {
                 return Err(self.damaged("it has more than a million entries"));
             }
-            let name = member
-                .path
-                .strip_prefix("./")
-                .unwrap_or(&member.path)
-                .to_owned();
+            let name = member.path.strip_prefix("./").unwrap_or(&member.path).to_owned();
             let size = match member.kind {
                 MemberKind::File(size) => size,
                 MemberKind::Symlink(target) => {
@@ -147,11 +139,7 @@ impl Archive {
                 offset: member.offset,
                 size,
             };
-            if extent
-                .offset
-                .checked_add(extent.size)
-                .is_none_or(|end| end > length)
-            {
+            if extent.offset.checked_add(extent.size).is_none_or(|end| end > length) {
                 return Err(self
                     .damaged(&format!("it is cut off inside `{name}`"))
                     .hint("copy it again from where it came"));
@@ -195,9 +183,7 @@ impl Archive {
     fn refuse_packed(&self) -> Result<()> {
         let mut start = Vec::new();
         let mut file = &self.file;
-        file.take(4)
-            .read_to_end(&mut start)
-            .or_io(|| self.place())?;
+        file.take(4).read_to_end(&mut start).or_io(|| self.place())?;
         file.seek(SeekFrom::Start(0)).or_io(|| self.place())?;
         let (packed, unpack) = match start.as_slice() {
             [0x1f, 0x8b, ..] => ("gzip", "gunzip"),
@@ -212,10 +198,7 @@ impl Archive {
     }
 
     fn damaged(&self, why: &str) -> Error {
-        Error::new(
-            ErrorKind::Integrity,
-            format!("cannot read {}: {why}", self.origin()),
-        )
+        Error::new(ErrorKind::Integrity, format!("cannot read {}: {why}", self.origin()))
     }
 
     fn place(&self) -> String {
@@ -246,12 +229,8 @@ impl Source for Archive {
         match self.blobs.get(&blob.digest) {
             Some(Place::At(extent)) => Ok(Box::new(self.read_extent(*extent, offset))),
             Some(Place::Made(bytes)) => {
-                let start = usize::try_from(offset)
-                    .unwrap_or(usize::MAX)
-                    .min(bytes.len());
-                Ok(Box::new(Cursor::new(
-                    bytes.get(start..).unwrap_or_default(),
-                )))
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                Ok(Box::new(Cursor::new(bytes.get(start..).unwrap_or_default())))
             }
             None => Err(Error::new(
                 ErrorKind::NotFound,
@@ -271,9 +250,7 @@ struct ExtentReader<'f> {
 
 impl Read for ExtentReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = usize::try_from(self.left)
-            .unwrap_or(usize::MAX)
-            .min(buffer.len());
+        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
         let read = self
             .file
             .read_at(buffer.get_mut(..wanted).unwrap_or_default(), self.position)?;

@@ -186,13 +186,10 @@ impl ClusterImage {
         let damaged = |what: &str| format!("annotation `{what}` of {}", descriptor.digest);
         let extension = spec::parse(extension.as_bytes(), &damaged(name::EXTENSION))?;
         let container_images = match manifest.annotations.get(name::CONTAINER_IMAGES) {
-            Some(list) if list != "null" => {
-                spec::parse(list.as_bytes(), &damaged(name::CONTAINER_IMAGES))?
-            }
+            Some(list) if list != "null" => spec::parse(list.as_bytes(), &damaged(name::CONTAINER_IMAGES))?,
             _ => Vec::new(),
         };
-        let bytes =
-            document(source, &manifest.config).context(|| "cannot read the image's config")?;
+        let bytes = document(source, &manifest.config).context(|| "cannot read the image's config")?;
         let config: Config = spec::parse(&bytes, &format!("config {}", manifest.config.digest))?;
         if config.rootfs.diff_ids.len() != manifest.layers.len() {
             return Err(Error::new(
@@ -245,11 +242,7 @@ impl ClusterImage {
 
 /// The size of a layer's unpacked tar in bytes, when its descriptor tells.
 pub(crate) fn unpacked_size(layer: &Descriptor) -> Option<u64> {
-    layer
-        .annotations
-        .get(layer::annotation::UNPACKED)?
-        .parse()
-        .ok()
+    layer.annotations.get(layer::annotation::UNPACKED)?.parse().ok()
 }
 
 /// The manifest for `platform` under `root`.

@@ -71,8 +71,7 @@ pub fn copy(
     progress: &dyn Progress,
 ) -> Result<Copied> {
     let blobs = graph::blobs(source, root)?;
-    let (documents, mut payload): (Vec<_>, Vec<_>) =
-        blobs.into_iter().partition(graph::is_document);
+    let (documents, mut payload): (Vec<_>, Vec<_>) = blobs.into_iter().partition(graph::is_document);
     let mut copied = Copied::default();
     match sink.order() {
         Order::DocumentsFirst => {
@@ -107,20 +106,13 @@ fn move_all(
         }
     }
     // Sizes come from documents that nobody vouches for.
-    let total = missing
-        .iter()
-        .map(|blob| blob.size)
-        .fold(0, u64::saturating_add);
+    let total = missing.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
     copied.blobs += missing.len() as u64;
     copied.bytes = copied.bytes.saturating_add(total);
     if missing.is_empty() {
         return Ok(());
     }
-    let task = Task::begin(
-        progress,
-        &format!("copying from {}", source.origin()),
-        Some(total),
-    );
+    let task = Task::begin(progress, &format!("copying from {}", source.origin()), Some(total));
     in_parallel(missing, jobs, |blob| {
         sink.take(blob, source, &task)
             .context(|| format!("cannot copy blob {} from {}", blob.digest, source.origin()))
@@ -131,27 +123,16 @@ fn move_all(
 ///
 /// # Errors
 /// The first failure.
-pub fn in_parallel<T: Send>(
-    items: Vec<T>,
-    jobs: usize,
-    work: impl Fn(T) -> Result<()> + Sync,
-) -> Result<()> {
+pub fn in_parallel<T: Send>(items: Vec<T>, jobs: usize, work: impl Fn(T) -> Result<()> + Sync) -> Result<()> {
     let jobs = jobs.clamp(1, items.len().max(1));
     let queue = Mutex::new(VecDeque::from(items));
     let failure: Mutex<Option<Error>> = Mutex::new(None);
     let worker = || {
         loop {
-            if failure
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .is_some()
-            {
+            if failure.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
                 return;
             }
-            let next = queue
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pop_front();
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
             let Some(item) = next else { return };
             if let Err(error) = work(item) {
                 failure
@@ -276,10 +257,7 @@ mod tests {
             let copied = copy(&memory, &root, Box::new(&sink), 1, &Silent).unwrap();
             assert_eq!((copied.blobs, copied.skipped), (5, 0));
             let taken = sink.taken.into_inner().unwrap();
-            assert_eq!(
-                copied.bytes,
-                taken.iter().map(|blob| blob.size).sum::<u64>()
-            );
+            assert_eq!(copied.bytes, taken.iter().map(|blob| blob.size).sum::<u64>());
             assert_eq!(taken[expected], root);
             let layers: Vec<u64> = taken
                 .iter()
@@ -326,10 +304,7 @@ mod tests {
             assert!(error.to_string().contains(&lost.digest.to_string()));
             assert_eq!(sink.committed.load(Ordering::Relaxed), 0);
             let taken = sink.taken.into_inner().unwrap();
-            assert!(
-                taken.iter().all(|blob| *blob != root),
-                "the manifest went ahead"
-            );
+            assert!(taken.iter().all(|blob| *blob != root), "the manifest went ahead");
         }
     }
 
@@ -355,10 +330,7 @@ mod tests {
         let sink = notes(Order::DocumentsLast);
         let copied = copy(&memory, &root, Box::new(&sink), 1, &totals).unwrap();
         assert_eq!(copied.bytes, u64::MAX);
-        assert_eq!(
-            totals.0.into_inner().unwrap().first(),
-            Some(&Some(u64::MAX))
-        );
+        assert_eq!(totals.0.into_inner().unwrap().first(), Some(&Some(u64::MAX)));
         assert_eq!(memory.read(&root).packed_size(), u64::MAX);
         assert_eq!(memory.read(&root).unpacked_size(), u64::MAX);
     }

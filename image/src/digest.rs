@@ -215,10 +215,7 @@ impl<R: Read> Read for VerifyingReader<R> {
         if hasher.size() > self.size {
             return Err(Error::new(
                 ErrorKind::Integrity,
-                format!(
-                    "blob {} is longer than its {} bytes",
-                    self.expected, self.size
-                ),
+                format!("blob {} is longer than its {} bytes", self.expected, self.size),
             )
             .into());
         }
@@ -281,26 +278,10 @@ mod tests {
     #[test]
     fn a_verifying_reader_refuses_short_long_and_changed_bytes() {
         let digest = Digest::of(b"hello");
-        let read =
-            |bytes: &[u8], size| io::read_to_string(VerifyingReader::new(bytes, digest, size));
+        let read = |bytes: &[u8], size| io::read_to_string(VerifyingReader::new(bytes, digest, size));
         assert_eq!(read(b"hello", 5).unwrap(), "hello");
-        assert!(
-            read(b"hell", 5)
-                .unwrap_err()
-                .to_string()
-                .contains("4 bytes")
-        );
-        assert!(
-            read(b"hello!", 5)
-                .unwrap_err()
-                .to_string()
-                .contains("longer")
-        );
-        assert!(
-            read(b"hellO", 5)
-                .unwrap_err()
-                .to_string()
-                .contains("damaged")
-        );
+        assert!(read(b"hell", 5).unwrap_err().to_string().contains("4 bytes"));
+        assert!(read(b"hello!", 5).unwrap_err().to_string().contains("longer"));
+        assert!(read(b"hellO", 5).unwrap_err().to_string().contains("damaged"));
     }
 }

@@ -148,11 +148,7 @@ impl Error {
         let mut next = Some(self);
         std::iter::from_fn(move || {
             let current = next?;
-            next = current
-                .0
-                .cause
-                .as_ref()
-                .and_then(|cause| cause.downcast_ref::<Error>());
+            next = current.0.cause.as_ref().and_then(|cause| cause.downcast_ref::<Error>());
             Some(current)
         })
     }
@@ -284,8 +280,7 @@ mod tests {
 
     #[test]
     fn our_error_survives_a_trip_through_io() {
-        let ours = Error::new(ErrorKind::Integrity, "blob sha256:0 is not what it says")
-            .hint("copy it again");
+        let ours = Error::new(ErrorKind::Integrity, "blob sha256:0 is not what it says").hint("copy it again");
         let through: std::io::Result<()> = Err(ours.into());
         let error = through.or_io(|| "cannot unpack").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Integrity);

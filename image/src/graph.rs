@@ -40,20 +40,10 @@ impl Walk<'_> {
         if depth > MAX_DEPTH {
             return Err(Error::new(
                 ErrorKind::Integrity,
-                format!(
-                    "{} of {} nests too deep",
-                    descriptor.digest,
-                    self.source.origin()
-                ),
+                format!("{} of {} nests too deep", descriptor.digest, self.source.origin()),
             ));
         }
-        let place = || {
-            format!(
-                "cannot read image {} of {}",
-                descriptor.digest,
-                self.source.origin()
-            )
-        };
+        let place = || format!("cannot read image {} of {}", descriptor.digest, self.source.origin());
         if media_type::is_index(&descriptor.media_type) {
             let bytes = document(self.source, descriptor).context(place)?;
             let index: Index = spec::parse(&bytes, &descriptor.digest.to_string())?;
@@ -129,11 +119,7 @@ mod tests {
         let root = index(&mut memory, vec![one.clone(), two.clone()]);
         memory.forget(one.digest);
         let found = blobs(&memory, &root).unwrap();
-        assert_eq!(
-            found.len(),
-            4,
-            "two's layer, config and manifest, and the index"
-        );
+        assert_eq!(found.len(), 4, "two's layer, config and manifest, and the index");
         let error = blobs(&memory, &one).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         // A damaged one is no absent one.

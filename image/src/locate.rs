@@ -24,12 +24,7 @@ pub struct Located {
 
 impl std::fmt::Debug for Located {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Located({} in {})",
-            self.root.digest,
-            self.source.origin()
-        )
+        write!(f, "Located({} in {})", self.root.digest, self.source.origin())
     }
 }
 
@@ -100,9 +95,7 @@ fn in_archive(path: &Path) -> Result<Located> {
             // One image under several names is still one image.
             let first = several.first().map(|(_, root)| root.digest);
             match several {
-                [(name, root), ..]
-                    if several.iter().all(|(_, root)| Some(root.digest) == first) =>
-                {
+                [(name, root), ..] if several.iter().all(|(_, root)| Some(root.digest) == first) => {
                     (name.clone(), root.clone())
                 }
                 _ => {
@@ -164,14 +157,8 @@ mod tests {
             let found = find(argument).unwrap();
             assert_eq!(found.root.digest, stored.digest, "{argument}");
         }
-        assert_eq!(
-            find("edge/k3s:v1").unwrap().name,
-            Some("edge/k3s:v1".parse().unwrap())
-        );
-        assert_eq!(
-            find(tar.to_str().unwrap()).unwrap().root.digest,
-            saved.digest
-        );
+        assert_eq!(find("edge/k3s:v1").unwrap().name, Some("edge/k3s:v1".parse().unwrap()));
+        assert_eq!(find(tar.to_str().unwrap()).unwrap().root.digest, saved.digest);
         for (argument, kind) in [
             ("edge/k3s:v2", ErrorKind::NotFound),
             (&hex[..5], ErrorKind::NotFound),
@@ -182,10 +169,7 @@ mod tests {
         ] {
             let error = find(argument).unwrap_err();
             assert_eq!(error.kind(), kind, "{argument}: {error:?}");
-            assert!(
-                kind == ErrorKind::Disk || error.remedy().is_some(),
-                "{argument}"
-            );
+            assert!(kind == ErrorKind::Disk || error.remedy().is_some(), "{argument}");
         }
     }
 
@@ -204,10 +188,7 @@ mod tests {
         let mut memory = Memory::default();
         let (stored, saved) = (image(&mut memory, "stored"), image(&mut memory, "saved"));
         std::fs::write("k3s", "a program").unwrap();
-        assert_eq!(
-            locate(&store, "k3s").unwrap_err().kind(),
-            ErrorKind::Integrity
-        );
+        assert_eq!(locate(&store, "k3s").unwrap_err().kind(), ErrorKind::Integrity);
         let names = vec!["k3s".parse().unwrap()];
         let sink = StoreSink {
             store: &store,
@@ -216,17 +197,11 @@ mod tests {
         };
         copy(&memory, &stored, Box::new(sink), 1, &Silent).unwrap();
         assert_eq!(locate(&store, "k3s").unwrap().root.digest, stored.digest);
-        assert_eq!(
-            locate(&store, "./k3s").unwrap_err().kind(),
-            ErrorKind::Integrity
-        );
+        assert_eq!(locate(&store, "./k3s").unwrap_err().kind(), ErrorKind::Integrity);
 
         let sink = ArchiveSink::create(Path::new("An Archive"), &saved, None, false).unwrap();
         copy(&memory, &saved, Box::new(sink), 1, &Silent).unwrap();
-        assert_eq!(
-            locate(&store, "An Archive").unwrap().root.digest,
-            saved.digest
-        );
+        assert_eq!(locate(&store, "An Archive").unwrap().root.digest, saved.digest);
     }
 
     #[test]
@@ -247,9 +222,6 @@ mod tests {
         let start = &one.digest.hex()[..6];
         let error = in_store(&store, start).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Input);
-        assert_eq!(
-            in_store(&store, &one.digest.hex()).unwrap().0.digest,
-            one.digest
-        );
+        assert_eq!(in_store(&store, &one.digest.hex()).unwrap().0.digest, one.digest);
     }
 }

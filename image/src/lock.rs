@@ -9,7 +9,17 @@ use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
 /// A held lock: given back when dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Option<File>,
+    file: Option<File>,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a child that another thread has just forked holds it open until it runs its
+        // own program, and the lock with it.
+        if let Some(file) = &self.file {
+            let _ = file.unlock();
+        }
+    }
 }
 
 /// Waits for a lock that many may hold at once.
@@ -37,12 +47,10 @@ pub fn exclusive(path: &Path) -> Result<Lock> {
 pub fn try_exclusive(path: &Path, busy: impl FnOnce() -> Error) -> Result<Lock> {
     let file = open(path)?;
     match file.try_lock() {
-        Ok(()) => Ok(Lock { _file: Some(file) }),
+        Ok(()) => Ok(Lock { file: Some(file) }),
         Err(TryLockError::WouldBlock) => Err(busy()),
-        Err(TryLockError::Error(error)) if unsupported(&error) => Ok(Lock { _file: None }),
-        Err(TryLockError::Error(error)) => {
-            Err(error).or_io(|| format!("cannot lock {}", path.display()))
-        }
+        Err(TryLockError::Error(error)) if unsupported(&error) => Ok(Lock { file: None }),
+        Err(TryLockError::Error(error)) => Err(error).or_io(|| format!("cannot lock {}", path.display())),
     }
 }
 
@@ -60,12 +68,8 @@ pub fn own(path: &Path) -> Result<File> {
             Err(error) if unsupported(&error) => return Ok(file),
             Err(error) => return Err(error).or_io(|| format!("cannot lock {}", path.display())),
         }
-        let held = file
-            .metadata()
-            .or_io(|| format!("cannot read {}", path.display()))?;
-        if std::fs::metadata(path)
-            .is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino()))
-        {
+        let held = file.metadata().or_io(|| format!("cannot read {}", path.display()))?;
+        if std::fs::metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())) {
             return Ok(file);
         }
     }
@@ -83,8 +87,8 @@ fn open(path: &Path) -> Result<File> {
 
 fn wait(path: &Path, file: File, lock: impl FnOnce(&File) -> std::io::Result<()>) -> Result<Lock> {
     match lock(&file) {
-        Ok(()) => Ok(Lock { _file: Some(file) }),
-        Err(error) if unsupported(&error) => Ok(Lock { _file: None }),
+        Ok(()) => Ok(Lock { file: Some(file) }),
+        Err(error) if unsupported(&error) => Ok(Lock { file: None }),
         Err(error) => Err(error).or_io(|| format!("cannot lock {}", path.display())),
     }
 }
@@ -97,9 +101,56 @@ fn unsupported(error: &std::io::Error) -> bool {
 /// The error for a store that is in use.
 #[must_use]
 pub fn in_use(what: &str) -> Error {
-    Error::new(
-        ErrorKind::Conflict,
-        format!("another sealrs is using {what}"),
-    )
-    .hint("wait until it has finished and try again")
+    Error::new(ErrorKind::Conflict, format!("another sealrs is using {what}"))
+        .hint("wait until it has finished and try again")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn busy() -> Error {
+        in_use("it")
+    }
+
+    #[test]
+    fn many_share_and_one_has_it_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let (one, two) = (shared(&path).unwrap(), shared(&path).unwrap());
+        assert_eq!(try_exclusive(&path, busy).unwrap_err().kind(), ErrorKind::Conflict);
+        drop((one, two));
+        let alone = try_exclusive(&path, busy).unwrap();
+        assert_eq!(try_exclusive(&path, busy).unwrap_err().kind(), ErrorKind::Conflict);
+        drop(alone);
+        drop(exclusive(&path).unwrap());
+    }
+
+    /// A copy of the descriptor, as a child has it between fork and exec.
+    #[test]
+    fn a_lock_that_is_given_back_is_free_whoever_has_the_file_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = exclusive(&path).unwrap();
+        let copy = held.file.as_ref().unwrap().try_clone().unwrap();
+        drop(held);
+        drop(try_exclusive(&path, busy).unwrap());
+        drop(copy);
+    }
+
+    #[test]
+    fn a_file_that_was_renamed_while_one_waited_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, done) = (folder.path().join("partial"), folder.path().join("done"));
+        let first = own(&path).unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| own(&path).unwrap());
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::fs::rename(&path, &done).unwrap();
+            drop(first);
+            let second = second.join().unwrap().metadata().unwrap().ino();
+            assert_eq!(second, std::fs::metadata(&path).unwrap().ino());
+            assert_ne!(second, std::fs::metadata(&done).unwrap().ino());
+        });
+    }
 }

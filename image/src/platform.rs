@@ -81,11 +81,10 @@ impl FromStr for Platform {
             _ => (&"", &"", None),
         };
         if !word(os) || !word(architecture) || !variant.is_none_or(|variant| word(variant)) {
-            return Err(Error::new(
-                ErrorKind::Input,
-                format!("`{}` is not a platform", text.escape_debug()),
-            )
-            .hint("write OS/ARCHITECTURE, for instance `linux/amd64` or `linux/arm64`"));
+            return Err(
+                Error::new(ErrorKind::Input, format!("`{}` is not a platform", text.escape_debug()))
+                    .hint("write OS/ARCHITECTURE, for instance `linux/amd64` or `linux/arm64`"),
+            );
         }
         let architecture = match *architecture {
             "x86_64" => "amd64",

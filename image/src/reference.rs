@@ -137,11 +137,7 @@ impl FromStr for Reference {
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) => (
                 name,
-                Some(
-                    digest
-                        .parse::<Digest>()
-                        .map_err(|error| bad(&error.to_string()))?,
-                ),
+                Some(digest.parse::<Digest>().map_err(|error| bad(&error.to_string()))?),
             ),
             None => (text, None),
         };
@@ -158,9 +154,7 @@ impl FromStr for Reference {
             check_tag(tag).map_err(bad)?;
         }
         let (host, path) = match name.split_once('/') {
-            Some((host, path)) if looks_like_host(host) => {
-                (host.to_ascii_lowercase(), path.to_owned())
-            }
+            Some((host, path)) if looks_like_host(host) => (host.to_ascii_lowercase(), path.to_owned()),
             Some(_) => (DEFAULT_HOST.to_owned(), name.to_owned()),
             None => (DEFAULT_HOST.to_owned(), format!("library/{name}")),
         };
@@ -217,9 +211,7 @@ fn check_host(host: &str) -> Result<(), &'static str> {
             && label.len() <= 63
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     if name.len() > 253 || !name.split('.').all(label_ok) {
         return Err("the host is not a DNS name or an address");
@@ -263,18 +255,13 @@ fn check_tag(tag: &str) -> Result<(), &'static str> {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     match tag.as_bytes() {
         [first, rest @ ..] if word(*first) && rest.len() < 128 => {
-            if rest
-                .iter()
-                .all(|&byte| word(byte) || byte == b'.' || byte == b'-')
-            {
+            if rest.iter().all(|&byte| word(byte) || byte == b'.' || byte == b'-') {
                 Ok(())
             } else {
                 Err("the tag may have letters, digits, `_`, `.` and `-` only")
             }
         }
-        _ => {
-            Err("the tag has to start with a letter, digit or `_` and have at most 128 characters")
-        }
+        _ => Err("the tag has to start with a letter, digit or `_` and have at most 128 characters"),
     }
 }
 
@@ -289,16 +276,8 @@ mod tests {
         for (text, whole, familiar) in [
             ("nginx", "docker.io/library/nginx:latest", "nginx:latest"),
             ("nginx:1", "docker.io/library/nginx:1", "nginx:1"),
-            (
-                "rancher/pause:3.6",
-                "docker.io/rancher/pause:3.6",
-                "rancher/pause:3.6",
-            ),
-            (
-                "index.docker.io/x",
-                "docker.io/library/x:latest",
-                "x:latest",
-            ),
+            ("rancher/pause:3.6", "docker.io/rancher/pause:3.6", "rancher/pause:3.6"),
+            ("index.docker.io/x", "docker.io/library/x:latest", "x:latest"),
             ("localhost/a", "localhost/a:latest", "localhost/a:latest"),
             (
                 "localhost:5000/a/b__c",

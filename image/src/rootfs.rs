@@ -50,10 +50,7 @@ struct Pair<'i> {
 impl Pair<'_> {
     /// The only file of a layer that says it has just one: such layers can be unpacked side by side.
     fn only_file(&self) -> Option<&str> {
-        self.layer
-            .annotations
-            .get(annotation::FILE)
-            .map(String::as_str)
+        self.layer.annotations.get(annotation::FILE).map(String::as_str)
     }
 }
 
@@ -62,12 +59,7 @@ impl Pair<'_> {
 /// # Errors
 /// [`crate::error::ErrorKind::Integrity`], naming the blob, when anything is not what its digest says or a layer
 /// holds what it may not; disk errors. What was unpacked so far is left for the caller to remove.
-pub fn unpack(
-    source: &dyn Source,
-    image: &ClusterImage,
-    into: &Path,
-    progress: &dyn Progress,
-) -> Result<Footprint> {
+pub fn unpack(source: &dyn Source, image: &ClusterImage, into: &Path, progress: &dyn Progress) -> Result<Footprint> {
     let root = tree::open_root(into)?;
     let task = Task::begin(progress, "unpacking the rootfs", Some(image.packed_size()));
     let pairs: Vec<Pair<'_>> = image

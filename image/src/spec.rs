@@ -205,11 +205,7 @@ pub struct Config {
 #[serde(rename_all = "PascalCase")]
 pub struct ContainerConfig {
     /// `NAME=value` each.
-    #[serde(
-        default,
-        skip_serializing_if = "Vec::is_empty",
-        deserialize_with = "null_is_empty"
-    )]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
     pub env: Vec<String>,
     /// Labels.
     #[serde(

@@ -50,8 +50,7 @@ impl Store {
         let store = Self { path };
         for folder in ["blobs/sha256", "partial"] {
             let folder = store.path.join(folder);
-            fs::create_dir_all(&folder)
-                .or_io(|| format!("cannot make the store's folder {}", folder.display()))?;
+            fs::create_dir_all(&folder).or_io(|| format!("cannot make the store's folder {}", folder.display()))?;
         }
         let marker = store.path.join("oci-layout");
         if !marker.exists() {
@@ -60,10 +59,7 @@ impl Store {
         if !store.index_path().exists() {
             let _lock = store.lock_index()?;
             if !store.index_path().exists() {
-                write_atomically(
-                    &store.index_path(),
-                    &spec::canonical(&Index::new(Vec::new()))?,
-                )?;
+                write_atomically(&store.index_path(), &spec::canonical(&Index::new(Vec::new()))?)?;
             }
         }
         Ok(store)
@@ -114,8 +110,7 @@ impl Store {
             .filter(|entry| name.digest().is_none_or(|digest| entry.digest == digest))
             .find(|entry| {
                 entry_name(entry).is_some_and(|stored| {
-                    stored.repository() == name.repository()
-                        && (name.tag().is_none() || stored.tag() == name.tag())
+                    stored.repository() == name.repository() && (name.tag().is_none() || stored.tag() == name.tag())
                 })
             })
             .map(without_name))
@@ -174,16 +169,13 @@ impl Store {
                 index.manifests.retain(|old| {
                     let old_name = entry_name(old);
                     // An image that gets a name needs no nameless entry any more.
-                    old_name.as_ref() != Some(name)
-                        && (old_name.is_some() || old.digest != entry.digest)
+                    old_name.as_ref() != Some(name) && (old_name.is_some() || old.digest != entry.digest)
                 });
             } else if known {
                 return;
             }
             index.manifests.push(entry);
-            index
-                .manifests
-                .sort_by_key(|entry| (entry_name(entry), entry.digest));
+            index.manifests.sort_by_key(|entry| (entry_name(entry), entry.digest));
         })
     }
 
@@ -203,9 +195,7 @@ impl Store {
         let descriptor = Descriptor::of(media_type, bytes);
         if !self.has(&descriptor.digest) {
             let mut writer = self.create()?;
-            writer
-                .write_all(bytes)
-                .or_io(|| "cannot write to the store")?;
+            writer.write_all(bytes).or_io(|| "cannot write to the store")?;
             writer.finish()?;
         }
         Ok(descriptor)
@@ -223,8 +213,7 @@ impl Store {
             after: Vec::new(),
         };
         let partial = self.path.join("partial").join(blob.digest.hex());
-        self.fetch_into(blob, &envelope, &partial, source, task)
-            .map(drop)
+        self.fetch_into(blob, &envelope, &partial, source, task).map(drop)
     }
 
     /// Copies a blob from `source` into a layer: `before`, the blob, `after`. Gives the layer's digest and size.
@@ -239,10 +228,7 @@ impl Store {
         source: &dyn Source,
         task: &Task<'_>,
     ) -> Result<(Digest, u64)> {
-        let partial = self
-            .path
-            .join("partial")
-            .join(format!("{}.layer", blob.digest.hex()));
+        let partial = self.path.join("partial").join(format!("{}.layer", blob.digest.hex()));
         self.fetch_into(blob, envelope, &partial, source, task)
     }
 
@@ -294,9 +280,7 @@ impl Store {
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
-                    return Err(error).or_io(|| {
-                        format!("cannot read blob {} from {}", blob.digest, source.origin())
-                    });
+                    return Err(error).or_io(|| format!("cannot read blob {} from {}", blob.digest, source.origin()));
                 }
             };
             let bytes = buffer.get(..read).unwrap_or_default();
@@ -359,9 +343,7 @@ impl Store {
         let path = self.index_path();
         let bytes = fs::read(&path).or_io(|| format!("cannot read {}", path.display()))?;
         spec::parse(&bytes, &path.display().to_string()).map_err(|error| {
-            error.hint(
-                "the store's index is damaged: restore it, or choose another store with `--root`",
-            )
+            error.hint("the store's index is damaged: restore it, or choose another store with `--root`")
         })
     }
 
@@ -381,12 +363,9 @@ impl Source for Store {
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
         let path = self.blob_path(&blob.digest);
         let mut file = File::open(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::new(
-                ErrorKind::NotFound,
-                format!("the store lacks blob {}", blob.digest),
-            )
-            .because(error)
-            .hint("load or pull the image again"),
+            io::ErrorKind::NotFound => Error::new(ErrorKind::NotFound, format!("the store lacks blob {}", blob.digest))
+                .because(error)
+                .hint("load or pull the image again"),
             // A blob that can't be opened is not one that is not there: collecting must not take it for that.
             _ => Error::new(
                 ErrorKind::Disk,
@@ -414,12 +393,7 @@ fn without_name(mut entry: Descriptor) -> Descriptor {
 }
 
 /// Feeds what a partial file holds to the hashers; leaves `outer` empty when it does not start as it should.
-fn rehash(
-    file: &mut File,
-    before: &[u8],
-    inner: &mut Hasher,
-    outer: &mut Hasher,
-) -> io::Result<()> {
+fn rehash(file: &mut File, before: &[u8], inner: &mut Hasher, outer: &mut Hasher) -> io::Result<()> {
     let mut start = vec![0u8; before.len()];
     file.seek(SeekFrom::Start(0))?;
     file.read_exact(&mut start)?;
@@ -454,9 +428,7 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         .or_io(place)?;
     file.write_all(bytes).or_io(place)?;
     file.as_file().sync_data().or_io(place)?;
-    file.persist(path)
-        .map_err(|error| error.error)
-        .or_io(place)?;
+    file.persist(path).map_err(|error| error.error).or_io(place)?;
     Ok(())
 }
 

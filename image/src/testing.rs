@@ -12,9 +12,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::platform::Platform;
 use crate::source::Source;
-use crate::spec::{
-    Config, ContainerConfig, Descriptor, Manifest, RootFs, canonical, media_type, parse,
-};
+use crate::spec::{Config, ContainerConfig, Descriptor, Manifest, RootFs, canonical, media_type, parse};
 
 /// Blobs in memory. Remembers what it was asked for, and may break off.
 #[derive(Default)]
@@ -94,12 +92,10 @@ impl Source for Memory {
 
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
         self.opened.lock().unwrap().push((blob.digest, offset));
-        let bytes = self.blobs.get(&blob.digest).ok_or_else(|| {
-            Error::new(
-                ErrorKind::NotFound,
-                format!("memory lacks blob {}", blob.digest),
-            )
-        })?;
+        let bytes = self
+            .blobs
+            .get(&blob.digest)
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("memory lacks blob {}", blob.digest)))?;
         Ok(Box::new(MemoryReader {
             memory: self,
             bytes,
@@ -172,12 +168,7 @@ impl RawTar {
     }
 
     /// A file whose header is changed before its checksum is taken.
-    pub(crate) fn file_with(
-        self,
-        path: &str,
-        content: &[u8],
-        change: impl FnOnce(&mut tar::Header),
-    ) -> Self {
+    pub(crate) fn file_with(self, path: &str, content: &[u8], change: impl FnOnce(&mut tar::Header)) -> Self {
         let mut header = Self::header(path, b'0', content.len() as u64);
         change(&mut header);
         header.set_cksum();
@@ -297,4 +288,38 @@ pub(crate) fn run_as_nobody(name: &str) {
 /// Whether this runs as root.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// A small file system of its own; unmounted when dropped.
+pub(crate) struct Tmpfs(tempfile::TempDir);
+
+impl Tmpfs {
+    /// `None`, with the reason printed, where nothing can be mounted.
+    pub(crate) fn mount(size: &str) -> Option<Self> {
+        let tmpfs = Self(tempfile::tempdir().unwrap());
+        if !is_root() || !tmpfs.run(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]) {
+            println!("skipped: mounting a small file system needs root and CAP_SYS_ADMIN");
+            return None;
+        }
+        Some(tmpfs)
+    }
+
+    pub(crate) fn grow(&self, size: &str) {
+        assert!(self.run(&["-o", &format!("remount,size={size}")]));
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+
+    fn run(&self, arguments: &[&str]) -> bool {
+        let status = Command::new("mount").args(arguments).arg(self.0.path()).status();
+        status.is_ok_and(|status| status.success())
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.0.path()).status();
+    }
 }

@@ -20,16 +20,7 @@ fn main() -> std::process::ExitCode {
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["registry", "serve", rest @ ..] => serve(rest),
-        [
-            "node",
-            "supervise",
-            "--pid-file",
-            pid,
-            "--log-file",
-            log,
-            "--",
-            ..,
-        ] => {
+        ["node", "supervise", "--pid-file", pid, "--log-file", log, "--", ..] => {
             let command = arguments.get(7..).unwrap_or_default();
             sealrs_installer::supervise(&Supervise {
                 pid_file: PathBuf::from(pid),
@@ -38,9 +29,7 @@ fn main() -> std::process::ExitCode {
             })
         }
         ["run", rest @ ..] => install(rest),
-        ["delete", root, cluster] => {
-            sealrs_installer::delete(Path::new(root), cluster, &Lines).map(drop)
-        }
+        ["delete", root, cluster] => sealrs_installer::delete(Path::new(root), cluster, &Lines).map(drop),
         other => Err(unknown(other)),
     };
     match done {

@@ -234,28 +234,15 @@ impl fmt::Display for Action {
             Self::Unpack { image, path } => write!(f, "unpack {image} to {}", path.display()),
             Self::MakePki { path, names, .. } => {
                 let names: Vec<&str> = names.iter().map(String::as_str).collect();
-                write!(
-                    f,
-                    "make certificates for {} in {}",
-                    names.join(", "),
-                    path.display()
-                )
+                write!(f, "make certificates for {} in {}", names.join(", "), path.display())
             }
             Self::MakeFolder { path, mode } => {
                 write!(f, "make the folder {} ({mode})", path.display())
             }
-            Self::WriteFile {
-                path,
-                mode,
-                content,
-            } => match content {
+            Self::WriteFile { path, mode, content } => match content {
                 Content::Text(_) => write!(f, "write {} ({mode})", path.display()),
                 Content::Secret(name) => {
-                    write!(
-                        f,
-                        "write the generated secret {name} to {} ({mode})",
-                        path.display()
-                    )
+                    write!(f, "write the generated secret {name} to {} ({mode})", path.display())
                 }
             },
             Self::CopyFiles { files, .. } => match files.as_slice() {
@@ -276,38 +263,18 @@ impl fmt::Display for Action {
                 write!(f, "link {} to {}", path.display(), target.display())
             }
             Self::HostsEntry {
-                path,
-                address,
-                names,
-                ..
+                path, address, names, ..
             } => {
-                write!(
-                    f,
-                    "write `{address} {}` to {}",
-                    names.join(" "),
-                    path.display()
-                )
+                write!(f, "write `{address} {}` to {}", names.join(" "), path.display())
             }
             Self::Claim(claims) => write!(f, "note {} things that will be made", claims.len()),
             Self::Service(service) => {
-                write!(
-                    f,
-                    "start service {}: {}",
-                    service.name,
-                    service.argv.join(" ")
-                )
+                write!(f, "start service {}: {}", service.name, service.argv.join(" "))
             }
             Self::Run(program) => {
-                write!(
-                    f,
-                    "run `{}` in {}",
-                    program.argv.join(" "),
-                    program.folder.display()
-                )
+                write!(f, "run `{}` in {}", program.argv.join(" "), program.folder.display())
             }
-            Self::Wait {
-                probes, seconds, ..
-            } => {
+            Self::Wait { probes, seconds, .. } => {
                 let probes: Vec<String> = probes.iter().map(ToString::to_string).collect();
                 write!(f, "wait at most {seconds} s until {}", probes.join(", "))
             }

@@ -30,10 +30,7 @@ pub(crate) fn steps(context: &Context<'_>, kubeconfig: Option<&Path>) -> Result<
         .map(|launch| {
             let mut env = launch.env;
             if let Some(kubeconfig) = kubeconfig {
-                env.insert(
-                    "KUBECONFIG".to_owned(),
-                    kubeconfig.to_string_lossy().into_owned(),
-                );
+                env.insert("KUBECONFIG".to_owned(), kubeconfig.to_string_lossy().into_owned());
             }
             let program = Program {
                 argv: vec!["bash".to_owned(), "-c".to_owned(), launch.command],
@@ -43,6 +40,14 @@ pub(crate) fn steps(context: &Context<'_>, kubeconfig: Option<&Path>) -> Result<
             context.step(launch.id, launch.title, Action::Run(program))
         })
         .collect()
+}
+
+/// Whether what is to be started can be.
+///
+/// # Errors
+/// As [`steps`].
+pub(crate) fn check(extension: &Extension, options: &Options) -> Result<()> {
+    launches(extension, options).map(drop)
 }
 
 /// Explicit commands win over explicit apps, both over the image's commands, and these over its apps.
@@ -79,11 +84,7 @@ fn of_apps(extension: &Extension, options: &Options, names: &[String]) -> Result
     for name in names.iter().filter(|name| !name.is_empty()) {
         let app = extension.applications.iter().rfind(|app| &app.name == name);
         let Some(app) = app else {
-            let known: Vec<&str> = extension
-                .applications
-                .iter()
-                .map(|app| app.name.as_str())
-                .collect();
+            let known: Vec<&str> = extension.applications.iter().map(|app| app.name.as_str()).collect();
             return Err(Error::new(
                 ErrorKind::Input,
                 format!("app `{}` is not in the image", name.escape_debug()),
@@ -125,17 +126,10 @@ fn command_of(app: &Application) -> Result<String> {
     match app.kind.as_str() {
         "kube" if !app.files.is_empty() => Ok(each("kubectl apply -f")),
         "shell" if !app.files.is_empty() => Ok(each("bash")),
-        "helm" => Ok(format!(
-            "helm upgrade --install {} {}",
-            quote(&app.name),
-            path("")
-        )),
+        "helm" => Ok(format!("helm upgrade --install {} {}", quote(&app.name), path(""))),
         kind => Err(Error::new(
             ErrorKind::Input,
-            format!(
-                "nothing says how app `{}` of type `{kind}` is launched",
-                app.name
-            ),
+            format!("nothing says how app `{}` of type `{kind}` is launched", app.name),
         )
         .hint("give it a command with APPCMDS and build the image again")),
     }
@@ -206,10 +200,7 @@ mod tests {
         );
         options.env.insert("A".into(), "user".into());
         let launches = launches(&extension(), &options).unwrap();
-        assert_eq!(
-            launches[1].env,
-            BTreeMap::from([("B".into(), "app".into())])
-        );
+        assert_eq!(launches[1].env, BTreeMap::from([("B".into(), "app".into())]));
         options.apps = Some(vec![String::new()]);
         assert!(commands(&extension(), &options).is_empty());
     }
@@ -229,10 +220,7 @@ mod tests {
 
     #[test]
     fn an_app_that_is_not_there_or_has_no_command_is_an_error() {
-        for (name, says) in [
-            ("nginx", "is not in the image"),
-            ("none", "nothing says how"),
-        ] {
+        for (name, says) in [("nginx", "is not in the image"), ("none", "nothing says how")] {
             let options = Options {
                 apps: Some(vec![name.into()]),
                 ..Options::default()

@@ -186,11 +186,8 @@ impl ClusterFiles {
                 return Err(error).or_io(|| format!("cannot lock {}", path.display()));
             }
         }
-        let held = folder
-            .metadata()
-            .or_io(|| format!("cannot read {}", path.display()))?;
-        let same = fs::metadata(&path)
-            .is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino()));
+        let held = folder.metadata().or_io(|| format!("cannot read {}", path.display()))?;
+        let same = fs::metadata(&path).is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino()));
         Ok(same.then_some(ClusterLock { _folder: folder }))
     }
 }

@@ -65,22 +65,13 @@ pub(crate) fn search_path(folders: &[PathBuf]) -> OsString {
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&search_path(&[]))
         .map(|folder| folder.join(name))
-        .find(|path| {
-            path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok()
-        })
+        .find(|path| path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok())
 }
 
 /// A command with the environment that all programs get, plus `env`. `folders` come first in its search path.
-pub(crate) fn prepare(
-    argv: &[String],
-    env: &BTreeMap<String, String>,
-    folders: &[PathBuf],
-) -> Result<Command> {
+pub(crate) fn prepare(argv: &[String], env: &BTreeMap<String, String>, folders: &[PathBuf]) -> Result<Command> {
     let Some((program, arguments)) = argv.split_first() else {
-        return Err(Error::new(
-            ErrorKind::Internal,
-            "a command without a program",
-        ));
+        return Err(Error::new(ErrorKind::Internal, "a command without a program"));
     };
     let mut command = Command::new(program);
     command.args(arguments).env_clear();
@@ -97,25 +88,15 @@ pub(crate) fn prepare(
 ///
 /// # Errors
 /// [`ErrorKind::Step`] when it can't be started or takes too long. That it failed is for the caller to see.
-pub(crate) fn output(
-    mut command: Command,
-    input: Option<&[u8]>,
-    limit: Duration,
-) -> Result<Finished> {
+pub(crate) fn output(mut command: Command, input: Option<&[u8]>, limit: Duration) -> Result<Finished> {
     let name = command.get_program().to_string_lossy().into_owned();
     command
-        .stdin(if input.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         // A group of its own, so that all of it can be ended: a grandchild would hold the pipes open.
         .process_group(0);
-    let mut child = command
-        .spawn()
-        .map_err(|error| cannot_start(&name, error))?;
+    let mut child = command.spawn().map_err(|error| cannot_start(&name, error))?;
     let stdout = child.stdout.take();
     let stderr = child.stderr.take();
     let stdin = child.stdin.take();
@@ -197,10 +178,7 @@ fn read(from: Option<impl Read>) -> String {
 
 /// The last lines of a text that say something.
 pub(crate) fn last_lines(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .collect();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let from = lines.len().saturating_sub(count);
     lines.get(from..).unwrap_or_default().join("\n")
 }
@@ -227,10 +205,7 @@ mod tests {
     #[test]
     fn keeps_output_and_status_and_passes_a_known_environment() {
         let done = go("echo \"$A\"; cat; echo no >&2; exit 3", Some(b"in")).unwrap();
-        assert_eq!(
-            (done.stdout.as_str(), done.stderr.as_str()),
-            ("b c\nin", "no\n")
-        );
+        assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("b c\nin", "no\n"));
         assert_eq!(done.status, "exit status: 3");
         let error = done.checked(|| "it failed".to_owned()).unwrap_err();
         assert_eq!(error.causes(), ["no"]);

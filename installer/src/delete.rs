@@ -109,10 +109,7 @@ fn fail_with(cluster_files: &ClusterFiles, mut failures: Vec<Error>) -> Result<(
     {
         return Err(Error::new(
             ErrorKind::Step,
-            format!(
-                "cluster `{}` could not be removed wholly",
-                cluster_files.cluster()
-            ),
+            format!("cluster `{}` could not be removed wholly", cluster_files.cluster()),
         )
         .because(only)
         .hint(hint));
@@ -153,8 +150,7 @@ fn environment(cluster_files: &ClusterFiles) -> Environment {
 pub(crate) fn remove_data(cluster_files: &ClusterFiles) -> Result<()> {
     let data = cluster_files.data();
     let last = [cluster_files.journal(), cluster_files.host_manifest()];
-    let entries =
-        fs::read_dir(&data).or_io(|| format!("cannot read the folder {}", data.display()))?;
+    let entries = fs::read_dir(&data).or_io(|| format!("cannot read the folder {}", data.display()))?;
     for entry in entries {
         let path = entry
             .or_io(|| format!("cannot read the folder {}", data.display()))?

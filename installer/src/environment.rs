@@ -45,10 +45,7 @@ fn service_addresses(ranges: &str) -> Result<(IpAddr, IpAddr)> {
     let bad = || {
         Error::new(
             ErrorKind::Input,
-            format!(
-                "SvcCIDR `{}` is not a range of addresses",
-                ranges.escape_debug()
-            ),
+            format!("SvcCIDR `{}` is not a range of addresses", ranges.escape_debug()),
         )
         .hint("write it like `10.96.0.0/22`")
     };
@@ -84,17 +81,12 @@ mod tests {
 
     #[test]
     fn takes_addresses_from_the_service_range() {
-        let of = |text: &str| {
-            service_addresses(text).map(|(first, tenth)| (first.to_string(), tenth.to_string()))
-        };
+        let of = |text: &str| service_addresses(text).map(|(first, tenth)| (first.to_string(), tenth.to_string()));
         assert_eq!(
             of("10.96.7.9/22,fd00::/108").unwrap(),
             ("10.96.4.1".into(), "10.96.4.10".into())
         );
-        assert_eq!(
-            of("fd00::/108").unwrap(),
-            ("fd00::1".into(), "fd00::a".into())
-        );
+        assert_eq!(of("fd00::/108").unwrap(), ("fd00::1".into(), "fd00::a".into()));
         for bad in ["", "10.96.0.0", "10.96.0.0/33", "x/8", "10.96.0.0/x"] {
             assert!(of(bad).is_err(), "{bad}");
         }

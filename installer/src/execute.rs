@@ -50,17 +50,9 @@ impl Executor<'_> {
                 ErrorKind::Internal,
                 "the image is unpacked before anything else",
             )),
-            Action::MakePki {
-                path,
-                names,
-                addresses,
-            } => pki::make(path, self.files.cluster(), names, addresses),
+            Action::MakePki { path, names, addresses } => pki::make(path, self.files.cluster(), names, addresses),
             Action::MakeFolder { path, mode } => self.make_folder(path, mode.0),
-            Action::WriteFile {
-                path,
-                mode,
-                content,
-            } => {
+            Action::WriteFile { path, mode, content } => {
                 let bytes = match content {
                     Content::Text(text) => text.clone(),
                     Content::Secret(name) => self.secret(name)?,
@@ -68,9 +60,7 @@ impl Executor<'_> {
                 self.record_file(path)?;
                 files::write(path, bytes.as_bytes(), mode.0)
             }
-            Action::CopyFiles { files, link } => {
-                files.iter().try_for_each(|file| self.copy(file, *link))
-            }
+            Action::CopyFiles { files, link } => files.iter().try_for_each(|file| self.copy(file, *link)),
             Action::OfferFile(file) => {
                 if files::exists(&file.to) && !self.manifest.has_file(&file.to) {
                     return Ok(());

@@ -95,9 +95,7 @@ impl HostFacts {
         let hosts = network::parse_hosts(&fs::read_to_string(HOSTS_FILE).unwrap_or_default());
         let hosts_writable = is_writable(Path::new(HOSTS_FILE));
         let known = network::is_address_or_localhost(&interest.registry_domain)
-            || hosts
-                .iter()
-                .any(|line| line.names.contains(&interest.registry_domain));
+            || hosts.iter().any(|line| line.names.contains(&interest.registry_domain));
         // Asking may take long without a network, so it is done only where the answer decides.
         let registry_addresses = if known || hosts_writable {
             Vec::new()
@@ -105,10 +103,7 @@ impl HostFacts {
             network::resolve(&interest.registry_domain)
         };
         Ok(Self {
-            hostname: rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned(),
+            hostname: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             platform: Platform::host(),
             root,
             home: std::env::home_dir().filter(|home| home.is_absolute()),
@@ -174,9 +169,7 @@ impl HostFacts {
 fn disk(path: &Path) -> Result<Disk> {
     let path = files::existing_ancestor(path);
     let place = || format!("cannot read the file system of {}", path.display());
-    let space = rustix::fs::statvfs(path)
-        .map_err(std::io::Error::from)
-        .or_io(place)?;
+    let space = rustix::fs::statvfs(path).map_err(std::io::Error::from).or_io(place)?;
     Ok(Disk {
         device: fs::metadata(path).or_io(place)?.dev(),
         free: space.f_bavail.saturating_mul(space.f_frsize),

@@ -44,14 +44,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
                 io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices
             ) =>
         {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .truncate(true)
-                .open(path)
-                .or_io(place)?;
-            file.write_all(bytes)
-                .and_then(|()| file.sync_all())
-                .or_io(place)?;
+            let mut file = OpenOptions::new().write(true).truncate(true).open(path).or_io(place)?;
+            file.write_all(bytes).and_then(|()| file.sync_all()).or_io(place)?;
             remove_file(&partial)?;
         }
         Err(error) => return Err(error).or_io(place),
@@ -72,8 +66,7 @@ pub(crate) fn copy(from: &Path, to: &Path, mode: Option<u32>, link: bool) -> Res
         fs::copy(from, &partial).or_io(place)?;
         let file = File::open(&partial).or_io(place)?;
         if let Some(mode) = mode {
-            file.set_permissions(Permissions::from_mode(mode))
-                .or_io(place)?;
+            file.set_permissions(Permissions::from_mode(mode)).or_io(place)?;
         }
         file.sync_all().or_io(place)?;
     }
@@ -99,9 +92,7 @@ pub(crate) fn sync_folder(path: &Path) -> Result<()> {
 /// Disk errors.
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
-        Err(error) if !is_absent(&error) => {
-            Err(error).or_io(|| format!("cannot remove {}", path.display()))
-        }
+        Err(error) if !is_absent(&error) => Err(error).or_io(|| format!("cannot remove {}", path.display())),
         _ => Ok(()),
     }
 }
@@ -151,9 +142,7 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
         .hint(format!("unmount {} and delete again", mount.display())));
     }
     match fs::remove_dir_all(path) {
-        Err(error) if !is_absent(&error) => {
-            Err(error).or_io(|| format!("cannot remove {}", path.display()))
-        }
+        Err(error) if !is_absent(&error) => Err(error).or_io(|| format!("cannot remove {}", path.display())),
         _ => Ok(()),
     }
 }
@@ -201,10 +190,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 
 /// Whether an error says that there is nothing at the path.
 pub(crate) fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Whether there is anything at `path`, be it a dangling link.
@@ -253,11 +239,9 @@ mod tests {
 
     #[test]
     fn reads_mount_points() {
-        let text = b"22 1 0:20 / /run rw - tmpfs tmpfs rw\n23 1 0:21 /x /a\\040b\\134c rw shared:1 - ext4 /dev/sda rw\n";
-        assert_eq!(
-            parse_mounts(text),
-            [PathBuf::from("/run"), PathBuf::from("/a b\\c")]
-        );
+        let text =
+            b"22 1 0:20 / /run rw - tmpfs tmpfs rw\n23 1 0:21 /x /a\\040b\\134c rw shared:1 - ext4 /dev/sda rw\n";
+        assert_eq!(parse_mounts(text), [PathBuf::from("/run"), PathBuf::from("/a b\\c")]);
         assert!(mounts().unwrap().contains(&PathBuf::from("/proc")));
     }
 

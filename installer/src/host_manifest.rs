@@ -285,9 +285,7 @@ impl HostManifest {
         if let Some(parent) = path.parent() {
             self.make_folder(parent, 0o755)?;
         }
-        self.record(Made::Folder {
-            path: path.to_owned(),
-        })?;
+        self.record(Made::Folder { path: path.to_owned() })?;
         match fs::create_dir(path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
             made => made.or_io(|| format!("cannot make the folder {}", path.display()))?,
@@ -324,10 +322,7 @@ impl HostManifest {
             mode: metadata.mode() & 0o7777,
             uid: metadata.uid(),
             gid: metadata.gid(),
-            modified: (
-                metadata.mtime(),
-                u32::try_from(metadata.mtime_nsec()).unwrap_or(0),
-            ),
+            modified: (metadata.mtime(), u32::try_from(metadata.mtime_nsec()).unwrap_or(0)),
         })
     }
 }
@@ -386,9 +381,7 @@ mod tests {
         assert_eq!(paths, expected);
         manifest.undone(2).unwrap();
         assert_eq!(open(folder.path()).standing().len(), 2);
-        let error = manifest
-            .record_file(&folder.path().join("a/b"))
-            .unwrap_err();
+        let error = manifest.record_file(&folder.path().join("a/b")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
     }
 }

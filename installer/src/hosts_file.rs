@@ -73,10 +73,7 @@ mod tests {
         let (again, _) = with_block(&two, "one", "10.0.0.3 c");
         assert_eq!(again.matches("BEGIN").count(), 2);
         assert!(!again.contains("10.0.0.1") && again.contains("10.0.0.3 c"));
-        assert_eq!(
-            without_block(&without_block(&again, "one").0, "two").0,
-            "x\n"
-        );
+        assert_eq!(without_block(&without_block(&again, "one").0, "two").0, "x\n");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::preflight::{self, Finding};
 use crate::rootfs::{self, RootfsFacts};
 use crate::runtime::{self, Runtime};
 use crate::summary::{Outcome, Summary};
-use crate::{files, service};
+use crate::{apps, files, service};
 
 /// Says what [`run`] would do, and changes nothing. Reads the image's layers, except container images.
 ///
@@ -51,21 +51,19 @@ pub fn check(image: &ClusterImage, options: &Options) -> Result<Vec<Finding>> {
 /// # Errors
 /// [`ErrorKind::Preflight`] before anything was changed; [`ErrorKind::Conflict`] when the cluster is another's or is
 /// being worked on; [`ErrorKind::Step`] when a step fails.
-pub fn run(
-    source: &dyn Source,
-    image: &ClusterImage,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Summary> {
+pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progress: &dyn Progress) -> Result<Summary> {
     options.validate()?;
     preflight::check_kind(image)?;
     let runtime = runtime::of(image)?;
     let files = ClusterFiles::new(&options.root, &options.cluster);
     let facts = HostFacts::gather(&preflight::interest(runtime, options))?;
+    // What is wrong with the command is said before a payload is unpacked for it.
+    plan::host_address(&facts, options)?;
+    apps::check(&image.extension, options)?;
     let findings = preflight::findings(&facts, image, options, runtime);
     preflight::enforce(&still_relevant(findings, &files)?, progress)?;
     let above = missing_folders(&files);
-    let lock = files.hold()?;
+    let _lock = files.hold()?;
     let mut journal = Journal::open(&files.journal())?;
     let mut manifest = HostManifest::open(&files.host_manifest(), &files.backup())?;
     if manifest.is_being_undone() {
@@ -83,17 +81,17 @@ pub fn run(
     if resumed {
         progress.event(Event::Message("taking up the interrupted installation"));
     }
-    if let Err(error) = unpack(&mut journal, &files, source, image, progress) {
-        // Nothing was done but this, and what it left can't be gone on with.
-        crate::delete::remove_data(&files)?;
-        for (_, made) in manifest.standing() {
-            if let Made::Folder { path } = made {
-                crate::files::remove_empty_folder(&path)?;
+    let prepared = unpack(&mut journal, &files, source, image, progress)
+        .and_then(|()| decided_plan(&mut journal, image, options, runtime, &files, &facts));
+    let plan = match prepared {
+        Ok(plan) => plan,
+        Err(error) => {
+            if journal.plan().is_none() {
+                abandon(&files, &manifest);
             }
+            return Err(error);
         }
-        return Err(error);
-    }
-    let plan = decided_plan(&mut journal, image, options, runtime, &files, &facts)?;
+    };
     let environment = environment::of(image, options, plan.host)?;
     store_environment(&files, &environment)?;
     for note in &plan.notes {
@@ -115,8 +113,18 @@ pub fn run(
     if !finished {
         journal.finished()?;
     }
-    drop(lock);
     Ok(summary(&plan, &files, executed, finished, facts.services))
+}
+
+/// Removes what there is of a run that made nothing but a rootfs. The reason for it counts more than what can't be
+/// tidied up.
+fn abandon(files: &ClusterFiles, manifest: &HostManifest) {
+    let _ = crate::delete::remove_data(files);
+    for (_, made) in manifest.standing() {
+        if let Made::Folder { path } = made {
+            let _ = crate::files::remove_empty_folder(&path);
+        }
+    }
 }
 
 /// What of the findings counts. Before the first step whatever is in the way is somebody else's; later it may be ours.
@@ -134,12 +142,7 @@ fn still_relevant(mut findings: Vec<Finding>, files: &ClusterFiles) -> Result<Ve
 }
 
 /// Does a step that was not done, and makes sure again of what has to run.
-fn do_step(
-    journal: &mut Journal,
-    executor: &mut Executor<'_>,
-    step: &Step,
-    options: &Options,
-) -> Result<bool> {
+fn do_step(journal: &mut Journal, executor: &mut Executor<'_>, step: &Step, options: &Options) -> Result<bool> {
     let done = journal.is_done(&step.id);
     if done && !step.action.assures() {
         return Ok(false);
@@ -159,12 +162,9 @@ fn do_step(
             Some(remedy) => format!("{remedy}; then {resume}"),
             None => resume,
         };
-        Error::new(
-            error.kind(),
-            format!("step `{}` failed: {}", step.id, step.title),
-        )
-        .because(error)
-        .hint(hint)
+        Error::new(error.kind(), format!("step `{}` failed: {}", step.id, step.title))
+            .because(error)
+            .hint(hint)
     })?;
     drop(task);
     if !done {
@@ -240,18 +240,15 @@ fn missing_folders(files: &ClusterFiles) -> Vec<std::path::PathBuf> {
 }
 
 fn store_environment(files: &ClusterFiles, environment: &Environment) -> Result<()> {
-    let bytes = serde_json::to_vec(environment)
-        .or_fail(ErrorKind::Internal, || "cannot write the environment")?;
-    files::write(&files.environment(), &bytes, 0o600)
+    let bytes = serde_json::to_vec(environment).or_fail(ErrorKind::Internal, || "cannot write the environment")?;
+    let path = files.environment();
+    if std::fs::read(&path).is_ok_and(|stored| stored == bytes) {
+        return Ok(());
+    }
+    files::write(&path, &bytes, 0o600)
 }
 
-fn summary(
-    plan: &Plan,
-    files: &ClusterFiles,
-    executed: usize,
-    finished: bool,
-    manager: service::Manager,
-) -> Summary {
+fn summary(plan: &Plan, files: &ClusterFiles, executed: usize, finished: bool, manager: service::Manager) -> Summary {
     let kubeconfig = plan.kubeconfig.clone().filter(|path| path.exists());
     let state = if finished {
         "was installed before, and its services run"
@@ -274,7 +271,10 @@ fn summary(
         words.push(format!("kubeconfig {}", kubeconfig.display()));
     }
     if manager == service::Manager::Supervised {
-        words.push("systemd does not run this host: after a reboot, run the same command again to start the services".to_owned());
+        words.push(
+            "systemd does not run this host: after a reboot, run the same command again to start the services"
+                .to_owned(),
+        );
     }
     Summary {
         cluster: plan.cluster.clone(),

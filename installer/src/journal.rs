@@ -263,9 +263,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         fs::write(&path, "hello\n").unwrap();
-        assert_eq!(
-            Journal::open(&path).unwrap_err().kind(),
-            ErrorKind::Integrity
-        );
+        assert_eq!(Journal::open(&path).unwrap_err().kind(), ErrorKind::Integrity);
     }
 }

@@ -81,27 +81,20 @@ impl Options {
         if !is_host_name(&self.registry_domain) {
             return Err(Error::new(
                 ErrorKind::Input,
-                format!(
-                    "`{}` is not a host name",
-                    self.registry_domain.escape_debug()
-                ),
+                format!("`{}` is not a host name", self.registry_domain.escape_debug()),
             )
             .hint("give `--registry-domain` a DNS name such as `sea.hub`, or an IPv4 address"));
         }
         if self.registry_port == 0 {
-            return Err(
-                Error::new(ErrorKind::Input, "port 0 is no port for the registry")
-                    .hint("give `--registry-port` a number from 1 to 65535"),
-            );
+            return Err(Error::new(ErrorKind::Input, "port 0 is no port for the registry")
+                .hint("give `--registry-port` a number from 1 to 65535"));
         }
         if let Some(bad) = self.env.keys().find(|name| !is_variable_name(name)) {
             return Err(Error::new(
                 ErrorKind::Input,
                 format!("`{}` is not a variable's name", bad.escape_debug()),
             )
-            .hint(
-                "a name has letters, digits and `_` and does not start with a digit: `-e NAME=value`",
-            ));
+            .hint("a name has letters, digits and `_` and does not start with a digit: `-e NAME=value`"));
         }
         if !self.root.is_absolute() {
             return Err(Error::new(

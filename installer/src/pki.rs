@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
 
@@ -24,12 +24,7 @@ const VALID: Duration = Duration::from_secs(100 * 365 * 24 * 3600 + 25 * 24 * 36
 ///
 /// # Errors
 /// Disk errors; [`ErrorKind::Input`] when a name can't be in a certificate.
-pub(crate) fn make(
-    path: &Path,
-    cluster: &str,
-    names: &BTreeSet<String>,
-    addresses: &BTreeSet<IpAddr>,
-) -> Result<()> {
+pub(crate) fn make(path: &Path, cluster: &str, names: &BTreeSet<String>, addresses: &BTreeSet<IpAddr>) -> Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -47,32 +42,20 @@ pub(crate) fn make(
         .self_signed(&ca_key)
         .or_fail(ErrorKind::Internal, failed)?;
     files::write(&staging.join("ca.crt"), ca.pem().as_bytes(), 0o644)?;
-    files::write(
-        &staging.join("ca.key"),
-        ca_key.serialize_pem().as_bytes(),
-        0o600,
-    )?;
+    files::write(&staging.join("ca.key"), ca_key.serialize_pem().as_bytes(), 0o600)?;
     let key = KeyPair::generate().or_fail(ErrorKind::Internal, failed)?;
     let certificate = server(names, addresses)?
         .signed_by(&key, &Issuer::new(ca_parameters, ca_key))
         .or_fail(ErrorKind::Internal, failed)?;
-    files::write(
-        &staging.join("registry.crt"),
-        certificate.pem().as_bytes(),
-        0o644,
-    )?;
-    files::write(
-        &staging.join("registry.key"),
-        key.serialize_pem().as_bytes(),
-        0o600,
-    )?;
+    files::write(&staging.join("registry.crt"), certificate.pem().as_bytes(), 0o644)?;
+    files::write(&staging.join("registry.key"), key.serialize_pem().as_bytes(), 0o600)?;
     fs::rename(&staging, path).or_io(|| format!("cannot rename {}", staging.display()))?;
     files::sync_folder(path.parent().unwrap_or(Path::new("/")))
 }
 
 fn dated() -> Result<CertificateParams> {
-    let mut parameters = CertificateParams::new(Vec::new())
-        .or_fail(ErrorKind::Internal, || "cannot make certificates")?;
+    let mut parameters =
+        CertificateParams::new(Vec::new()).or_fail(ErrorKind::Internal, || "cannot make certificates")?;
     let now = SystemTime::now();
     parameters.not_before = (now - BEFORE).into();
     parameters.not_after = (now + VALID).into();
@@ -105,9 +88,7 @@ fn server(names: &BTreeSet<String>, addresses: &BTreeSet<IpAddr>) -> Result<Cert
         parameters.subject_alt_names.push(SanType::DnsName(san));
     }
     for &address in addresses {
-        parameters
-            .subject_alt_names
-            .push(SanType::IpAddress(address));
+        parameters.subject_alt_names.push(SanType::IpAddress(address));
     }
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -85,12 +85,7 @@ impl Context<'_> {
     ///
     /// # Errors
     /// [`ErrorKind::Internal`] when the action can't be written as JSON.
-    pub(crate) fn step(
-        &self,
-        id: impl Into<String>,
-        title: impl Into<String>,
-        action: Action,
-    ) -> Result<Step> {
+    pub(crate) fn step(&self, id: impl Into<String>, title: impl Into<String>, action: Action) -> Result<Step> {
         Ok(Step {
             id: id.into(),
             title: title.into(),
@@ -156,8 +151,7 @@ impl Plan {
 
     /// Stores the plan for the next try.
     pub(crate) fn store(&self, path: &Path) -> Result<()> {
-        let bytes = serde_json::to_vec_pretty(self)
-            .or_fail(ErrorKind::Internal, || "cannot write the plan")?;
+        let bytes = serde_json::to_vec_pretty(self).or_fail(ErrorKind::Internal, || "cannot write the plan")?;
         files::write(path, &bytes, 0o600)
     }
 
@@ -171,8 +165,7 @@ impl Plan {
             .hint("it was changed: remove the cluster with `sealrs delete` and run again")
         };
         let bytes = std::fs::read(path).map_err(|error| damaged().because(error))?;
-        let plan: Self =
-            serde_json::from_slice(&bytes).map_err(|error| damaged().because(error))?;
+        let plan: Self = serde_json::from_slice(&bytes).map_err(|error| damaged().because(error))?;
         if plan.digest()? != digest {
             return Err(damaged());
         }
@@ -188,16 +181,11 @@ pub(crate) fn host_address(facts: &HostFacts, options: &Options) -> Result<IpAdd
     match options.host_ip {
         Some(ip) if facts.has_address(ip) => Ok(ip),
         Some(ip) => {
-            let own: Vec<String> = facts
-                .addresses
-                .iter()
-                .map(|own| own.ip.to_string())
-                .collect();
-            Err(Error::new(
-                ErrorKind::Input,
-                format!("{ip} is not an address of this host"),
+            let own: Vec<String> = facts.addresses.iter().map(|own| own.ip.to_string()).collect();
+            Err(
+                Error::new(ErrorKind::Input, format!("{ip} is not an address of this host"))
+                    .hint(format!("it has {}", own.join(", "))),
             )
-            .hint(format!("it has {}", own.join(", "))))
         }
         // A host without any network can still run everything for itself.
         None => Ok(facts
@@ -208,10 +196,7 @@ pub(crate) fn host_address(facts: &HostFacts, options: &Options) -> Result<IpAdd
 
 /// The version of the runtime that the image says it has.
 pub(crate) fn runtime_version(image: &ClusterImage) -> Option<&str> {
-    image
-        .labels()
-        .get(name::RUNTIME_VERSION)
-        .map(String::as_str)
+    image.labels().get(name::RUNTIME_VERSION).map(String::as_str)
 }
 
 /// The plan as `--dry-run` shows it.

@@ -31,11 +31,7 @@ pub struct Finding {
 
 impl Finding {
     /// Something that stops the installation.
-    pub(crate) fn error(
-        check: &'static str,
-        problem: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn error(check: &'static str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             check,
             fatal: true,
@@ -45,11 +41,7 @@ impl Finding {
     }
 
     /// Something that may go wrong.
-    pub(crate) fn warning(
-        check: &'static str,
-        problem: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn warning(check: &'static str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             fatal: false,
             ..Self::error(check, problem, remedy)
@@ -68,20 +60,13 @@ pub(crate) fn interest(runtime: &dyn Runtime, options: &Options) -> Interest {
     let layout = runtime.layout();
     let common = ["bash", "containerd", "docker"];
     let programs = common.iter().chain(layout.programs);
-    let paths = ["/etc/containerd", "/etc/docker"]
-        .iter()
-        .chain(layout.leftovers);
+    let paths = ["/etc/containerd", "/etc/docker"].iter().chain(layout.leftovers);
     let data = ClusterFiles::new(&options.root, &options.cluster).data();
     let folders = runtime.disk(0).into_iter().map(|(folder, _)| folder);
     Interest {
         programs: programs.map(|&name| name.to_owned()).collect(),
         paths: paths.map(PathBuf::from).collect(),
-        ports: layout
-            .ports
-            .iter()
-            .copied()
-            .chain([options.registry_port])
-            .collect(),
+        ports: layout.ports.iter().copied().chain([options.registry_port]).collect(),
         folders: folders.chain([data]).collect(),
         registry_domain: options.registry_domain.clone(),
     }
@@ -148,9 +133,7 @@ fn names(facts: &HostFacts, options: &Options) -> Option<Finding> {
         Naming::Elsewhere(ip) => Some(Finding::error(
             "registry-name",
             format!("the registry's name {domain} leads to {ip}, which is not this host"),
-            format!(
-                "remove {domain} from {HOSTS_FILE}, or choose another name with `--registry-domain`"
-            ),
+            format!("remove {domain} from {HOSTS_FILE}, or choose another name with `--registry-domain`"),
         )),
         Naming::Unwritable => Some(Finding::error(
             "registry-name",
@@ -209,12 +192,7 @@ fn leftovers(facts: &HostFacts, runtime: &dyn Runtime) -> Option<Finding> {
 }
 
 /// Needs are added up by file system.
-fn disks(
-    facts: &HostFacts,
-    image: &ClusterImage,
-    options: &Options,
-    runtime: &dyn Runtime,
-) -> Vec<Finding> {
+fn disks(facts: &HostFacts, image: &ClusterImage, options: &Options, runtime: &dyn Runtime) -> Vec<Finding> {
     let data = ClusterFiles::new(&options.root, &options.cluster).data();
     let sure = vec![(data, image.unpacked_size())];
     let likely: Vec<(PathBuf, u64)> = runtime.disk(bundle_size(image));
@@ -296,21 +274,12 @@ pub(crate) fn enforce(findings: &[Finding], progress: &dyn Progress) -> Result<(
     let fatal: Vec<&Finding> = findings.iter().filter(|finding| finding.fatal).collect();
     match fatal.as_slice() {
         [] => Ok(()),
-        [only] => {
-            Err(Error::new(ErrorKind::Preflight, only.problem.clone()).hint(only.remedy.clone()))
-        }
+        [only] => Err(Error::new(ErrorKind::Preflight, only.problem.clone()).hint(only.remedy.clone())),
         all => {
-            let lines: Vec<String> = all
-                .iter()
-                .map(|finding| format!("\n  - {finding}"))
-                .collect();
+            let lines: Vec<String> = all.iter().map(|finding| format!("\n  - {finding}")).collect();
             Err(Error::new(
                 ErrorKind::Preflight,
-                format!(
-                    "{} things stand against the installation:{}",
-                    all.len(),
-                    lines.concat()
-                ),
+                format!("{} things stand against the installation:{}", all.len(), lines.concat()),
             )
             .hint("put them right and run the same command again; nothing was changed"))
         }

@@ -9,9 +9,7 @@ use std::time::Duration;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use sealrs_image::error::{
-    Context as _, Error, ErrorKind, IoResultExt as _, Result, ResultExt as _,
-};
+use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
 
 use crate::action::Probe;
 use crate::command;
@@ -33,8 +31,9 @@ pub(crate) fn check(probe: &Probe, services: &Services) -> Result<()> {
                 Err(not_yet(format!("service {name} is not active")))
             }
         }
-        Probe::Registry { address, name, ca } => registry(*address, name, ca)
-            .context(|| format!("the registry does not answer on {address}")),
+        Probe::Registry { address, name, ca } => {
+            registry(*address, name, ca).context(|| format!("the registry does not answer on {address}"))
+        }
         Probe::Prints {
             what,
             argv,
@@ -64,22 +63,21 @@ fn not_yet(what: impl Into<String>) -> Error {
 /// `GET /v2/`, which every registry answers, if only to ask for a password (OCI distribution specification, end-1).
 fn registry(address: SocketAddr, name: &str, ca: &Path) -> Result<()> {
     let mut roots = RootCertStore::empty();
-    let certificate = CertificateDer::from_pem_file(ca).or_fail(ErrorKind::Integrity, || {
-        format!("{} is no certificate", ca.display())
-    })?;
-    roots.add(certificate).or_fail(ErrorKind::Integrity, || {
-        format!("{} is no certificate", ca.display())
-    })?;
+    let certificate = CertificateDer::from_pem_file(ca)
+        .or_fail(ErrorKind::Integrity, || format!("{} is no certificate", ca.display()))?;
+    roots
+        .add(certificate)
+        .or_fail(ErrorKind::Integrity, || format!("{} is no certificate", ca.display()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .or_fail(ErrorKind::Internal, || "TLS can't be set up")?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let server = ServerName::try_from(name.to_owned())
-        .or_fail(ErrorKind::Input, || format!("`{name}` is no host name"))?;
-    let connection = ClientConnection::new(Arc::new(config), server)
-        .or_fail(ErrorKind::Internal, || "TLS can't be set up")?;
+    let server =
+        ServerName::try_from(name.to_owned()).or_fail(ErrorKind::Input, || format!("`{name}` is no host name"))?;
+    let connection =
+        ClientConnection::new(Arc::new(config), server).or_fail(ErrorKind::Internal, || "TLS can't be set up")?;
     let place = || "cannot talk to it";
     let stream = TcpStream::connect_timeout(&address, LIMIT).or_io(place)?;
     stream
@@ -88,9 +86,7 @@ fn registry(address: SocketAddr, name: &str, ca: &Path) -> Result<()> {
         .or_io(place)?;
     let mut stream = StreamOwned::new(connection, stream);
     stream
-        .write_all(
-            format!("GET /v2/ HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").as_bytes(),
-        )
+        .write_all(format!("GET /v2/ HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").as_bytes())
         .or_io(place)?;
     let mut answer = [0u8; 12];
     stream.read_exact(&mut answer).or_io(place)?;
@@ -105,8 +101,8 @@ fn registry(address: SocketAddr, name: &str, ca: &Path) -> Result<()> {
 
 /// Whether the list of nodes (JSON of the Kubernetes API) has one that is ready.
 fn node_ready(list: &str) -> Result<()> {
-    let list: serde_json::Value = serde_json::from_str(list)
-        .or_fail(ErrorKind::Step, || "the list of nodes can't be read")?;
+    let list: serde_json::Value =
+        serde_json::from_str(list).or_fail(ErrorKind::Step, || "the list of nodes can't be read")?;
     let items = list.get("items").and_then(|items| items.as_array());
     let nodes = items.map(Vec::as_slice).unwrap_or_default();
     let conditions: Vec<&serde_json::Value> = nodes
@@ -115,11 +111,7 @@ fn node_ready(list: &str) -> Result<()> {
         .flatten()
         .filter(|condition| condition.get("type").is_some_and(|kind| kind == "Ready"))
         .collect();
-    let is_true = |condition: &&serde_json::Value| {
-        condition
-            .get("status")
-            .is_some_and(|status| status == "True")
-    };
+    let is_true = |condition: &&serde_json::Value| condition.get("status").is_some_and(|status| status == "True");
     if conditions.iter().any(is_true) {
         return Ok(());
     }

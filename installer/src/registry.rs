@@ -61,11 +61,10 @@ pub(crate) fn naming(facts: &HostFacts, domain: &str) -> Naming {
     if let Ok(ip) = domain.parse() {
         return leads_to(ip);
     }
-    let line = facts.hosts.iter().find(|line| {
-        line.names
-            .iter()
-            .any(|name| name.eq_ignore_ascii_case(domain))
-    });
+    let line = facts
+        .hosts
+        .iter()
+        .find(|line| line.names.iter().any(|name| name.eq_ignore_ascii_case(domain)));
     match (line, facts.registry_addresses.as_slice()) {
         (Some(line), _) => leads_to(line.ip),
         (None, _) if facts.hosts_writable => Naming::HostsFile,
@@ -171,17 +170,8 @@ pub(crate) fn steps(context: &Context<'_>, runtime: &dyn Runtime) -> Result<Vec<
 fn certificates(context: &Context<'_>) -> Result<Vec<Step>> {
     let (files, domain) = (context.files, &context.options.registry_domain);
     let mut names = BTreeSet::from(["localhost".to_owned(), context.facts.hostname.clone()]);
-    let mut addresses: BTreeSet<IpAddr> = context
-        .facts
-        .addresses
-        .iter()
-        .map(|address| address.ip)
-        .collect();
-    addresses.extend([
-        context.host,
-        Ipv4Addr::LOCALHOST.into(),
-        Ipv6Addr::LOCALHOST.into(),
-    ]);
+    let mut addresses: BTreeSet<IpAddr> = context.facts.addresses.iter().map(|address| address.ip).collect();
+    addresses.extend([context.host, Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
     match domain.parse() {
         Ok(ip) => drop(addresses.insert(ip)),
         Err(_) => drop(names.insert(domain.clone())),
@@ -218,10 +208,7 @@ fn certificates(context: &Context<'_>) -> Result<Vec<Step>> {
             "registry-certs",
             "put the certificates where scripts expect them",
             Action::CopyFiles {
-                files: vec![
-                    copy("registry.crt", "crt", 0o644),
-                    copy("registry.key", "key", 0o600),
-                ],
+                files: vec![copy("registry.crt", "crt", 0o644), copy("registry.key", "key", 0o600)],
                 link: false,
             },
         )?,

@@ -58,8 +58,7 @@ impl RootfsFacts {
             if let Some(&size) = facts.files.get(path) {
                 check_text(path, size)?;
                 let file = rootfs.join(path);
-                let text = fs::read_to_string(&file)
-                    .or_io(|| format!("cannot read {}", file.display()))?;
+                let text = fs::read_to_string(&file).or_io(|| format!("cannot read {}", file.display()))?;
                 facts.texts.insert(path.to_owned(), text);
             }
         }
@@ -80,11 +79,7 @@ impl RootfsFacts {
             if metadata.is_dir() {
                 self.walk(rootfs, &format!("{name}/"))?;
             } else {
-                let size = if metadata.is_file() {
-                    metadata.len()
-                } else {
-                    0
-                };
+                let size = if metadata.is_file() { metadata.len() } else { 0 };
                 self.files.insert(name, size);
             }
         }
@@ -107,22 +102,13 @@ impl RootfsFacts {
         Ok(facts)
     }
 
-    fn take_in_layer(
-        &mut self,
-        source: &dyn Source,
-        layer: &Descriptor,
-        texts: &[&str],
-    ) -> Result<()> {
+    fn take_in_layer(&mut self, source: &dyn Source, layer: &Descriptor, texts: &[&str]) -> Result<()> {
         let packed = VerifyingReader::new(source.open(layer, 0)?, layer.digest, layer.size);
         let mut tar = TarReader::new(inflate(packed, &layer.media_type)?);
         // A whiteout hides what lies in the layers below, not in its own.
         let mut fresh = BTreeSet::new();
         while let Some(member) = tar.next()? {
-            let path = member
-                .path
-                .trim_start_matches("./")
-                .trim_end_matches('/')
-                .to_owned();
+            let path = member.path.trim_start_matches("./").trim_end_matches('/').to_owned();
             if let Some(hidden) = whiteout(&path) {
                 self.hide(&hidden, &fresh);
                 continue;
@@ -133,11 +119,7 @@ impl RootfsFacts {
             let size = match &member.kind {
                 MemberKind::Folder => continue,
                 MemberKind::File(size) => *size,
-                MemberKind::HardLink(target) => self
-                    .files
-                    .get(target.trim_start_matches("./"))
-                    .copied()
-                    .unwrap_or(0),
+                MemberKind::HardLink(target) => self.files.get(target.trim_start_matches("./")).copied().unwrap_or(0),
                 MemberKind::Symlink(_) | MemberKind::Other(_) => 0,
             };
             if texts.contains(&path.as_str()) {
@@ -156,9 +138,7 @@ impl RootfsFacts {
 
     fn hide(&mut self, hidden: &str, fresh: &BTreeSet<String>) {
         let below = format!("{}/", hidden.trim_end_matches('/'));
-        let gone = |path: &String| {
-            (path.starts_with(&below) || path.as_str() == hidden) && !fresh.contains(path)
-        };
+        let gone = |path: &String| (path.starts_with(&below) || path.as_str() == hidden) && !fresh.contains(path);
         self.files.retain(|path, _| !gone(path));
         self.texts.retain(|path, _| !gone(path));
     }
@@ -170,9 +150,7 @@ fn check_text(path: &str, size: u64) -> Result<()> {
     }
     Err(Error::new(
         ErrorKind::Input,
-        format!(
-            "`{path}` of the image has {size} bytes, more than a configuration may have ({MAX_TEXT})"
-        ),
+        format!("`{path}` of the image has {size} bytes, more than a configuration may have ({MAX_TEXT})"),
     ))
 }
 
@@ -226,20 +204,13 @@ pub(crate) fn unpack(
     }
     // What an interrupted run left can't be told from a whole one, nor is it worth comparing.
     crate::files::remove_tree(&staging)?;
-    fs::create_dir_all(&staging)
-        .or_io(|| format!("cannot make the folder {}", staging.display()))?;
+    fs::create_dir_all(&staging).or_io(|| format!("cannot make the folder {}", staging.display()))?;
     if let Err(error) = sealrs_image::rootfs::unpack(source, image, &staging, progress) {
         // The reason counts more than what can't be tidied up; the next run tries again.
         let _ = crate::files::remove_tree(&staging);
         return Err(error);
     }
-    fs::rename(&staging, &rootfs).or_io(|| {
-        format!(
-            "cannot rename {} to {}",
-            staging.display(),
-            rootfs.display()
-        )
-    })?;
+    fs::rename(&staging, &rootfs).or_io(|| format!("cannot rename {} to {}", staging.display(), rootfs.display()))?;
     crate::files::sync_folder(&files.data())
 }
 

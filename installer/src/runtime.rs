@@ -26,8 +26,7 @@ pub trait Runtime: std::fmt::Debug + Sync {
     fn disk(&self, bundle: u64) -> Vec<(PathBuf, u64)>;
 
     /// What stands against it on a host, beyond what its layout says.
-    fn preflight(&self, facts: &HostFacts, image: &ClusterImage, options: &Options)
-    -> Vec<Finding>;
+    fn preflight(&self, facts: &HostFacts, image: &ClusterImage, options: &Options) -> Vec<Finding>;
 
     /// The steps that make this host the cluster's one master, from an unpacked rootfs and a registry that answers
     /// to a cluster that is ready.
@@ -114,10 +113,7 @@ pub fn of(image: &ClusterImage) -> Result<&'static dyn Runtime> {
         (Some(_), "kubernetes" | "k0s") => {
             format!("the image's cluster runtime `{wanted}` is not available yet")
         }
-        (Some(_), _) => format!(
-            "the image's cluster runtime `{}` is not known",
-            wanted.escape_debug()
-        ),
+        (Some(_), _) => format!("the image's cluster runtime `{}` is not known", wanted.escape_debug()),
     };
     Err(Error::new(ErrorKind::Input, what).hint(format!(
         "build the image with LABEL \"{}\"=\"…\"; available: {known}",

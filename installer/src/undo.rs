@@ -40,10 +40,7 @@ impl Remover<'_> {
                 files::remove_tree(path)?;
                 Ok(None)
             }
-            Made::Tree {
-                path,
-                kept: Some(kept),
-            } => {
+            Made::Tree { path, kept: Some(kept) } => {
                 for name in names_in(path)? {
                     if !kept.contains(&name) {
                         files::remove_tree(&path.join(name))?;
@@ -146,13 +143,7 @@ fn names_in(path: &Path) -> Result<Vec<String>> {
         entries => entries.or_io(place)?,
     };
     entries
-        .map(|entry| {
-            Ok(entry
-                .or_io(place)?
-                .file_name()
-                .to_string_lossy()
-                .into_owned())
-        })
+        .map(|entry| Ok(entry.or_io(place)?.file_name().to_string_lossy().into_owned()))
         .collect()
 }
 
@@ -173,10 +164,7 @@ fn hosts_block(path: &Path, cluster: &str, line_break_added: bool) -> Result<Opt
         std::os::unix::fs::MetadataExt::mode(&metadata) & 0o7777
     });
     files::write(path, without.as_bytes(), mode)?;
-    Ok(Some(format!(
-        "removed the registry's name from {}",
-        path.display()
-    )))
+    Ok(Some(format!("removed the registry's name from {}", path.display())))
 }
 
 fn sysctl(name: &str, value: &str) -> Result<()> {
@@ -185,11 +173,6 @@ fn sysctl(name: &str, value: &str) -> Result<()> {
     if unchanged || !path.exists() {
         return Ok(());
     }
-    fs::write(&path, value).map_err(|error| {
-        Error::new(
-            ErrorKind::Step,
-            format!("cannot set {name} back to {value}"),
-        )
-        .because(error)
-    })
+    fs::write(&path, value)
+        .map_err(|error| Error::new(ErrorKind::Step, format!("cannot set {name} back to {value}")).because(error))
 }

@@ -66,10 +66,7 @@ fn the_whole_way_and_back() {
     assert!(!place.root().exists(), "a dry run makes nothing");
 
     let said = succeeds(&place.run(&image, port, &[&variable]));
-    assert!(
-        said.contains("hello from init") && said.contains("Installed"),
-        "{said}"
-    );
+    assert!(said.contains("hello from init") && said.contains("Installed"), "{said}");
     let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
     assert_eq!(read("greeting"), format!("greetings localhost:{port}\n"));
     assert_eq!(read("kubeconfig"), "kubeconfig of c\n");
@@ -84,26 +81,18 @@ fn the_whole_way_and_back() {
         format!("ROOTFS={}", rootfs.display()),
         "ROLE=master".to_owned(),
     ] {
-        assert!(
-            environment.lines().any(|found| found == line),
-            "{line}: {environment}"
-        );
+        assert!(environment.lines().any(|found| found == line), "{line}: {environment}");
     }
     assert!(!environment.contains("CARGO"), "{environment}");
 
     // The same again does nothing but look, and starts what was killed.
     let again = succeeds(&place.run(&image, port, &[&variable]));
     assert!(again.contains("AlreadyInstalled: 0 steps"), "{again}");
-    let pid: serde_json::Value = serde_json::from_slice(
-        &fs::read(place.data().join("services/sealrs-registry-c.pid")).unwrap(),
-    )
-    .unwrap();
+    let pid: serde_json::Value =
+        serde_json::from_slice(&fs::read(place.data().join("services/sealrs-registry-c.pid")).unwrap()).unwrap();
     for process in ["supervisor", "child"] {
         let id = pid[process].to_string();
-        std::process::Command::new("kill")
-            .args(["-9", &id])
-            .status()
-            .unwrap();
+        std::process::Command::new("kill").args(["-9", &id]).status().unwrap();
     }
     succeeds(&place.run(&image, port, &[&variable]));
     assert_eq!(read("calls").lines().count(), 1, "init.sh ran once");
@@ -149,10 +138,7 @@ fn goes_on_from_the_step_that_failed() {
     let before = fs::read_to_string(place.data().join("journal")).unwrap();
     fs::remove_file(out.join("fail")).unwrap();
     let said = succeeds(&place.run(&image, port, &[&variable]));
-    assert!(
-        said.contains("taking up the interrupted installation"),
-        "{said}"
-    );
+    assert!(said.contains("taking up the interrupted installation"), "{said}");
     let journal = fs::read_to_string(place.data().join("journal")).unwrap();
     let added = journal.strip_prefix(&before).unwrap();
     assert_eq!(
@@ -201,13 +187,25 @@ fn a_damaged_image_leaves_nothing() {
         fs::write(&blob, damaged).unwrap();
         let refused = place.run(&image, free_port(), &["OUT=/nowhere"]);
         assert_eq!(refused.status.code(), Some(4), "{}", text(&refused));
-        assert!(
-            text(&refused).contains(&layer.to_string()),
-            "{}",
-            text(&refused)
-        );
+        assert!(text(&refused).contains(&layer.to_string()), "{}", text(&refused));
         assert!(!place.root().exists());
     }
+}
+
+#[test]
+fn an_image_that_can_not_be_planned_leaves_nothing() {
+    let place = Place::new();
+    let image = place.image("script", &[("bin/x", b"".as_slice())], &json!({}));
+    let refused = place.run(&image, free_port(), &[]);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+    assert!(text(&refused).contains("init.sh"), "{}", text(&refused));
+    assert!(!place.root().exists());
+    let extension = json!({"launch": {"app_names": ["redis"]}});
+    let init = ("scripts/runtime/init.sh", b"touch /nowhere/x".as_slice());
+    let image = place.image("script", &[init], &extension);
+    let refused = place.run(&image, free_port(), &[]);
+    assert!(text(&refused).contains("app `redis`"), "{}", text(&refused));
+    assert!(!place.root().exists());
 }
 
 #[test]
@@ -218,11 +216,7 @@ fn a_port_that_is_taken_is_found_before_anything_is_made() {
     let port = taken.local_addr().unwrap().port();
     let refused = place.run(&image, port, &["OUT=/nowhere"]);
     assert_eq!(refused.status.code(), Some(9), "{}", text(&refused));
-    assert!(
-        text(&refused).contains(&format!("port {port}")),
-        "{}",
-        text(&refused)
-    );
+    assert!(text(&refused).contains(&format!("port {port}")), "{}", text(&refused));
     assert!(!place.root().exists());
 }
 
@@ -248,11 +242,7 @@ fn two_operators_keep_out_of_each_others_way() {
     }
     for second in [place.run(&image, port, &[&variable]), place.delete()] {
         assert_eq!(second.status.code(), Some(8), "{}", text(&second));
-        assert!(
-            text(&second).contains("another sealrs is working"),
-            "{}",
-            text(&second)
-        );
+        assert!(text(&second).contains("another sealrs is working"), "{}", text(&second));
     }
     // Killed in the middle of a script, whose second start ends the first.
     first.kill().unwrap();

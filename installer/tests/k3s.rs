@@ -57,9 +57,7 @@ fn can_run() -> bool {
 }
 
 fn testdata(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../testdata")
-        .join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata").join(path)
 }
 
 /// A host of testdata/hosts.sh, with the test's place and program bound into it.
@@ -90,10 +88,7 @@ impl Host {
             .env("HOSTS_NAME", &self.name)
             .env("HOSTS_CGROUP", "v1")
             .env("HOSTS_SYSCTL", "rw")
-            .env(
-                "HOSTS_BIND",
-                format!("{programs}:/opt/programs {place}:/opt/place"),
-            )
+            .env("HOSTS_BIND", format!("{programs}:/opt/programs {place}:/opt/place"))
             .output()
             .unwrap()
     }
@@ -103,10 +98,7 @@ impl Host {
     }
 
     fn run(&self, image: &Descriptor) -> Output {
-        self.exec(&format!(
-            "/opt/programs/host run /opt/place/images {}",
-            image.digest
-        ))
+        self.exec(&format!("/opt/programs/host run /opt/place/images {}", image.digest))
     }
 
     fn delete(&self) -> Output {
@@ -196,9 +188,7 @@ fn from_an_image_to_a_running_pod_and_back() {
     );
     succeeds(&host.exec(RUNS));
     succeeds(&host.exec("grep -q 10.88.0.11 /etc/rancher/k3s/config.yaml"));
-    succeeds(
-        &host.exec("KUBECONFIG=/var/lib/sealer/data/my-cluster/kubeconfig k3s kubectl get nodes"),
-    );
+    succeeds(&host.exec("KUBECONFIG=/var/lib/sealer/data/my-cluster/kubeconfig k3s kubectl get nodes"));
 
     // The token is in the files of mode 0600 that hold it, and nowhere else.
     succeeds(&host.exec(
@@ -242,11 +232,7 @@ fn what_can_not_work_is_told_in_seconds() {
         "{}",
         text(&refused)
     );
-    assert_eq!(
-        difference(&before, &host.state()),
-        "",
-        "nothing was changed"
-    );
+    assert_eq!(difference(&before, &host.state()), "", "nothing was changed");
 
     succeeds(&host.exec("rm -r /var/lib/rancher"));
     let before = host.state();

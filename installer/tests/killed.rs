@@ -78,8 +78,7 @@ impl Case {
     }
 
     fn arguments(&self) -> Vec<String> {
-        self.place
-            .arguments(&self.image, self.port, &[&self.variable])
+        self.place.arguments(&self.image, self.port, &[&self.variable])
     }
 
     fn run(&self) {

@@ -1,8 +1,8 @@
 //! From a request to the answer, for everything but who may ask. Reads files, so it may block.
 
 use hyper::header::{
-    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST, HeaderMap,
-    HeaderName, HeaderValue, IF_NONE_MATCH, IF_RANGE, LINK, RANGE, WWW_AUTHENTICATE,
+    ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName, HeaderValue,
+    IF_NONE_MATCH, IF_RANGE, LINK, RANGE, WWW_AUTHENTICATE,
 };
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
@@ -47,11 +47,7 @@ impl From<Error> for Failure {
 type Result<T> = std::result::Result<T, Failure>;
 
 /// Answers a request. What is wrong with the directory itself is told to `progress`, and clients only that it is.
-pub(crate) fn answer(
-    directory: &Directory,
-    request: &Parts,
-    progress: &dyn Progress,
-) -> Response<Body> {
+pub(crate) fn answer(directory: &Directory, request: &Parts, progress: &dyn Progress) -> Response<Body> {
     match content(directory, request) {
         Ok(response) => response,
         Err(Failure::Refused(refusal)) => refused(&refusal),
@@ -86,24 +82,16 @@ pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
 
 fn content(directory: &Directory, request: &Parts) -> Result<Response<Body>> {
     let uri = &request.uri;
-    let own = request
-        .headers
-        .get(HOST)
-        .and_then(|host| host.to_str().ok());
+    let own = request.headers.get(HOST).and_then(|host| host.to_str().ok());
     let own = uri.authority().map(Authority::as_str).or(own);
-    let (name, upstream, item) = match Route::parse(&request.method, uri.path(), uri.query(), own)?
-    {
+    let (name, upstream, item) = match Route::parse(&request.method, uri.path(), uri.query(), own)? {
         Route::Version => return Ok(document(JSON, "{}")),
         Route::Catalog(page) => {
             let listing = directory.repositories(&page)?;
             let names = serde_json::json!({"repositories": listing.names});
             return Ok(listed(names.to_string(), "/v2/_catalog", &listing, &page));
         }
-        Route::Repository {
-            name,
-            upstream,
-            item,
-        } => (name, upstream, item),
+        Route::Repository { name, upstream, item } => (name, upstream, item),
     };
     let Some(repository) = directory.find(&name, upstream.as_ref())? else {
         return Err(Refusal::unknown_name(&name).into());
@@ -112,12 +100,7 @@ fn content(directory: &Directory, request: &Parts) -> Result<Response<Body>> {
         Item::Tagged(tag) => {
             let digest = directory.tag(&repository, &tag)?;
             let unknown = || Refusal::unknown_manifest(tag.as_str());
-            manifest(
-                directory,
-                &repository,
-                &digest.ok_or_else(unknown)?,
-                &request.headers,
-            )
+            manifest(directory, &repository, &digest.ok_or_else(unknown)?, &request.headers)
         }
         Item::Manifest(digest) => manifest(directory, &repository, &digest, &request.headers),
         Item::Blob(digest) => {
@@ -175,11 +158,7 @@ fn blob(StoredBlob { file, size }: StoredBlob, digest: &Digest, request: &Parts)
             let mut response = octets(file, offset, length);
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             let last = offset + length - 1;
-            set(
-                &mut response,
-                CONTENT_RANGE,
-                &format!("bytes {offset}-{last}/{size}"),
-            );
+            set(&mut response, CONTENT_RANGE, &format!("bytes {offset}-{last}/{size}"));
             response
         }
         Wanted::Nothing => {
@@ -197,11 +176,7 @@ fn blob(StoredBlob { file, size }: StoredBlob, digest: &Digest, request: &Parts)
 
 /// What refers to a manifest. Who pushed to a registry that could not tell kept the list under a tag of its own
 /// (OCI distribution specification 1.1, "Referrers Tag Schema"); there is none otherwise.
-fn referrers(
-    directory: &Directory,
-    repository: &Repository,
-    digest: &Digest,
-) -> Result<Response<Body>> {
+fn referrers(directory: &Directory, repository: &Repository, digest: &Digest) -> Result<Response<Body>> {
     let tag: Tag = format!("sha256-{}", digest.hex()).parse()?;
     if let Some(list) = directory.tag(repository, &tag)?
         && let Some(stored) = directory.manifest(repository, &list)?
@@ -209,10 +184,7 @@ fn referrers(
     {
         return Ok(document(media_type::INDEX, stored.bytes));
     }
-    Ok(document(
-        media_type::INDEX,
-        canonical(&Index::new(Vec::new()))?,
-    ))
+    Ok(document(media_type::INDEX, canonical(&Index::new(Vec::new()))?))
 }
 
 /// A part of a list, with the address of the next part.

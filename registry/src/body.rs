@@ -17,9 +17,7 @@ const CHUNK: u64 = 128 << 10;
 
 /// A body that is in memory.
 pub(crate) fn whole(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// `length` bytes of `file` from `offset` on. If the file ends before that, the body fails, so that the
@@ -29,10 +27,9 @@ pub(crate) fn piece(file: File, offset: u64, length: u64) -> Body {
         if left == 0 {
             return Ok::<_, io::Error>(None);
         }
-        let (file, bytes) =
-            tokio::task::spawn_blocking(move || read(file, offset, left.min(CHUNK)))
-                .await
-                .map_err(io::Error::other)??;
+        let (file, bytes) = tokio::task::spawn_blocking(move || read(file, offset, left.min(CHUNK)))
+            .await
+            .map_err(io::Error::other)??;
         let read = bytes.len() as u64;
         Ok(Some((
             Frame::data(Bytes::from(bytes)),

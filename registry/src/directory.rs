@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use sealrs_image::digest::Digest;
-use sealrs_image::error::{
-    Context as _, Error, ErrorKind, IoResultExt as _, Result, ResultExt as _,
-};
+use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
 use sealrs_image::spec::{MAX_DOCUMENT, media_type};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -58,7 +56,9 @@ impl Directory {
         let shown = path.display();
         let dir = Dir::open_ambient_dir(path, ambient_authority())
             .or_io(|| format!("cannot open the registry directory `{shown}`"))
-            .map_err(|error| error.hint("name the folder that has `docker/registry/v2` in it: `registry` of an unpacked image"))?;
+            .map_err(|error| {
+                error.hint("name the folder that has `docker/registry/v2` in it: `registry` of an unpacked image")
+            })?;
         Ok(Self {
             path: path.to_owned(),
             dir,
@@ -129,11 +129,7 @@ impl Directory {
     /// # Errors
     /// [`ErrorKind::Integrity`] when its bytes are not what its digest says or it is no manifest,
     /// [`ErrorKind::Disk`] when it cannot be read.
-    pub fn manifest(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Result<Option<StoredManifest>> {
+    pub fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Option<StoredManifest>> {
         let Some(digest) = self.link(&layout::revision_link(repository, digest))? else {
             return Ok(None);
         };
@@ -158,8 +154,7 @@ impl Directory {
                 what()
             )));
         }
-        let media_type =
-            media_type_of(&bytes).context(|| format!("cannot tell what {} is", what()))?;
+        let media_type = media_type_of(&bytes).context(|| format!("cannot tell what {} is", what()))?;
         Ok(Some(StoredManifest {
             digest,
             media_type,
@@ -280,14 +275,7 @@ impl Directory {
 fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(None)
-        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -311,10 +299,8 @@ struct Shape {
 
 /// The media type of a manifest: its own word, else what it looks like (OCI's `mediaType` is optional).
 fn media_type_of(bytes: &[u8]) -> Result<String> {
-    let shape: Shape = serde_json::from_slice(bytes).or_fail(
-        ErrorKind::Integrity,
-        || "it is no JSON document of a manifest's form",
-    )?;
+    let shape: Shape = serde_json::from_slice(bytes)
+        .or_fail(ErrorKind::Integrity, || "it is no JSON document of a manifest's form")?;
     if let Some(media_type) = shape.media_type.filter(|text| is_media_type(text)) {
         return Ok(media_type);
     }

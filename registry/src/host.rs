@@ -48,9 +48,7 @@ impl Host {
         match parts.as_slice() {
             [host] => host.contains('.') || *host == "localhost",
             [_, port] => is_port(port),
-            [groups @ .., port] if parts.len() == 9 => {
-                groups.iter().all(|group| is_group(group)) && is_port(port)
-            }
+            [groups @ .., port] if parts.len() == 9 => groups.iter().all(|group| is_group(group)) && is_port(port),
             groups if parts.len() == 8 => groups.iter().all(|group| is_group(group)),
             _ => false,
         }
@@ -68,11 +66,8 @@ impl FromStr for Host {
 
     fn from_str(text: &str) -> Result<Self> {
         let bad = || {
-            Error::new(
-                ErrorKind::Input,
-                format!("`{}` is not a registry's host", shown(text)),
-            )
-            .hint("write HOST or HOST:PORT as image references have it, for instance `docker.io`")
+            Error::new(ErrorKind::Input, format!("`{}` is not a registry's host", shown(text)))
+                .hint("write HOST or HOST:PORT as image references have it, for instance `docker.io`")
         };
         // Without one of these a reference's grammar takes the text for the first part of a path.
         if !(text.contains(['.', ':']) || text == "localhost") {

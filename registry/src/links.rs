@@ -119,10 +119,7 @@ impl<'a> Files<'a> {
 }
 
 fn conflict(one: &StoredImage, other: &StoredImage) -> Error {
-    let (name, tag) = (
-        one.reference.repository(),
-        one.reference.tag().unwrap_or_default(),
-    );
+    let (name, tag) = (one.reference.repository(), one.reference.tag().unwrap_or_default());
     Error::new(
         ErrorKind::Input,
         format!(
@@ -155,9 +152,7 @@ mod tests {
             .keys()
             .filter_map(|path| {
                 let path = path.strip_prefix("docker/registry/v2/repositories/")?;
-                let (repository, tag) = path
-                    .strip_suffix("/current/link")?
-                    .split_once("/_manifests/tags/")?;
+                let (repository, tag) = path.strip_suffix("/current/link")?.split_once("/_manifests/tags/")?;
                 Some(format!("{repository}:{tag}"))
             })
             .collect()
@@ -165,8 +160,7 @@ mod tests {
 
     #[test]
     fn a_path_of_one_host_also_answers_without_it() {
-        let files =
-            link_files(&[image("nginx:1", "a"), image("localhost:5000/app:2", "b")]).unwrap();
+        let files = link_files(&[image("nginx:1", "a"), image("localhost:5000/app:2", "b")]).unwrap();
         assert_eq!(
             tags(&files),
             [
@@ -187,10 +181,7 @@ mod tests {
             ),
             (format!("{home}/_manifests/tags/1/current/link"), digest),
             (
-                format!(
-                    "{home}/_manifests/tags/1/index/sha256/{}/link",
-                    digest.hex()
-                ),
+                format!("{home}/_manifests/tags/1/index/sha256/{}/link", digest.hex()),
                 digest,
             ),
         ] {
@@ -207,10 +198,7 @@ mod tests {
             image("ghcr.io/app:2", "c"),
         ])
         .unwrap();
-        assert_eq!(
-            tags(&files),
-            ["ghcr.io/app:1", "ghcr.io/app:2", "quay.io/app:1"]
-        );
+        assert_eq!(tags(&files), ["ghcr.io/app:1", "ghcr.io/app:2", "quay.io/app:1"]);
     }
 
     #[test]
@@ -260,10 +248,7 @@ mod tests {
         assert!(tags(&link_files(&[only_digest]).unwrap()).is_empty());
 
         pinned.manifests.clear();
-        assert_eq!(
-            link_files(&[pinned]).unwrap_err().kind(),
-            ErrorKind::Internal
-        );
+        assert_eq!(link_files(&[pinned]).unwrap_err().kind(), ErrorKind::Internal);
     }
 
     #[test]
@@ -271,11 +256,7 @@ mod tests {
         let pinned = format!("nginx:1@{}", Digest::of(b"b"));
         let error = link_files(&[image("nginx:1", "a"), image(&pinned, "b")]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Input);
-        for part in [
-            "docker.io/library/nginx:1",
-            &Digest::of(b"a").to_string(),
-            &pinned,
-        ] {
+        for part in ["docker.io/library/nginx:1", &Digest::of(b"a").to_string(), &pinned] {
             assert!(error.to_string().contains(part), "{error}");
         }
         assert!(link_files(&[image("nginx:1", "a"), image("docker.io/nginx:1", "a")]).is_ok());
@@ -283,11 +264,7 @@ mod tests {
 
     #[test]
     fn the_order_of_the_images_does_not_matter() {
-        let mut images = [
-            image("a:1", "a"),
-            image("quay.io/b:1", "b"),
-            image("ghcr.io/b:1", "c"),
-        ];
+        let mut images = [image("a:1", "a"), image("quay.io/b:1", "b"), image("ghcr.io/b:1", "c")];
         let files = link_files(&images).unwrap();
         images.reverse();
         assert_eq!(link_files(&images).unwrap(), files);

@@ -27,10 +27,7 @@ impl Listeners {
     /// [`ErrorKind::Conflict`] when a port is taken, [`ErrorKind::Input`] when an address cannot be listened on.
     pub(crate) fn bind(addresses: &[SocketAddr]) -> Result<Self> {
         if addresses.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Input,
-                "the registry has no address to listen on",
-            ));
+            return Err(Error::new(ErrorKind::Input, "the registry has no address to listen on"));
         }
         let listeners: Result<Vec<_>> = addresses
             .iter()

@@ -33,9 +33,7 @@ impl Repository {
     /// Whether the name starts with the folder of a host, as [`Repository::on`] makes it.
     #[must_use]
     pub fn is_on_a_host(&self) -> bool {
-        self.0
-            .split_once('/')
-            .is_some_and(|(first, _)| Host::is_folder(first))
+        self.0.split_once('/').is_some_and(|(first, _)| Host::is_folder(first))
     }
 }
 
@@ -91,10 +89,8 @@ impl FromStr for Tag {
     fn from_str(text: &str) -> Result<Self> {
         match format!("localhost/x:{text}").parse::<Reference>() {
             Ok(reference) if reference.tag() == Some(text) => Ok(Self(text.to_owned())),
-            _ => Err(
-                Error::new(ErrorKind::Input, format!("`{}` is not a tag", shown(text)))
-                    .hint("a tag has at most 128 letters, digits, `_`, `.` and `-`"),
-            ),
+            _ => Err(Error::new(ErrorKind::Input, format!("`{}` is not a tag", shown(text)))
+                .hint("a tag has at most 128 letters, digits, `_`, `.` and `-`")),
         }
     }
 }

@@ -41,8 +41,7 @@ impl Passwords {
     /// What reading a file may meet; [`ErrorKind::Input`], with the line, when it is not as it should be.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .or_io(|| format!("cannot read the password file `{shown}`"))?;
+        let text = std::fs::read_to_string(path).or_io(|| format!("cannot read the password file `{shown}`"))?;
         Self::parse(&text, &shown)
     }
 
@@ -55,8 +54,11 @@ impl Passwords {
             }
             // The line itself stays out of the message: it may hold a password that somebody wrote down.
             let bad = |why: &str| {
-                Error::new(ErrorKind::Input, format!("password file `{origin}`, line {number}: {why}"))
-                    .hint("write each line with `htpasswd -B`: USER:HASH, with a hash that starts with `$2y$`")
+                Error::new(
+                    ErrorKind::Input,
+                    format!("password file `{origin}`, line {number}: {why}"),
+                )
+                .hint("write each line with `htpasswd -B`: USER:HASH, with a hash that starts with `$2y$`")
             };
             let (user, hash) = line
                 .split_once(':')
@@ -75,11 +77,10 @@ impl Passwords {
             }
         }
         if hashes.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Input,
-                format!("password file `{origin}` has no users"),
-            )
-            .hint("add one with `htpasswd -B`, or leave the option out to let everybody in"));
+            return Err(
+                Error::new(ErrorKind::Input, format!("password file `{origin}` has no users"))
+                    .hint("add one with `htpasswd -B`, or leave the option out to let everybody in"),
+            );
         }
         Ok(Self {
             hashes,
@@ -129,9 +130,7 @@ impl Passwords {
 
     fn is_verified(&self, user: &str, digest: &Digest) -> bool {
         let verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        verified
-            .get(user)
-            .is_some_and(|known| is_equal(known, digest))
+        verified.get(user).is_some_and(|known| is_equal(known, digest))
     }
 
     fn remember(&self, user: String, digest: Digest) {
@@ -143,10 +142,7 @@ impl Passwords {
 /// Compares in a time that does not depend on where the two differ.
 fn is_equal(one: &Digest, other: &Digest) -> bool {
     let (one, other) = (one.hex(), other.hex());
-    let differences = one
-        .bytes()
-        .zip(other.bytes())
-        .fold(0, |seen, (a, b)| seen | (a ^ b));
+    let differences = one.bytes().zip(other.bytes()).fold(0, |seen, (a, b)| seen | (a ^ b));
     std::hint::black_box(differences) == 0
 }
 
@@ -177,11 +173,7 @@ mod tests {
 
     #[tokio::test]
     async fn admits_the_right_password_only() {
-        let file = format!(
-            "# users\n\nadmin:{}\r\nother:{}\n",
-            hash("p:ss wörd"),
-            hash("x")
-        );
+        let file = format!("# users\n\nadmin:{}\r\nother:{}\n", hash("p:ss wörd"), hash("x"));
         let passwords = Arc::new(Passwords::parse(&file, "f").unwrap());
         // Twice: the second time from memory.
         for _ in 0..2 {
@@ -203,18 +195,12 @@ mod tests {
         assert!(!passwords.admit(None).await);
         for wrong in ["", "Basic", "Basic !", "Bearer eDp4", "eDp4"] {
             assert!(
-                !passwords
-                    .admit(Some(&HeaderValue::from_static(wrong)))
-                    .await,
+                !passwords.admit(Some(&HeaderValue::from_static(wrong))).await,
                 "{wrong}"
             );
         }
         let lower = format!("basic {}", STANDARD.encode("other:x"));
-        assert!(
-            passwords
-                .admit(Some(&HeaderValue::from_str(&lower).unwrap()))
-                .await
-        );
+        assert!(passwords.admit(Some(&HeaderValue::from_str(&lower).unwrap())).await);
     }
 
     #[test]

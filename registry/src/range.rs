@@ -84,11 +84,7 @@ mod tests {
             ("lines=1-2", 10, Wanted::All),
             ("", 10, Wanted::All),
         ] {
-            assert_eq!(
-                Wanted::parse(Some(header), size),
-                wanted,
-                "{header} of {size}"
-            );
+            assert_eq!(Wanted::parse(Some(header), size), wanted, "{header} of {size}");
         }
         assert_eq!(Wanted::parse(None, 10), Wanted::All);
     }

@@ -17,11 +17,7 @@ pub struct Refusal {
 
 impl Refusal {
     fn new(status: StatusCode, code: &'static str, message: String) -> Self {
-        Self {
-            status,
-            code,
-            message,
-        }
+        Self { status, code, message }
     }
 
     pub(crate) fn unauthorized() -> Self {
@@ -36,10 +32,7 @@ impl Refusal {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "UNSUPPORTED",
-            format!(
-                "{} is not supported: this registry is read-only",
-                shown(method)
-            ),
+            format!("{} is not supported: this registry is read-only", shown(method)),
         )
     }
 

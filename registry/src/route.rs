@@ -47,17 +47,10 @@ impl Route {
     ///
     /// # Errors
     /// The refusal to answer with, when it asks for nothing that can exist here.
-    pub fn parse(
-        method: &Method,
-        path: &str,
-        query: Option<&str>,
-        own: Option<&str>,
-    ) -> Result<Self, Refusal> {
+    pub fn parse(method: &Method, path: &str, query: Option<&str>, own: Option<&str>) -> Result<Self, Refusal> {
         let rest = match path {
             "/v2" => "",
-            _ => path
-                .strip_prefix("/v2/")
-                .ok_or_else(Refusal::no_such_path)?,
+            _ => path.strip_prefix("/v2/").ok_or_else(Refusal::no_such_path)?,
         };
         if method != Method::GET && method != Method::HEAD {
             return Err(Refusal::unsupported(method.as_str()));
@@ -70,17 +63,14 @@ impl Route {
         }
         // A name may have `manifests` or `tags` among its parts, so the end of the path decides.
         let mut parts = rest.rsplitn(3, '/');
-        let (Some(last), Some(kind), Some(name)) = (parts.next(), parts.next(), parts.next())
-        else {
+        let (Some(last), Some(kind), Some(name)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(Refusal::no_such_path());
         };
         let last = decoded(last)?;
         let digest = || last.parse().map_err(|_| Refusal::bad_digest(&last));
         let item = match kind {
             "manifests" if last.contains(':') => Item::Manifest(digest()?),
-            "manifests" => {
-                Item::Tagged(last.parse().map_err(|_| Refusal::unknown_manifest(&last))?)
-            }
+            "manifests" => Item::Tagged(last.parse().map_err(|_| Refusal::unknown_manifest(&last))?),
             "blobs" => Item::Blob(digest()?),
             "referrers" => Item::Referrers(digest()?),
             "tags" if last == "list" => Item::Tags(query.page()?),
@@ -89,11 +79,7 @@ impl Route {
         let name = decoded(name)?;
         let name = name.parse().map_err(|_| Refusal::bad_name(&name))?;
         let upstream = query.upstream(own)?;
-        Ok(Self::Repository {
-            name,
-            upstream,
-            item,
-        })
+        Ok(Self::Repository { name, upstream, item })
     }
 }
 
@@ -129,10 +115,7 @@ impl Query {
         match self.upstream.as_deref() {
             None | Some("") => Ok(None),
             Some(host) if own.is_some_and(|own| own.eq_ignore_ascii_case(host)) => Ok(None),
-            Some(host) => host
-                .parse()
-                .map(Some)
-                .map_err(|_| Refusal::bad_upstream(host)),
+            Some(host) => host.parse().map(Some).map_err(|_| Refusal::bad_upstream(host)),
         }
     }
 }
@@ -145,9 +128,7 @@ fn decoded(text: &str) -> Result<String, Refusal> {
         rest = match (byte, after) {
             (b'%', [high, low, after @ ..]) => {
                 let digit = |byte: u8| char::from(byte).to_digit(16);
-                let value = digit(*high)
-                    .zip(digit(*low))
-                    .map(|(high, low)| high << 4 | low);
+                let value = digit(*high).zip(digit(*low)).map(|(high, low)| high << 4 | low);
                 bytes.push(
                     value
                         .and_then(|value| u8::try_from(value).ok())
@@ -199,10 +180,7 @@ mod tests {
                 "/v2/_catalog?n=2&last=a%2Fb".to_owned(),
                 Route::Catalog(page(Some(2), Some("a/b"))),
             ),
-            (
-                "/v2/a/manifests/latest".to_owned(),
-                of("a", None, tagged("latest")),
-            ),
+            ("/v2/a/manifests/latest".to_owned(), of("a", None, tagged("latest"))),
             (
                 format!("/v2/a/b/manifests/{digest}"),
                 of("a/b", None, Item::Manifest(digest)),
@@ -211,10 +189,7 @@ mod tests {
                 format!("/v2/a/manifests/{encoded}"),
                 of("a", None, Item::Manifest(digest)),
             ),
-            (
-                format!("/v2/a/blobs/{digest}"),
-                of("a", None, Item::Blob(digest)),
-            ),
+            (format!("/v2/a/blobs/{digest}"), of("a", None, Item::Blob(digest))),
             (
                 "/v2/a%2Fb/tags/list?n=5".to_owned(),
                 of("a/b", None, Item::Tags(page(Some(5), None))),
@@ -243,10 +218,7 @@ mod tests {
                 "/v2/a/manifests/1?ns=Sea.Hub:5000".to_owned(),
                 of("a", None, tagged("1")),
             ),
-            (
-                "/v2/a/manifests/1?ns=".to_owned(),
-                of("a", None, tagged("1")),
-            ),
+            ("/v2/a/manifests/1?ns=".to_owned(), of("a", None, tagged("1"))),
         ] {
             assert_eq!(get(&target).unwrap(), expected, "{target}");
         }
@@ -294,11 +266,7 @@ mod tests {
             ("/v2/x/manifests/1?ns=library", 400, "NAME_INVALID"),
         ] {
             let refusal = get(target).unwrap_err();
-            assert_eq!(
-                (refusal.status.as_u16(), refusal.code),
-                (status, code),
-                "{target}"
-            );
+            assert_eq!((refusal.status.as_u16(), refusal.code), (status, code), "{target}");
             assert!(refusal.message.len() < 600, "{target}");
         }
     }
@@ -312,10 +280,7 @@ mod tests {
             (Method::DELETE, "/v2/x/manifests/1"),
         ] {
             let refusal = Route::parse(&method, path, None, None).unwrap_err();
-            assert_eq!(
-                (refusal.status.as_u16(), refusal.code),
-                (405, "UNSUPPORTED")
-            );
+            assert_eq!((refusal.status.as_u16(), refusal.code), (405, "UNSUPPORTED"));
         }
     }
 }

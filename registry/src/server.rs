@@ -67,11 +67,7 @@ pub struct ServeOptions {
 ///
 /// # Errors
 /// As [`serve`].
-pub fn run(
-    options: &ServeOptions,
-    progress: Arc<dyn Progress>,
-    ready: impl FnOnce(&[SocketAddr]),
-) -> Result<()> {
+pub fn run(options: &ServeOptions, progress: Arc<dyn Progress>, ready: impl FnOnce(&[SocketAddr])) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -110,11 +106,7 @@ pub async fn serve(
         )));
     }
     let tls = options.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
-    let passwords = options
-        .htpasswd
-        .as_deref()
-        .map(Passwords::read)
-        .transpose()?;
+    let passwords = options.htpasswd.as_deref().map(Passwords::read).transpose()?;
     let listeners = Listeners::bind(&options.listen)?;
     ready(
         &listeners
@@ -139,12 +131,7 @@ struct Registry {
 }
 
 impl Registry {
-    async fn serve(
-        self: Arc<Self>,
-        listeners: Listeners,
-        tls: Option<TlsAcceptor>,
-        stop: impl Future<Output = ()>,
-    ) {
+    async fn serve(self: Arc<Self>, listeners: Listeners, tls: Option<TlsAcceptor>, stop: impl Future<Output = ()>) {
         let graceful = GracefulShutdown::new();
         let room = Arc::new(Semaphore::new(CONNECTIONS));
         let mut connections = JoinSet::new();
@@ -184,20 +171,14 @@ impl Registry {
             error.kind(),
             io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
         ) {
-            self.progress.event(Event::Warning(&format!(
-                "cannot accept a connection: {error}"
-            )));
+            self.progress
+                .event(Event::Warning(&format!("cannot accept a connection: {error}")));
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
     }
 
     /// Serves one connection to its end. Whatever breaks it off is between the client and its network.
-    async fn connection(
-        self: Arc<Self>,
-        stream: TcpStream,
-        tls: Option<TlsAcceptor>,
-        watcher: Watcher,
-    ) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, tls: Option<TlsAcceptor>, watcher: Watcher) {
         let Some(tls) = tls else {
             return self.requests(stream, watcher).await;
         };
@@ -206,11 +187,7 @@ impl Registry {
         }
     }
 
-    async fn requests(
-        self: Arc<Self>,
-        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-        watcher: Watcher,
-    ) {
+    async fn requests(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, watcher: Watcher) {
         let service = service_fn(|request| Arc::clone(&self).request(request));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -219,32 +196,21 @@ impl Registry {
         let _ = watcher.watch(connection).await;
     }
 
-    async fn request(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-    ) -> std::result::Result<Response<Body>, Infallible> {
+    async fn request(self: Arc<Self>, request: Request<Incoming>) -> std::result::Result<Response<Body>, Infallible> {
         let (request, _) = request.into_parts();
         if let Some(passwords) = &self.passwords
             && !passwords.admit(request.headers.get(AUTHORIZATION)).await
         {
             return Ok(refused(&Refusal::unauthorized()));
         }
-        let answered = tokio::task::spawn_blocking(move || {
-            answer(&self.directory, &request, self.progress.as_ref())
-        });
+        let answered = tokio::task::spawn_blocking(move || answer(&self.directory, &request, self.progress.as_ref()));
         let failed = |_| refused(&Refusal::trouble());
         Ok(answered.await.unwrap_or_else(failed))
     }
 }
 
 /// The next connection, once there is room for it.
-async fn accept(
-    listeners: &Listeners,
-    room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
+async fn accept(listeners: &Listeners, room: &Arc<Semaphore>) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
     Ok((listeners.accept().await?, permit))
 }

@@ -31,13 +31,9 @@ impl TlsFiles {
             .with_no_client_auth()
             .with_single_cert(chain, private)
             .or_fail(ErrorKind::Input, || {
-                format!(
-                    "the certificate `{certificate}` and the key `{key}` cannot be used together"
-                )
+                format!("the certificate `{certificate}` and the key `{key}` cannot be used together")
             })
-            .map_err(|error| {
-                error.hint("name a certificate and the private key that it was made for")
-            })?;
+            .map_err(|error| error.hint("name a certificate and the private key that it was made for"))?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
@@ -72,5 +68,7 @@ fn unusable(path: &Path, what: &str, section: &str) -> Error {
         ErrorKind::Input,
         format!("`{}` has no {what} in PEM form", path.display()),
     )
-    .hint(format!("a PEM file has a line `-----BEGIN {section}-----`; an encrypted key has to be decrypted first"))
+    .hint(format!(
+        "a PEM file has a line `-----BEGIN {section}-----`; an encrypted key has to be decrypted first"
+    ))
 }

@@ -116,9 +116,7 @@ fn skopeo_pulls_over_tls_with_the_password() {
             .arg(base)
             .output()
             .unwrap();
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .to_ascii_lowercase()
+        String::from_utf8(output.stdout).unwrap().to_ascii_lowercase()
     };
     let refused = curl(&[]);
     for part in [
@@ -129,27 +127,18 @@ fn skopeo_pulls_over_tls_with_the_password() {
     ] {
         assert!(refused.contains(part), "{part} in {refused}");
     }
-    assert!(
-        curl(&["-u", "admin:s3cret word", "--tlsv1.2", "--tls-max", "1.2"])
-            .contains("http/1.1 200")
-    );
+    assert!(curl(&["-u", "admin:s3cret word", "--tlsv1.2", "--tls-max", "1.2"]).contains("http/1.1 200"));
 
     // bcrypt at cost 10 takes tens of milliseconds; once is enough.
     let start = Instant::now();
-    let urls: Vec<String> = (0..100)
-        .map(|_| format!("https://{}/v2/", ours.address))
-        .collect();
+    let urls: Vec<String> = (0..100).map(|_| format!("https://{}/v2/", ours.address)).collect();
     succeed(
         Command::new("curl")
             .args(["-sSf", "-u", "admin:s3cret word", "--cacert"])
             .arg(&tls.certificate)
             .args(urls),
     );
-    assert!(
-        start.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(ours.heard.all(), "");
 }
 
@@ -191,9 +180,7 @@ fn hostile_requests_stay_inside() {
                 format!("/v2/library/app/manifests/{climb}secret"),
                 format!("/v2/library/app/blobs/{climb}secret"),
                 format!("/v2/library/app/blobs/sha256:{climb}secret"),
-                format!(
-                    "/v2/{climb}registry/docker/registry/v2/repositories/library/app/manifests/1"
-                ),
+                format!("/v2/{climb}registry/docker/registry/v2/repositories/library/app/manifests/1"),
                 format!("/v2/{climb}x/tags/list"),
                 format!("/v2/library/app/manifests/1?ns={climb}x"),
                 format!("/v2/library/app/tags/list?last={climb}"),
@@ -201,17 +188,10 @@ fn hostile_requests_stay_inside() {
             ] {
                 let answer = ours.get(&target);
                 let body = String::from_utf8_lossy(&answer.body);
-                assert!(
-                    !body.contains(secret) && !body.contains("root:"),
-                    "{target}: {body}"
-                );
+                assert!(!body.contains(secret) && !body.contains("root:"), "{target}: {body}");
                 let is_list = target.contains("?last=");
                 let expected: &[u16] = if is_list { &[200, 400] } else { &[400, 404] };
-                assert!(
-                    expected.contains(&answer.status),
-                    "{target}: {}",
-                    answer.status
-                );
+                assert!(expected.contains(&answer.status), "{target}: {}", answer.status);
             }
         }
     }
@@ -237,10 +217,7 @@ fn hostile_requests_stay_inside() {
             answer.status
         );
         assert!(answer.body.len() < 1000, "{shown}");
-        assert!(
-            !String::from_utf8_lossy(&answer.body).contains(secret),
-            "{shown}"
-        );
+        assert!(!String::from_utf8_lossy(&answer.body).contains(secret), "{shown}");
     }
     assert_eq!(
         ours.get("/v2/library/app/manifests/1").status,
@@ -261,9 +238,7 @@ fn no_http_is_no_harm() {
         &[b'A'; 1 << 20],
     ] {
         let mut stream = TcpStream::connect(ours.address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let _ = stream.write_all(bytes);
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);

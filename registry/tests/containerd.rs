@@ -65,13 +65,7 @@ impl Containerd {
     }
 
     fn fetch(&self, hosts: &Path, name: &str) -> Command {
-        self.ctr(&[
-            "content",
-            "fetch",
-            "--hosts-dir",
-            &hosts.display().to_string(),
-            name,
-        ])
+        self.ctr(&["content", "fetch", "--hosts-dir", &hosts.display().to_string(), name])
     }
 }
 
@@ -99,44 +93,27 @@ fn each_name_gets_its_own_image() {
         three.stored_as("registry.example.com:5000/library/solo:1"),
         three.stored_as(&format!("ghcr.io/pinned:1@{}", three.manifest)),
     ];
-    let blobs = [&one, &two, &three]
-        .into_iter()
-        .flat_map(|image| image.blobs.values());
+    let blobs = [&one, &two, &three].into_iter().flat_map(|image| image.blobs.values());
     write_directory(dir.path(), &images, blobs.map(Vec::as_slice));
     let ours = Ours::plain(dir.path());
-    for host in [
-        "docker.io",
-        "quay.io",
-        "ghcr.io",
-        "registry.example.com:5000",
-    ] {
+    for host in ["docker.io", "quay.io", "ghcr.io", "registry.example.com:5000"] {
         let mirror = format!("http://{}", ours.address);
-        let settings = format!(
-            "server = \"{mirror}\"\n[host.\"{mirror}\"]\n  capabilities = [\"pull\", \"resolve\"]\n"
-        );
-        write(
-            &hosts.path().join(host).join("hosts.toml"),
-            settings.as_bytes(),
-        );
+        let settings =
+            format!("server = \"{mirror}\"\n[host.\"{mirror}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
+        write(&hosts.path().join(host).join("hosts.toml"), settings.as_bytes());
     }
     let containerd = Containerd::start();
     for (name, image) in [
         ("docker.io/library/app:1".to_owned(), &one),
         ("quay.io/library/app:1".to_owned(), &two),
         (format!("quay.io/library/app@{}", two.manifest), &two),
-        (
-            "registry.example.com:5000/library/solo:1".to_owned(),
-            &three,
-        ),
+        ("registry.example.com:5000/library/solo:1".to_owned(), &three),
         ("ghcr.io/pinned:1".to_owned(), &three),
         (format!("ghcr.io/pinned:1@{}", three.manifest), &three),
     ] {
         succeed(&mut containerd.fetch(hosts.path(), &name));
         let listed = succeed(&mut containerd.ctr(&["images", "list", &format!("name=={name}")]));
-        assert!(
-            listed.contains(&image.manifest.to_string()),
-            "{name}: {listed}"
-        );
+        assert!(listed.contains(&image.manifest.to_string()), "{name}: {listed}");
     }
     for name in [
         "ghcr.io/library/app:1",

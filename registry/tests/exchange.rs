@@ -36,16 +36,8 @@ fn we_serve_what_docker_registry_wrote() {
     let index = image.index();
     {
         let debian = Debian::start(dir.path());
-        succeed(&mut copy(
-            home.path(),
-            &image.source(),
-            &debian.image("library/app:1"),
-        ));
-        succeed(&mut copy(
-            home.path(),
-            &image.source(),
-            &debian.image("deep/er/app:v2"),
-        ));
+        succeed(&mut copy(home.path(), &image.source(), &debian.image("library/app:1")));
+        succeed(&mut copy(home.path(), &image.source(), &debian.image("deep/er/app:v2")));
         // docker-registry takes no index with a missing member, so this one has just the one that is there.
         let mut whole: serde_json::Value = serde_json::from_slice(&index).unwrap();
         whole["manifests"].as_array_mut().unwrap().truncate(1);
@@ -62,10 +54,7 @@ fn we_serve_what_docker_registry_wrote() {
                 ])
                 .arg("--data-binary")
                 .arg(format!("@{}", file.display()))
-                .arg(format!(
-                    "http://{}/v2/library/app/manifests/all",
-                    debian.address
-                )),
+                .arg(format!("http://{}/v2/library/app/manifests/all", debian.address)),
         );
     }
     let ours = Ours::plain(dir.path());
@@ -78,19 +67,11 @@ fn we_serve_what_docker_registry_wrote() {
     ] {
         assert_eq!(pulled(home.path(), &ours.image(name)), digest, "{name}");
     }
-    let raw = succeed(skopeo(home.path()).args([
-        "inspect",
-        "--raw",
-        "--tls-verify=false",
-        &ours.image("library/app:all"),
-    ]));
+    let raw =
+        succeed(skopeo(home.path()).args(["inspect", "--raw", "--tls-verify=false", &ours.image("library/app:all")]));
     let by_digest = format!("library/app@{}", Digest::of(raw.as_bytes()));
     assert_eq!(pulled(home.path(), &ours.image(&by_digest)), digest);
-    let listed = succeed(skopeo(home.path()).args([
-        "list-tags",
-        "--tls-verify=false",
-        &ours.image("library/app"),
-    ]));
+    let listed = succeed(skopeo(home.path()).args(["list-tags", "--tls-verify=false", &ours.image("library/app")]));
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     assert_eq!(listed["Tags"], serde_json::json!(["1", "all"]));
     assert_eq!(ours.heard.all(), "");
@@ -125,10 +106,7 @@ fn both_registries_serve_what_the_links_say() {
         (format!("library/only@{}", one.manifest), one.manifest),
         ("quay.io/team/app:v1".to_owned(), one.manifest),
         ("localhost_5000/team/app:v1".to_owned(), two.manifest),
-        (
-            format!("0_0_0_0_0_0_0_1_5000/six@{}", two.manifest),
-            two.manifest,
-        ),
+        (format!("0_0_0_0_0_0_0_1_5000/six@{}", two.manifest), two.manifest),
         (format!("six@{}", two.manifest), two.manifest),
         ("ghcr.io/many:1".to_owned(), one.manifest),
         (format!("ghcr.io/many@{pinned}"), one.manifest),
@@ -150,23 +128,11 @@ fn both_registries_serve_what_the_links_say() {
             ask(ours.address, "GET", target, &[accept]),
             ask(debian.address, "GET", target, &[accept]),
         );
-        assert_eq!(
-            mine.status,
-            if debian_agrees { theirs.status } else { 200 },
-            "{target}"
-        );
+        assert_eq!(mine.status, if debian_agrees { theirs.status } else { 200 }, "{target}");
         if debian_agrees {
             assert_eq!(mine.json(), theirs.json(), "{target}");
-            for header in [
-                "docker-content-digest",
-                "docker-distribution-api-version",
-                "etag",
-            ] {
-                assert_eq!(
-                    mine.header(header),
-                    theirs.header(header),
-                    "{header} of {target}"
-                );
+            for header in ["docker-content-digest", "docker-distribution-api-version", "etag"] {
+                assert_eq!(mine.header(header), theirs.header(header), "{header} of {target}");
             }
         }
     }

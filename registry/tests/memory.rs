@@ -29,14 +29,7 @@ fn memory_does_not_grow_with_the_blob() {
         let data = sample.dir.path().join(layout::blob_data(&sample.layer));
         File::create(data).unwrap().set_len(size).unwrap();
         let url = format!("http://{}{}", ours.address, sample.blob());
-        let got = succeed(Command::new("curl").args([
-            "-sSf",
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{size_download}",
-            &url,
-        ]));
+        let got = succeed(Command::new("curl").args(["-sSf", "-o", "/dev/null", "-w", "%{size_download}", &url]));
         assert_eq!(got, size.to_string());
     };
     download(1 << 20);
@@ -53,10 +46,7 @@ fn memory_does_not_grow_with_the_blob() {
 /// The most memory that this process has used so far, in bytes.
 fn peak_memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
     kilobytes << 10
 }

@@ -25,11 +25,7 @@ fn manifests_and_their_headers() {
     let digest = sample.manifest.to_string();
     for target in ["1", &digest, &digest.replace(':', "%3A")] {
         let target = format!("/v2/library/app/manifests/{target}");
-        let got = ours.ask(
-            "GET",
-            &target,
-            &["Accept: application/vnd.oci.image.index.v1+json"],
-        );
+        let got = ours.ask("GET", &target, &["Accept: application/vnd.oci.image.index.v1+json"]);
         assert_eq!((got.status, got.body.as_slice()), (200, Sample::MANIFEST));
         let head = ours.ask("HEAD", &target, &[]);
         assert_eq!((head.status, head.body.len()), (200, 0));
@@ -40,14 +36,8 @@ fn manifests_and_their_headers() {
             );
             assert_eq!(answer.header("docker-content-digest"), digest);
             assert_eq!(answer.header("etag"), format!("\"{digest}\""));
-            assert_eq!(
-                answer.header("docker-distribution-api-version"),
-                "registry/2.0"
-            );
-            assert_eq!(
-                answer.header("content-length"),
-                Sample::MANIFEST.len().to_string()
-            );
+            assert_eq!(answer.header("docker-distribution-api-version"), "registry/2.0");
+            assert_eq!(answer.header("content-length"), Sample::MANIFEST.len().to_string());
         }
         for etag in [
             format!("\"{digest}\""),
@@ -58,10 +48,7 @@ fn manifests_and_their_headers() {
             assert_eq!((answer.status, answer.body.len()), (304, 0), "{etag}");
             assert_eq!(answer.header("docker-content-digest"), digest);
         }
-        assert_eq!(
-            ours.ask("GET", &target, &["If-None-Match: \"x\""]).status,
-            200
-        );
+        assert_eq!(ours.ask("GET", &target, &["If-None-Match: \"x\""]).status, 200);
     }
 }
 
@@ -70,16 +57,10 @@ fn the_small_documents() {
     let sample = Sample::new();
     let ours = Ours::plain(sample.dir.path());
     for target in ["/v2/", "/v2"] {
-        assert_eq!(
-            (ours.get(target).status, ours.get(target).text()),
-            (200, "{}")
-        );
+        assert_eq!((ours.get(target).status, ours.get(target).text()), (200, "{}"));
     }
     let tags = ours.get("/v2/library/app/tags/list");
-    assert_eq!(
-        tags.json(),
-        serde_json::json!({"name": "library/app", "tags": ["1"]})
-    );
+    assert_eq!(tags.json(), serde_json::json!({"name": "library/app", "tags": ["1"]}));
     let referrers = ours.get(&format!("/v2/library/app/referrers/{}", sample.manifest));
     assert_eq!(
         referrers.header("content-type"),
@@ -91,9 +72,7 @@ fn the_small_documents() {
     // A client of a registry without the referrers API kept them under a tag.
     let list = br#"{"schemaVersion":2,"manifests":[{}]}"#;
     let image = StoredImage {
-        reference: format!("app:sha256-{}", sample.manifest.hex())
-            .parse()
-            .unwrap(),
+        reference: format!("app:sha256-{}", sample.manifest.hex()).parse().unwrap(),
         root: sealrs_image::digest::Digest::of(list),
         manifests: Vec::new(),
         layers: Vec::new(),
@@ -112,17 +91,11 @@ fn lists_come_in_pages() {
         manifests: Vec::new(),
         layers: Vec::new(),
     };
-    let images: Vec<StoredImage> = ["app:b", "app:C", "app:a", "quay.io/x:1"]
-        .map(image)
-        .to_vec();
+    let images: Vec<StoredImage> = ["app:b", "app:C", "app:a", "quay.io/x:1"].map(image).to_vec();
     write_directory(sample.dir.path(), &images, []);
     let ours = Ours::plain(sample.dir.path());
     for (start, field, expected) in [
-        (
-            "/v2/library/app/tags/list",
-            "tags",
-            vec!["1", "a", "b", "C"],
-        ),
+        ("/v2/library/app/tags/list", "tags", vec!["1", "a", "b", "C"]),
         (
             "/v2/_catalog",
             "repositories",
@@ -140,14 +113,8 @@ fn lists_come_in_pages() {
                 .map(|link| link.strip_suffix(">; rel=\"next\"").unwrap().to_owned());
         }
         assert_eq!(seen.iter().map(Vec::len).collect::<Vec<_>>(), [3, 1]);
-        assert_eq!(
-            serde_json::json!(seen.concat()),
-            serde_json::json!(expected)
-        );
-        assert_eq!(
-            ours.get(&format!("{start}?n=0")).json()[field],
-            serde_json::json!([])
-        );
+        assert_eq!(serde_json::json!(seen.concat()), serde_json::json!(expected));
+        assert_eq!(ours.get(&format!("{start}?n=0")).json()[field], serde_json::json!([]));
         assert_eq!(ours.get(&format!("{start}?n=x")).status, 400);
     }
 }
@@ -160,49 +127,22 @@ fn what_is_not_there() {
     for (target, status, code) in [
         ("/v2/nothing/tags/list".to_owned(), 404, "NAME_UNKNOWN"),
         ("/v2/library/tags/list".to_owned(), 404, "NAME_UNKNOWN"),
-        (
-            "/v2/library/app/manifests/2".to_owned(),
-            404,
-            "MANIFEST_UNKNOWN",
-        ),
-        (
-            format!("/v2/library/app/manifests/{layer}"),
-            404,
-            "MANIFEST_UNKNOWN",
-        ),
-        (
-            format!("/v2/library/app/blobs/{manifest}"),
-            404,
-            "BLOB_UNKNOWN",
-        ),
+        ("/v2/library/app/manifests/2".to_owned(), 404, "MANIFEST_UNKNOWN"),
+        (format!("/v2/library/app/manifests/{layer}"), 404, "MANIFEST_UNKNOWN"),
+        (format!("/v2/library/app/blobs/{manifest}"), 404, "BLOB_UNKNOWN"),
         (format!("/v2/nothing/blobs/{layer}"), 404, "NAME_UNKNOWN"),
-        (
-            "/v2/library/app/blobs/sha256:0".to_owned(),
-            400,
-            "DIGEST_INVALID",
-        ),
+        ("/v2/library/app/blobs/sha256:0".to_owned(), 400, "DIGEST_INVALID"),
         ("/elsewhere".to_owned(), 404, "UNSUPPORTED"),
     ] {
         let answer = ours.get(&target);
-        assert_eq!(
-            (answer.status, answer.code().as_str()),
-            (status, code),
-            "{target}"
-        );
+        assert_eq!((answer.status, answer.code().as_str()), (status, code), "{target}");
         assert_eq!(answer.header("content-type"), "application/json");
-        assert_eq!(
-            answer.header("docker-distribution-api-version"),
-            "registry/2.0"
-        );
+        assert_eq!(answer.header("docker-distribution-api-version"), "registry/2.0");
         let head = ours.ask("HEAD", &target, &[]);
         assert_eq!((head.status, head.body.len()), (status, 0), "{target}");
     }
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"] {
-        let answer = ours.ask(
-            method,
-            "/v2/library/app/blobs/uploads/",
-            &["Content-Length: 0"],
-        );
+        let answer = ours.ask(method, "/v2/library/app/blobs/uploads/", &["Content-Length: 0"]);
         assert_eq!(
             (answer.status, answer.code().as_str()),
             (405, "UNSUPPORTED"),
@@ -245,28 +185,12 @@ fn ranges_by_curl() {
             "234",
             "206 bytes 2-4/10 3 bytes",
         ),
-        (
-            &["-r", "2-4", "-H", "If-Range: \"x\""],
-            "0123456789",
-            "200  10 bytes",
-        ),
-        (
-            &["-H", &format!("If-None-Match: {etag}")],
-            "",
-            "304   bytes",
-        ),
-        (
-            &["--head", "-r", "2-4", "-o", "/dev/null"],
-            "",
-            "200  10 bytes",
-        ),
+        (&["-r", "2-4", "-H", "If-Range: \"x\""], "0123456789", "200  10 bytes"),
+        (&["-H", &format!("If-None-Match: {etag}")], "", "304   bytes"),
+        (&["--head", "-r", "2-4", "-o", "/dev/null"], "", "200  10 bytes"),
     ] {
         let (got, status) = curl(arguments);
-        assert_eq!(
-            (got.as_str(), status.as_str()),
-            (body, told),
-            "{arguments:?}"
-        );
+        assert_eq!((got.as_str(), status.as_str()), (body, told), "{arguments:?}");
     }
     let (body, status) = curl(&["-r", "10-"]);
     assert!(status.starts_with("416 bytes */10 "), "{status}");
@@ -305,26 +229,14 @@ fn an_image_is_given_out_under_its_own_host_only() {
         ("/v2/app/manifests/1?ns=docker.io", "sea.hub:5000", None),
         ("/v2/app/manifests/1", "sea.hub:5000", None),
         ("/v2/quay.io/app/manifests/1", "sea.hub:5000", Some(0)),
-        (
-            "/v2/quay.io/app/manifests/1?ns=sea.hub:5000",
-            "sea.hub:5000",
-            Some(0),
-        ),
+        ("/v2/quay.io/app/manifests/1?ns=sea.hub:5000", "sea.hub:5000", Some(0)),
         (
             "/v2/library/solo/manifests/1?ns=sea.hub%3A5000",
             "sea.hub:5000",
             Some(2),
         ),
-        (
-            "/v2/library/solo/manifests/1?ns=docker.io",
-            "sea.hub:5000",
-            Some(2),
-        ),
-        (
-            "/v2/library/solo/manifests/1?ns=quay.io",
-            "sea.hub:5000",
-            None,
-        ),
+        ("/v2/library/solo/manifests/1?ns=docker.io", "sea.hub:5000", Some(2)),
+        ("/v2/library/solo/manifests/1?ns=quay.io", "sea.hub:5000", None),
         ("/v2/library/solo/manifests/1", "sea.hub:5000", Some(2)),
     ] {
         let answer = ours.ask("GET", target, &[&format!("Host: {host}")]);
@@ -368,10 +280,7 @@ fn a_damaged_blob_is_not_taken_by_anybody() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     write(&data, &bytes);
-    assert!(
-        fail(&mut pull("library/app:1")).contains("match"),
-        "a changed layer"
-    );
+    assert!(fail(&mut pull("library/app:1")).contains("match"), "a changed layer");
     write(&data, &bytes[..middle]);
     fail(&mut pull("library/app:1"));
     fs::remove_file(&data).unwrap();

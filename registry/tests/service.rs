@@ -54,19 +54,13 @@ fn a_server_that_cannot_start_says_why() {
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     assert!(
-        error
-            .remedy()
-            .unwrap()
-            .contains(&address.port().to_string()),
+        error.remedy().unwrap().contains(&address.port().to_string()),
         "{error:?}"
     );
 
     let nowhere = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 0));
     for listen in [vec![nowhere], Vec::new()] {
-        let error = start_error(&ServeOptions {
-            listen,
-            ..good.clone()
-        });
+        let error = start_error(&ServeOptions { listen, ..good.clone() });
         assert_eq!(error.kind(), ErrorKind::Input);
     }
 
@@ -118,18 +112,8 @@ fn a_server_that_cannot_start_says_why() {
         (&certificate, &missing, ErrorKind::NotFound, "missing.pem"),
         (&key, &key, ErrorKind::Input, "has no certificate"),
         (&garbled, &key, ErrorKind::Input, "garbled.pem"),
-        (
-            &certificate,
-            &certificate,
-            ErrorKind::Input,
-            "has no private key",
-        ),
-        (
-            &certificate,
-            &other,
-            ErrorKind::Input,
-            "cannot be used together",
-        ),
+        (&certificate, &certificate, ErrorKind::Input, "has no private key"),
+        (&certificate, &other, ErrorKind::Input, "cannot be used together"),
     ] {
         let error = start_error(&ServeOptions {
             tls: Some(TlsFiles {
@@ -147,15 +131,8 @@ fn a_server_that_cannot_start_says_why() {
 fn an_empty_directory_is_served_with_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     let ours = Ours::plain(dir.path());
-    assert!(
-        ours.heard.all().contains("holds no images"),
-        "{}",
-        ours.heard.all()
-    );
-    assert_eq!(
-        ours.get("/v2/_catalog").json(),
-        serde_json::json!({"repositories": []})
-    );
+    assert!(ours.heard.all().contains("holds no images"), "{}", ours.heard.all());
+    assert_eq!(ours.get("/v2/_catalog").json(), serde_json::json!({"repositories": []}));
     assert_eq!(ours.get("/v2/x/manifests/1").code(), "NAME_UNKNOWN");
 }
 
@@ -218,9 +195,7 @@ fn begin_download(ours: &Ours, sample: &Sample) -> TcpStream {
     let mut stream = TcpStream::connect(ours.address).unwrap();
     let request = format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", sample.blob());
     stream.write_all(request.as_bytes()).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(20)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     stream
 }
 
@@ -235,29 +210,15 @@ fn downloads_under_way_end_before_the_server_does() {
     let mut first = [0; 1000];
     stream.read_exact(&mut first).unwrap();
     ours.begin_stop();
-    support::wait_for("the end of listening", || {
-        TcpStream::connect(ours.address).is_err()
-    });
+    support::wait_for("the end of listening", || TcpStream::connect(ours.address).is_err());
     let mut rest = Vec::new();
     let start = Instant::now();
     stream.read_to_end(&mut rest).unwrap();
     assert!(rest.len() as u64 > size - 1000, "{}", rest.len());
-    assert_eq!(
-        idle.read(&mut first).unwrap_or(0),
-        0,
-        "an idle connection is closed"
-    );
-    assert!(
-        ours.heard.all().contains("stopping"),
-        "{}",
-        ours.heard.all()
-    );
+    assert_eq!(idle.read(&mut first).unwrap_or(0), 0, "an idle connection is closed");
+    assert!(ours.heard.all().contains("stopping"), "{}", ours.heard.all());
     ours.join().unwrap();
-    assert!(
-        start.elapsed() < Duration::from_secs(8),
-        "{:?}",
-        start.elapsed()
-    );
+    assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -310,10 +271,7 @@ fn a_blob_that_shrinks_breaks_the_connection() {
     big_blob(&sample, 1 << 20);
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
-    assert!(
-        (rest.len() as u64) < size - 1000,
-        "the client has to notice"
-    );
+    assert!((rest.len() as u64) < size - 1000, "the client has to notice");
     assert_eq!(ours.get("/v2/").status, 200);
 }
 

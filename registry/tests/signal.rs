@@ -35,10 +35,6 @@ fn a_signal_stops_the_server_and_not_the_process() {
         let start = Instant::now();
         kill_process(getpid(), signal).unwrap();
         server.join().unwrap().unwrap();
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            start.elapsed()
-        );
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     }
 }

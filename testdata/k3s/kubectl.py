@@ -27,6 +27,7 @@ _VALUES = {
     "--filename": "filename",
     "--raw": "raw",
     "--kubeconfig": "kubeconfig",
+    "--cache-dir": "cache-dir",
     "--image": "image",
     "--restart": "restart",
     "--image-pull-policy": "image-pull-policy",

@@ -144,9 +144,7 @@ fn matches_as_moby_does() {
         assert_eq!(rules(pattern).excludes(path), expected, "{pattern} {path}");
     }
     for &(pattern, path, expected) in MATCH {
-        let found = IgnoreRules::parse(pattern, "f")
-            .ok()
-            .map(|rules| rules.excludes(path));
+        let found = IgnoreRules::parse(pattern, "f").ok().map(|rules| rules.excludes(path));
         assert_eq!(found, expected, "{pattern} {path}");
     }
 }
@@ -161,11 +159,7 @@ fn the_last_pattern_that_matches_decides() {
         ("docs/\n!docs/README.md", "docs/README.md", false),
         ("docs/*\n!docs/README.md", "docs/README.md", false),
         ("**\n!util/docker/web", "util/docker/web/foo", false),
-        (
-            "**\n!util/docker/web\nutil/docker/web/foo",
-            "util/docker/web/foo",
-            true,
-        ),
+        ("**\n!util/docker/web\nutil/docker/web/foo", "util/docker/web/foo", true),
         (
             "**\n!dist/*.whl",
             "dist/proxy.py-2.4.0rc3.dev36+g08acad9-py3-none-any.whl",
@@ -213,34 +207,21 @@ fn reads_lines_as_moby_does() {
 
 #[test]
 fn refuses_bad_lines_with_their_place() {
-    let errors = IgnoreRules::parse(
-        "ok\n  a[  \n!\n! \nb\\c\n[[:alpha:]]\n[z-a]\n",
-        ".containerignore",
-    )
-    .unwrap_err();
+    let errors = IgnoreRules::parse("ok\n  a[  \n!\n! \nb\\c\n[[:alpha:]]\n[z-a]\n", ".containerignore").unwrap_err();
     let found: Vec<(usize, usize, usize)> = errors
         .iter()
-        .map(|error| {
-            error
-                .span()
-                .map(|span| (span.line, span.column, span.length))
-                .unwrap()
-        })
+        .map(|error| error.span().map(|span| (span.line, span.column, span.length)).unwrap())
         .collect();
     assert_eq!(
         found,
-        [
-            (2, 3, 2),
-            (3, 1, 1),
-            (4, 1, 1),
-            (5, 1, 3),
-            (6, 1, 11),
-            (7, 1, 5)
-        ]
+        [(2, 3, 2), (3, 1, 1), (4, 1, 1), (5, 1, 3), (6, 1, 11), (7, 1, 5)]
     );
-    assert!(errors.to_string().starts_with(
-        ".containerignore:2:3: error: `a[` is not a pattern: `[` is not closed\n  2 |   a[  \n    |   ^^\n  hint: "
-    ), "{errors}");
+    assert!(
+        errors.to_string().starts_with(
+            ".containerignore:2:3: error: `a[` is not a pattern: `[` is not closed\n  2 |   a[  \n    |   ^^\n  hint: "
+        ),
+        "{errors}"
+    );
     assert!(IgnoreRules::parse(&"a\n".repeat(LARGEST_FILE), "f").is_err());
 }
 
@@ -296,11 +277,7 @@ fn tells_a_walk_which_folders_to_enter() {
         ("*", "src", false),
     ];
     for (text, path, expected) in table {
-        assert_eq!(
-            rules(text).may_contain_reincluded(path),
-            expected,
-            "{text:?} {path}"
-        );
+        assert_eq!(rules(text).may_contain_reincluded(path), expected, "{text:?} {path}");
     }
 }
 

@@ -18,9 +18,7 @@ pub(super) fn check(steps: &[Step], inherited: &BTreeSet<String>) -> Vec<Diagnos
                 defined.insert(&app.name.name);
                 &[]
             }
-            Action::AppEnv { app, .. } | Action::AppCommands { app, .. } => {
-                std::slice::from_ref(app)
-            }
+            Action::AppEnv { app, .. } | Action::AppCommands { app, .. } => std::slice::from_ref(app),
             Action::Launch(apps) => apps,
             _ => &[],
         };
@@ -40,16 +38,10 @@ fn unknown(app: &AppName, defined: &BTreeSet<&str>, steps: &[Step]) -> Diagnosti
     });
     let shown = quoted(&app.name);
     if let Some(line) = later {
-        return Diagnostic::error(
-            app.span,
-            format!("the app {shown} is defined only in line {line}"),
-        )
-        .hint("move this line below it");
+        return Diagnostic::error(app.span, format!("the app {shown} is defined only in line {line}"))
+            .hint("move this line below it");
     }
-    let problem = Diagnostic::error(
-        app.span,
-        format!("application {shown} does not exist in the image"),
-    );
+    let problem = Diagnostic::error(app.span, format!("application {shown} does not exist in the image"));
     match nearest(&app.name, defined.iter().copied()) {
         Some(near) => problem.hint(format!("did you mean `{near}`?")),
         None if defined.is_empty() => problem.hint("define it before: `APP NAME local://FILE...`"),

@@ -113,11 +113,7 @@ pub struct Diagnostics {
 impl Diagnostics {
     /// The findings `entries` of `file`, whose text is `source`.
     #[must_use]
-    pub fn new(
-        file: impl Into<String>,
-        source: impl Into<Arc<str>>,
-        mut entries: Vec<Diagnostic>,
-    ) -> Self {
+    pub fn new(file: impl Into<String>, source: impl Into<Arc<str>>, mut entries: Vec<Diagnostic>) -> Self {
         entries.sort_by_key(|entry| entry.span.map(|span| (span.line, span.column)));
         Self {
             file: file.into(),
@@ -195,18 +191,13 @@ impl std::error::Error for Diagnostics {}
 /// The errors as one error of kind [`ErrorKind::Input`], which shows all of them.
 impl From<Diagnostics> for Error {
     fn from(mut findings: Diagnostics) -> Self {
-        findings
-            .entries
-            .retain(|entry| entry.severity == Severity::Error);
+        findings.entries.retain(|entry| entry.severity == Severity::Error);
         let count = match findings.entries.len() {
             1 => "an error".to_owned(),
             count => format!("{count} errors"),
         };
         let file = printable(&findings.file);
-        Error::new(
-            ErrorKind::Input,
-            format!("{file} has {count}\n\n{findings}"),
-        )
+        Error::new(ErrorKind::Input, format!("{file} has {count}\n\n{findings}"))
     }
 }
 
@@ -287,11 +278,7 @@ mod tests {
     use super::*;
 
     fn rendered(source: &str, line: usize, column: usize, length: usize) -> String {
-        let span = Span {
-            line,
-            column,
-            length,
-        };
+        let span = Span { line, column, length };
         Diagnostics::new("Kubefile", source, vec![Diagnostic::error(span, "no")]).to_string()
     }
 
@@ -299,13 +286,7 @@ mod tests {
     fn draws_the_caret_under_the_place() {
         let table = [
             ("FROM a", 1, 6, 1, "  1 | FROM a\n    |      ^"),
-            (
-                "x\r\nCOPY a b\r\n",
-                2,
-                6,
-                3,
-                "  2 | COPY a b\n    |      ^^^",
-            ),
+            ("x\r\nCOPY a b\r\n", 2, 6, 3, "  2 | COPY a b\n    |      ^^^"),
             ("\tCOPY", 1, 2, 4, "  1 |  COPY\n    |  ^^^^"),
             ("名前 x", 1, 4, 1, "  1 | 名前 x\n    |      ^"),
             ("名前 x", 1, 1, 2, "  1 | 名前 x\n    | ^^^^"),
@@ -330,10 +311,7 @@ mod tests {
         let carets = lines.next().unwrap();
         assert!(shown.chars().count() < 140, "{shown}");
         let start = carets.chars().position(|c| c == '^').unwrap();
-        assert_eq!(
-            shown.chars().skip(start).take(4).collect::<String>(),
-            "HERE"
-        );
+        assert_eq!(shown.chars().skip(start).take(4).collect::<String>(), "HERE");
     }
 
     #[test]

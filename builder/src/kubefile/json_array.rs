@@ -50,10 +50,7 @@ impl Reader<'_> {
                     Some(',') => {}
                     Some(']') => break,
                     _ => {
-                        return Err(self.problem(
-                            self.offset_before(),
-                            "a JSON array has `,` or `]` after each string",
-                        ));
+                        return Err(self.problem(self.offset_before(), "a JSON array has `,` or `]` after each string"));
                     }
                 }
             }
@@ -104,9 +101,7 @@ impl Reader<'_> {
                     string.append(&self.text.slice(before..self.offset));
                 }
                 Some(_) => {
-                    return Err(
-                        self.problem(before, "a JSON string can't hold a control character")
-                    );
+                    return Err(self.problem(before, "a JSON string can't hold a control character"));
                 }
                 None => {
                     return Err(self
@@ -177,14 +172,8 @@ impl Reader<'_> {
     }
 
     fn problem(&self, offset: usize, message: &str) -> Diagnostic {
-        let length = self
-            .text
-            .as_str()
-            .get(offset..)
-            .and_then(|rest| rest.chars().next());
-        let span = self
-            .text
-            .span_of(offset..offset + length.map_or(0, char::len_utf8));
+        let length = self.text.as_str().get(offset..).and_then(|rest| rest.chars().next());
+        let span = self.text.span_of(offset..offset + length.map_or(0, char::len_utf8));
         Diagnostic::error(span, message)
     }
 }
@@ -195,12 +184,7 @@ mod tests {
 
     fn strings(text: &str) -> Result<Option<Vec<String>>, Diagnostic> {
         let parsed = parse(&SourceText::new(text, 1, 1))?;
-        Ok(parsed.map(|strings| {
-            strings
-                .iter()
-                .map(|string| string.as_str().to_owned())
-                .collect()
-        }))
+        Ok(parsed.map(|strings| strings.iter().map(|string| string.as_str().to_owned()).collect()))
     }
 
     #[test]
@@ -218,11 +202,7 @@ mod tests {
         for (text, expected) in table {
             assert_eq!(strings(text).unwrap().unwrap(), expected, "{text}");
             // The same as a JSON library says.
-            assert_eq!(
-                serde_json::from_str::<Vec<String>>(text).unwrap(),
-                expected,
-                "{text}"
-            );
+            assert_eq!(serde_json::from_str::<Vec<String>>(text).unwrap(), expected, "{text}");
         }
     }
 
@@ -253,17 +233,8 @@ mod tests {
         ];
         for (text, column, message) in table {
             let problem = strings(text).unwrap_err();
-            assert_eq!(
-                problem.span().unwrap().column,
-                column,
-                "{text}: {}",
-                problem.message()
-            );
-            assert!(
-                problem.message().contains(message),
-                "{text}: {}",
-                problem.message()
-            );
+            assert_eq!(problem.span().unwrap().column, column, "{text}: {}", problem.message());
+            assert!(problem.message().contains(message), "{text}: {}", problem.message());
             assert!(serde_json::from_str::<Vec<String>>(text).is_err(), "{text}");
         }
     }

@@ -28,11 +28,7 @@ pub(super) enum Keyword {
 
 /// All instructions, with the form that a hint shows.
 const KEYWORDS: [(Keyword, &str, &str); 17] = [
-    (
-        Keyword::From,
-        "FROM",
-        "FROM [--platform=OS/ARCHITECTURE] IMAGE",
-    ),
+    (Keyword::From, "FROM", "FROM [--platform=OS/ARCHITECTURE] IMAGE"),
     (Keyword::Arg, "ARG", "ARG NAME[=DEFAULT]..."),
     (Keyword::Env, "ENV", "ENV NAME=VALUE..."),
     (Keyword::Label, "LABEL", "LABEL NAME=VALUE..."),
@@ -60,11 +56,7 @@ const KEYWORDS: [(Keyword, &str, &str); 17] = [
     (Keyword::Launch, "LAUNCH", "LAUNCH APP..."),
     (Keyword::Commands, "CMDS", "CMDS [\"COMMAND\"...]"),
     (Keyword::Command, "CMD", "CMD COMMAND"),
-    (
-        Keyword::KubeVersion,
-        "KUBEVERSION",
-        "KUBEVERSION CONSTRAINT",
-    ),
+    (Keyword::KubeVersion, "KUBEVERSION", "KUBEVERSION CONSTRAINT"),
 ];
 
 /// Dockerfile instructions that would have no effect in a ClusterImage, why, and what to do instead.
@@ -162,30 +154,18 @@ pub(super) fn unknown(word: &SourceText) -> Diagnostic {
         .iter()
         .find(|(name, ..)| name.eq_ignore_ascii_case(text));
     if let Some((name, why, instead)) = dockerfile_only {
-        return Diagnostic::error(
-            word.span(),
-            format!("`{name}` is not available in a Kubefile: {why}"),
-        )
-        .hint(*instead);
+        return Diagnostic::error(word.span(), format!("`{name}` is not available in a Kubefile: {why}"))
+            .hint(*instead);
     }
-    Diagnostic::error(
-        word.span(),
-        format!("{} is not an instruction", quoted(text)),
-    )
-    .hint(match nearest_name(text) {
+    Diagnostic::error(word.span(), format!("{} is not an instruction", quoted(text))).hint(match nearest_name(text) {
         Some(name) => format!("did you mean `{name}`?"),
-        None => {
-            "if it belongs to the instruction above, end the line before it with `\\`".to_owned()
-        }
+        None => "if it belongs to the instruction above, end the line before it with `\\`".to_owned(),
     })
 }
 
 fn nearest_name(word: &str) -> Option<&'static str> {
     let known = KEYWORDS.iter().map(|&(_, name, _)| name);
-    nearest(
-        word,
-        known.chain(DOCKERFILE_ONLY.iter().map(|&(name, ..)| name)),
-    )
+    nearest(word, known.chain(DOCKERFILE_ONLY.iter().map(|&(name, ..)| name)))
 }
 
 #[cfg(test)]
@@ -207,10 +187,7 @@ mod tests {
     fn says_why_a_word_is_no_instruction() {
         let message = |word: &str| unknown(&SourceText::new(word, 1, 1)).message().to_owned();
         for (name, ..) in DOCKERFILE_ONLY {
-            assert!(
-                message(name).contains("is not available in a Kubefile"),
-                "{name}"
-            );
+            assert!(message(name).contains("is not available in a Kubefile"), "{name}");
         }
         assert_eq!(message("COPPY"), "`COPPY` is not an instruction");
     }

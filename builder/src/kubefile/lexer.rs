@@ -143,16 +143,20 @@ impl<'a> Lexer<'a> {
             };
             if line.len() > LONGEST_LINE {
                 self.problems.push(
-                    Diagnostic::error(at(1), format!("the line has {} bytes, more than the {LONGEST_LINE} that a line may have", line.len()))
-                        .hint("continue it on further lines with `\\` at the end"),
+                    Diagnostic::error(
+                        at(1),
+                        format!(
+                            "the line has {} bytes, more than the {LONGEST_LINE} that a line may have",
+                            line.len()
+                        ),
+                    )
+                    .hint("continue it on further lines with `\\` at the end"),
                 );
             }
             if let Some(before) = line.find('\0').and_then(|offset| line.get(..offset)) {
                 let message = "the file has a NUL byte, so it is no text";
-                self.problems.push(
-                    Diagnostic::error(at(before.chars().count() + 1), message)
-                        .hint("save it as UTF-8"),
-                );
+                self.problems
+                    .push(Diagnostic::error(at(before.chars().count() + 1), message).hint("save it as UTF-8"));
             }
         }
         self.problems.len() == before
@@ -181,10 +185,7 @@ impl<'a> Lexer<'a> {
             if text.is_empty() {
                 continue;
             }
-            let end = text
-                .as_str()
-                .find(char::is_whitespace)
-                .unwrap_or(text.as_str().len());
+            let end = text.as_str().find(char::is_whitespace).unwrap_or(text.as_str().len());
             let mut statement = Statement {
                 keyword: text.slice(0..end),
                 arguments: text.slice(end..text.as_str().len()).trim(),
@@ -202,24 +203,16 @@ impl<'a> Lexer<'a> {
             return;
         };
         let comment = line.trimmed();
-        let parsed = comment
-            .as_str()
-            .strip_prefix('#')
-            .and_then(|text| text.split_once('='));
+        let parsed = comment.as_str().strip_prefix('#').and_then(|text| text.split_once('='));
         let name = parsed.map(|(name, _)| name.trim().to_lowercase());
-        let (Some((_, value)), Some(name @ ("escape" | "syntax" | "check"))) =
-            (parsed, name.as_deref())
-        else {
+        let (Some((_, value)), Some(name @ ("escape" | "syntax" | "check"))) = (parsed, name.as_deref()) else {
             self.directives = None;
             return;
         };
         if seen.iter().any(|other| other == name) {
             self.problems.push(
-                Diagnostic::error(
-                    comment.span(),
-                    format!("only one {name} parser directive can be used"),
-                )
-                .hint("leave this line out"),
+                Diagnostic::error(comment.span(), format!("only one {name} parser directive can be used"))
+                    .hint("leave this line out"),
             );
             return;
         }
@@ -232,11 +225,8 @@ impl<'a> Lexer<'a> {
                     .hint("write `# escape=\\` or `` # escape=` ``"),
             ),
             _ => self.problems.push(
-                Diagnostic::warning(
-                    comment.span(),
-                    format!("`# {name}=` has no effect in a Kubefile"),
-                )
-                .hint("leave this line out"),
+                Diagnostic::warning(comment.span(), format!("`# {name}=` has no effect in a Kubefile"))
+                    .hint("leave this line out"),
             ),
         }
     }
@@ -279,8 +269,7 @@ impl<'a> Lexer<'a> {
 
     /// Reads the lines of the heredocs that the statement announces.
     fn heredocs(&mut self, statement: &mut Statement) {
-        let takes_heredocs =
-            Keyword::parse(statement.keyword.as_str()).is_some_and(Keyword::takes_heredocs);
+        let takes_heredocs = Keyword::parse(statement.keyword.as_str()).is_some_and(Keyword::takes_heredocs);
         if !takes_heredocs || !statement.arguments.as_str().contains("<<") {
             return;
         }
@@ -313,15 +302,11 @@ impl<'a> Lexer<'a> {
         };
         let name = word.slice(start..text.len()).trim();
         let expand = !name.as_str().contains(['\'', '"']);
-        let Some(delimiter) = unquote(name.as_str(), self.escape).filter(|name| !name.is_empty())
-        else {
-            return Err(Diagnostic::error(
-                word.span(),
-                "this heredoc has no delimiter, or its quote is not closed",
-            )
-            .hint(
-                "write a word behind `<<`, and end the heredoc with a line that consists of it",
-            ));
+        let Some(delimiter) = unquote(name.as_str(), self.escape).filter(|name| !name.is_empty()) else {
+            return Err(
+                Diagnostic::error(word.span(), "this heredoc has no delimiter, or its quote is not closed")
+                    .hint("write a word behind `<<`, and end the heredoc with a line that consists of it"),
+            );
         };
         let mut body = SourceText::default();
         while let Some(line) = self.line() {
@@ -343,10 +328,7 @@ impl<'a> Lexer<'a> {
         }
         Err(Diagnostic::error(
             word.span(),
-            format!(
-                "this heredoc is not closed: no line consists of {}",
-                quoted(&delimiter)
-            ),
+            format!("this heredoc is not closed: no line consists of {}", quoted(&delimiter)),
         )
         .hint("write the delimiter on a line of its own, with nothing before or behind it"))
     }
@@ -359,10 +341,7 @@ fn heredoc_words(arguments: &SourceText, escape: char) -> Vec<SourceText> {
     let mut words = split_words(text, escape).into_iter();
     while let Some(mut range) = words.next() {
         let word = text.get(range.clone()).unwrap_or_default();
-        let Some(rest) = word
-            .trim_start_matches(|c: char| c.is_ascii_digit())
-            .strip_prefix("<<")
-        else {
+        let Some(rest) = word.trim_start_matches(|c: char| c.is_ascii_digit()).strip_prefix("<<") else {
             continue;
         };
         // `<<<` is another thing, in shells.

@@ -55,8 +55,8 @@ use sealrs_image::platform::Platform;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, Span};
 pub use step::{
-    Action, App, AppKind, AppName, BaseImage, Destination, FileCopy, InlineFile, Owner, RemoteFile,
-    Source, SourceKind, Step,
+    Action, App, AppKind, AppName, BaseImage, Destination, FileCopy, InlineFile, Owner, RemoteFile, Source, SourceKind,
+    Step,
 };
 
 pub(crate) use diagnostic::quoted;
@@ -125,10 +125,7 @@ impl Kubefile {
             order::check(&lexed.statements, &mut problems);
         }
         let instructions = parser::parse(&lexed.statements, lexed.escape, &mut problems);
-        let parsed: BTreeSet<Span> = instructions
-            .iter()
-            .map(|instruction| instruction.span)
-            .collect();
+        let parsed: BTreeSet<Span> = instructions.iter().map(|instruction| instruction.span).collect();
         scope_is_complete &= lexed
             .statements
             .iter()
@@ -150,11 +147,7 @@ impl Kubefile {
     ///
     /// # Errors
     /// Variables without a value, values that make no sense where they are put, and `build_args` that no ARG takes.
-    pub fn resolve(
-        &self,
-        build_args: &BuildArgs,
-        target: &Platform,
-    ) -> Result<Vec<Step>, Diagnostics> {
+    pub fn resolve(&self, build_args: &BuildArgs, target: &Platform) -> Result<Vec<Step>, Diagnostics> {
         let mut errors = Vec::new();
         let steps = resolve::resolve(&self.instructions, build_args, target, &mut errors);
         if errors.is_empty() {
@@ -169,11 +162,7 @@ impl Kubefile {
     ///
     /// # Errors
     /// All names that are not.
-    pub fn check_apps(
-        &self,
-        steps: &[Step],
-        inherited: &BTreeSet<String>,
-    ) -> Result<(), Diagnostics> {
+    pub fn check_apps(&self, steps: &[Step], inherited: &BTreeSet<String>) -> Result<(), Diagnostics> {
         let errors = apps::check(steps, inherited);
         if errors.is_empty() {
             Ok(())

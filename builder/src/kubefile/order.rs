@@ -69,11 +69,7 @@ fn at_most_once(known: &[(Keyword, Span)], problems: &mut Vec<Diagnostic>) {
 }
 
 /// LAUNCH or CMDS ends the file; LAUNCH and CMD exclude each other.
-fn starts_are_last(
-    known: &[(Keyword, Span)],
-    statements: &[Statement],
-    problems: &mut Vec<Diagnostic>,
-) {
+fn starts_are_last(known: &[(Keyword, Span)], statements: &[Statement], problems: &mut Vec<Diagnostic>) {
     let last = statements.last().map(|statement| statement.keyword.span());
     let position = |wanted| {
         let found = known.iter().rfind(|&&(keyword, _)| keyword == wanted);

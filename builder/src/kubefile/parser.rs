@@ -22,10 +22,7 @@ const DOCKERFILE_FLAGS: [(&str, &str); 7] = [
         "from",
         "a Kubefile has one stage: build the files before, and copy them from the build context",
     ),
-    (
-        "link",
-        "leave the flag out: layers never depend on each other here",
-    ),
+    ("link", "leave the flag out: layers never depend on each other here"),
     ("parents", "write one `COPY` for each folder"),
     ("exclude", "name the files in `.containerignore`"),
     (
@@ -40,11 +37,7 @@ const DOCKERFILE_FLAGS: [(&str, &str); 7] = [
 ];
 
 /// Reads all statements. What is wrong goes to `problems`.
-pub(super) fn parse(
-    statements: &[Statement],
-    escape: char,
-    problems: &mut Vec<Diagnostic>,
-) -> Vec<Instruction> {
+pub(super) fn parse(statements: &[Statement], escape: char, problems: &mut Vec<Diagnostic>) -> Vec<Instruction> {
     let mut instructions = Vec::new();
     for statement in statements.iter().filter(|statement| !statement.is_broken) {
         // This is no Kubefile; further errors would say the same.
@@ -78,12 +71,7 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn new(
-        keyword: Keyword,
-        statement: &'a Statement,
-        escape: char,
-        problems: &'a mut Vec<Diagnostic>,
-    ) -> Self {
+    fn new(keyword: Keyword, statement: &'a Statement, escape: char, problems: &'a mut Vec<Diagnostic>) -> Self {
         let (flags, arguments) = split_flags(&statement.arguments, escape);
         Self {
             keyword,
@@ -123,11 +111,8 @@ impl<'a> Parser<'a> {
             [image] => image,
             [image, keyword, _] if keyword.as_str().eq_ignore_ascii_case("as") => {
                 self.problems.push(
-                    Diagnostic::warning(
-                        keyword.span(),
-                        "a stage name has no effect: a Kubefile has one stage",
-                    )
-                    .hint("leave `AS` and the name out"),
+                    Diagnostic::warning(keyword.span(), "a stage name has no effect: a Kubefile has one stage")
+                        .hint("leave `AS` and the name out"),
                 );
                 image
             }
@@ -222,25 +207,23 @@ impl<'a> Parser<'a> {
             .hint(format!("write `<<{}`", heredoc.delimiter)));
         }
         match sources.pop() {
-            Some(TransferSource::Named(destination)) if !sources.is_empty() => {
-                Ok(Form::Transfer(Transfer {
-                    keyword: self.keyword,
-                    sources,
-                    destination,
-                    mode,
-                    owner,
-                    checksum,
-                }))
+            Some(TransferSource::Named(destination)) if !sources.is_empty() => Ok(Form::Transfer(Transfer {
+                keyword: self.keyword,
+                sources,
+                destination,
+                mode,
+                owner,
+                checksum,
+            })),
+            Some(TransferSource::Inline { heredoc, .. }) => {
+                Err(
+                    Diagnostic::error(heredoc.word.span(), "a heredoc can't be the destination").hint(format!(
+                        "write `{} {} DESTINATION`",
+                        self.keyword.name(),
+                        heredoc.word.as_str()
+                    )),
+                )
             }
-            Some(TransferSource::Inline { heredoc, .. }) => Err(Diagnostic::error(
-                heredoc.word.span(),
-                "a heredoc can't be the destination",
-            )
-            .hint(format!(
-                "write `{} {} DESTINATION`",
-                self.keyword.name(),
-                heredoc.word.as_str()
-            ))),
             Some(_) => Err(self.missing("a destination")),
             None => Err(self.missing("a source and a destination")),
         }
@@ -248,11 +231,10 @@ impl<'a> Parser<'a> {
 
     fn inline(&self, heredoc: Heredoc) -> Result<TransferSource> {
         if !heredoc.word.as_str().starts_with("<<") {
-            return Err(Diagnostic::error(
-                heredoc.word.span(),
-                "a heredoc that is copied has no file descriptor",
-            )
-            .hint(format!("write `<<{}`", heredoc.delimiter)));
+            return Err(
+                Diagnostic::error(heredoc.word.span(), "a heredoc that is copied has no file descriptor")
+                    .hint(format!("write `<<{}`", heredoc.delimiter)),
+            );
         }
         if heredoc.delimiter.contains('/') || matches!(heredoc.delimiter.as_str(), "." | "..") {
             return Err(Diagnostic::error(
@@ -280,9 +262,7 @@ impl<'a> Parser<'a> {
         let (name, words, style) = match json_array::parse(&self.arguments)? {
             Some(strings) => {
                 let mut strings = strings.into_iter();
-                let name = strings
-                    .next()
-                    .ok_or_else(|| self.missing("a name and a source"))?;
+                let name = strings.next().ok_or_else(|| self.missing("a name and a source"))?;
                 let name = Template::parse(name, Style::Json, self.escape)?;
                 (name, strings.collect(), Style::Json)
             }
@@ -379,19 +359,13 @@ impl<'a> Parser<'a> {
             None if text.is_empty() => Err(self.missing("a command")),
             None => Ok(vec![text.as_str().to_owned()]),
             Some(strings) => {
-                if let Some(blank) = strings
-                    .iter()
-                    .find(|string| string.as_str().trim().is_empty())
-                {
+                if let Some(blank) = strings.iter().find(|string| string.as_str().trim().is_empty()) {
                     return Err(Diagnostic::error(blank.span(), "a command can't be empty"));
                 }
                 if strings.is_empty() {
                     return Err(self.missing("a command"));
                 }
-                Ok(strings
-                    .iter()
-                    .map(|string| string.as_str().to_owned())
-                    .collect())
+                Ok(strings.iter().map(|string| string.as_str().to_owned()).collect())
             }
         }
     }
@@ -425,25 +399,16 @@ impl<'a> Parser<'a> {
         Ok(assignments)
     }
 
-    fn old_assignment(
-        &mut self,
-        text: &SourceText,
-        words: &[SourceText],
-    ) -> Result<Vec<(SourceText, Template)>> {
+    fn old_assignment(&mut self, text: &SourceText, words: &[SourceText]) -> Result<Vec<(SourceText, Template)>> {
         let [name, second, ..] = words else {
             return Err(self.missing("a value"));
         };
         if second.as_str().starts_with('=') {
-            return Err(
-                Diagnostic::error(second.span(), "there can't be blanks around `=`")
-                    .hint("write `NAME=VALUE`"),
-            );
+            return Err(Diagnostic::error(second.span(), "there can't be blanks around `=`").hint("write `NAME=VALUE`"));
         }
         let form = format!("`{} NAME VALUE` is an old form", self.keyword.name());
-        self.problems.push(
-            Diagnostic::warning(name.span(), form)
-                .hint(format!("write `{} NAME=VALUE`", self.keyword.name())),
-        );
+        self.problems
+            .push(Diagnostic::warning(name.span(), form).hint(format!("write `{} NAME=VALUE`", self.keyword.name())));
         let start = name.as_str().len();
         let value = text.slice(start..text.as_str().len()).trim();
         Ok(vec![(name.clone(), self.template(value)?)])
@@ -536,11 +501,10 @@ impl<'a> Parser<'a> {
                 ));
             }
             let Some(value) = flag.value.filter(|value| !value.is_empty()) else {
-                return Err(Diagnostic::error(
-                    flag.word.span(),
-                    format!("`--{}` has no value", flag.name),
-                )
-                .hint(format!("write `--{}=VALUE`", flag.name)));
+                return Err(
+                    Diagnostic::error(flag.word.span(), format!("`--{}` has no value", flag.name))
+                        .hint(format!("write `--{}=VALUE`", flag.name)),
+                );
             };
             *slot = Some(self.template(value)?);
         }
@@ -555,9 +519,7 @@ impl<'a> Parser<'a> {
         match (instead, nearest(&flag.name, known.iter().copied())) {
             (Some((_, instead)), _) => problem.hint(*instead),
             (None, Some(near)) => problem.hint(format!("did you mean `--{near}`?")),
-            (None, None) if known.is_empty() => {
-                problem.hint(format!("write `{}`", self.keyword.form()))
-            }
+            (None, None) if known.is_empty() => problem.hint(format!("write `{}`", self.keyword.form())),
             (None, None) => {
                 let list: Vec<String> = known.iter().map(|name| format!("`--{name}`")).collect();
                 problem.hint(format!("its flags are {}", list.join(", ")))
@@ -576,8 +538,7 @@ impl<'a> Parser<'a> {
 
 /// `word` so that a shell takes it as one word.
 fn shell_quoted(word: &str) -> String {
-    let is_plain =
-        |character: char| character.is_ascii_alphanumeric() || "%+,-./:=@_".contains(character);
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "%+,-./:=@_".contains(character);
     if !word.is_empty() && word.chars().all(is_plain) {
         word.to_owned()
     } else {

@@ -9,9 +9,9 @@ pub(super) type UrlProblem = (&'static str, &'static str);
 pub(super) fn scheme(text: &str) -> Option<String> {
     let (scheme, _) = text.split_once("://")?;
     let is_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-        && scheme.chars().all(|character| {
-            character.is_ascii_alphanumeric() || matches!(character, '+' | '-' | '.')
-        });
+        && scheme
+            .chars()
+            .all(|character| character.is_ascii_alphanumeric() || matches!(character, '+' | '-' | '.'));
     is_scheme.then(|| scheme.to_ascii_lowercase())
 }
 
@@ -25,10 +25,7 @@ pub(super) fn parse(url: &str) -> Result<RemoteFile, UrlProblem> {
         .chars()
         .any(|character| character.is_control() || character.is_whitespace())
     {
-        return Err((
-            "the URL has a blank or control character",
-            "write `%20` for a blank",
-        ));
+        return Err(("the URL has a blank or control character", "write `%20` for a blank"));
     }
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
@@ -60,9 +57,8 @@ pub(super) fn parse(url: &str) -> Result<RemoteFile, UrlProblem> {
 fn file_name(path: &str) -> Option<String> {
     let (_, last) = path.rsplit_once('/')?;
     let name = percent_decoded(last)?;
-    let is_name = !matches!(name.as_str(), "" | "." | "..")
-        && !name.contains('/')
-        && !name.chars().any(char::is_control);
+    let is_name =
+        !matches!(name.as_str(), "" | "." | "..") && !name.contains('/') && !name.chars().any(char::is_control);
     is_name.then_some(name)
 }
 

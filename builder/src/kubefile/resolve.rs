@@ -15,8 +15,7 @@ use super::path::{self, PathProblem};
 use super::remote_file;
 use super::scope::{Scope, check_build_args};
 use super::step::{
-    Action, App, AppKind, AppName, BaseImage, FileCopy, InlineFile, Owner, RemoteFile, Source,
-    SourceKind, Step,
+    Action, App, AppKind, AppName, BaseImage, FileCopy, InlineFile, Owner, RemoteFile, Source, SourceKind, Step,
 };
 use super::template::Template;
 use crate::glob::Glob;
@@ -31,12 +30,10 @@ pub(super) fn resolve(
     target: &Platform,
     problems: &mut Vec<Diagnostic>,
 ) -> Vec<Step> {
-    let declared = instructions
-        .iter()
-        .flat_map(|instruction| match &instruction.form {
-            Form::Arg(declarations) => declarations.as_slice(),
-            _ => &[],
-        });
+    let declared = instructions.iter().flat_map(|instruction| match &instruction.form {
+        Form::Arg(declarations) => declarations.as_slice(),
+        _ => &[],
+    });
     check_build_args(
         build_args,
         declared.map(|declaration| declaration.name.as_str()),
@@ -92,12 +89,7 @@ impl Resolver<'_> {
                 name,
                 sources,
                 checksum,
-            } => Some(Action::App(self.app(
-                *kind,
-                name,
-                sources,
-                checksum.as_ref(),
-            )?)),
+            } => Some(Action::App(self.app(*kind, name, sources, checksum.as_ref())?)),
             Form::AppEnv { app, variables } => {
                 let app = self.app_name(app);
                 let variables = self.values(variables);
@@ -125,10 +117,7 @@ impl Resolver<'_> {
         let name = self.expand(image)?;
         let platform = flatten(platform)?;
         if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return self.refuse(
-                image,
-                format!("{} is not the name of an image", quoted(&name)),
-            );
+            return self.refuse(image, format!("{} is not the name of an image", quoted(&name)));
         }
         Some(if name == "scratch" {
             BaseImage::Scratch
@@ -192,27 +181,16 @@ impl Resolver<'_> {
                 return self.refuse_with(
                     &transfer.destination,
                     "several sources need a folder as their destination",
-                    format!(
-                        "end it with a slash: {}",
-                        quoted(&format!("{destination_text}/"))
-                    ),
+                    format!("end it with a slash: {}", quoted(&format!("{destination_text}/"))),
                 );
             }
-        } else if let Some(unnamed) = sources.iter().find(|source| {
-            matches!(
-                &source.kind,
-                SourceKind::Remote(RemoteFile {
-                    file_name: None,
-                    ..
-                })
-            )
-        }) {
+        } else if let Some(unnamed) = sources
+            .iter()
+            .find(|source| matches!(&source.kind, SourceKind::Remote(RemoteFile { file_name: None, .. })))
+        {
             self.problems.push(
-                Diagnostic::error(
-                    unnamed.span,
-                    "the URL's path does not end with a file's name",
-                )
-                .hint("write the file's name as the destination, without a slash at its end"),
+                Diagnostic::error(unnamed.span, "the URL's path does not end with a file's name")
+                    .hint("write the file's name as the destination, without a slash at its end"),
             );
             return None;
         }
@@ -237,9 +215,7 @@ impl Resolver<'_> {
             TransferSource::Named(template) => {
                 let text = self.expand(template)?;
                 match remote_file::scheme(&text).as_deref() {
-                    Some("http" | "https") if keyword == Keyword::Add => {
-                        self.remote(template, &text)
-                    }
+                    Some("http" | "https") if keyword == Keyword::Add => self.remote(template, &text),
                     Some("http" | "https") => self.refuse_with(
                         template,
                         "`COPY` takes files of the build context only",
@@ -251,13 +227,8 @@ impl Resolver<'_> {
                         "write the path without `local://`",
                     ),
                     Some(scheme) => {
-                        let message =
-                            format!("{} can't be fetched", quoted(&format!("{scheme}://")));
-                        self.refuse_with(
-                            template,
-                            message,
-                            "write a path, or a URL with `http://` or `https://`",
-                        )
+                        let message = format!("{} can't be fetched", quoted(&format!("{scheme}://")));
+                        self.refuse_with(template, message, "write a path, or a URL with `http://` or `https://`")
                     }
                     None => self.local(template, &text),
                 }
@@ -273,10 +244,7 @@ impl Resolver<'_> {
         checksum: Option<&Template>,
     ) -> Option<App> {
         let name = self.app_name(name);
-        let mut sources: Vec<Option<Source>> = sources
-            .iter()
-            .map(|source| self.app_source(source))
-            .collect();
+        let mut sources: Vec<Option<Source>> = sources.iter().map(|source| self.app_source(source)).collect();
         self.checksum(checksum, &mut sources)?;
         let name = name?;
         self.once(Keyword::App, &name)?;
@@ -289,16 +257,13 @@ impl Resolver<'_> {
 
     fn app_source(&mut self, template: &Template) -> Option<Source> {
         let text = self.expand(template)?;
-        match (
-            remote_file::scheme(&text).as_deref(),
-            text.split_once("://"),
-        ) {
+        match (remote_file::scheme(&text).as_deref(), text.split_once("://")) {
             (Some("http" | "https"), _) => {
                 let source = self.remote(template, &text)?;
                 match &source.kind {
-                    SourceKind::Remote(RemoteFile {
-                        file_name: None, ..
-                    }) => self.refuse(template, "the URL's path does not end with a file's name"),
+                    SourceKind::Remote(RemoteFile { file_name: None, .. }) => {
+                        self.refuse(template, "the URL's path does not end with a file's name")
+                    }
                     _ => Some(source),
                 }
             }
@@ -349,11 +314,7 @@ impl Resolver<'_> {
     }
 
     /// Puts the checksum at its source. `None` if it is wrong.
-    fn checksum(
-        &mut self,
-        checksum: Option<&Template>,
-        sources: &mut [Option<Source>],
-    ) -> Option<()> {
+    fn checksum(&mut self, checksum: Option<&Template>, sources: &mut [Option<Source>]) -> Option<()> {
         let Some(template) = checksum else {
             return Some(());
         };
@@ -438,8 +399,7 @@ impl Resolver<'_> {
 
     fn app_name(&mut self, template: &Template) -> Option<AppName> {
         let name = self.expand(template)?;
-        let is_edge =
-            |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
+        let is_edge = |character: char| character.is_ascii_lowercase() || character.is_ascii_digit();
         let is_valid = name.len() <= LONGEST_APP_NAME
             && name.starts_with(is_edge)
             && name.ends_with(is_edge)
@@ -472,23 +432,16 @@ impl Resolver<'_> {
         let shown = quoted(&app.name);
         let (message, hint) = if keyword == Keyword::App {
             (
-                format!(
-                    "the app {shown} is defined twice, first in line {}",
-                    first.line
-                ),
+                format!("the app {shown} is defined twice, first in line {}", first.line),
                 "name all its files in one `APP`, or give the other app another name",
             )
         } else {
             (
-                format!(
-                    "the app {shown} has commands already, in line {}",
-                    first.line
-                ),
+                format!("the app {shown} has commands already, in line {}", first.line),
                 "write one `APPCMDS` for it, with `&&` between commands",
             )
         };
-        self.problems
-            .push(Diagnostic::error(app.span, message).hint(hint));
+        self.problems.push(Diagnostic::error(app.span, message).hint(hint));
         None
     }
 
@@ -507,34 +460,21 @@ impl Resolver<'_> {
         }
     }
 
-    fn bad_path<T>(
-        &mut self,
-        template: &Template,
-        text: &str,
-        problem: PathProblem,
-        root: &str,
-    ) -> Option<T> {
+    fn bad_path<T>(&mut self, template: &Template, text: &str, problem: PathProblem, root: &str) -> Option<T> {
         let shown = quoted(text);
         match problem {
-            PathProblem::Empty => self.refuse_with(
-                template,
-                "the path is empty",
-                "write `.` for the whole folder",
-            ),
+            PathProblem::Empty => self.refuse_with(template, "the path is empty", "write `.` for the whole folder"),
             PathProblem::Outside => self.refuse_with(
                 template,
                 format!("{shown} leads out of the {root}"),
                 format!("write a path below the {root}, without `..` at its beginning"),
             ),
-            PathProblem::ControlCharacter => {
-                self.refuse(template, format!("{shown} has a control character"))
-            }
+            PathProblem::ControlCharacter => self.refuse(template, format!("{shown} has a control character")),
         }
     }
 
     fn refuse<T>(&mut self, template: &Template, message: impl Into<String>) -> Option<T> {
-        self.problems
-            .push(Diagnostic::error(template.source.span(), message));
+        self.problems.push(Diagnostic::error(template.source.span(), message));
         None
     }
 
@@ -552,10 +492,7 @@ impl Resolver<'_> {
 
 /// `None` if one value is missing.
 fn all(values: Vec<(String, Option<String>)>) -> Option<Vec<(String, String)>> {
-    values
-        .into_iter()
-        .map(|(name, value)| Some((name, value?)))
-        .collect()
+    values.into_iter().map(|(name, value)| Some((name, value?))).collect()
 }
 
 /// Of a flag that may be absent and a value that may be wrong: `None` if it is wrong.

@@ -85,19 +85,16 @@ impl<'a> Scope<'a> {
         let values: Vec<(String, Value)> = declarations
             .iter()
             .map(|declaration| {
-                let default = declaration.default.as_ref().map(|default| {
-                    match self.expand(default, problems) {
+                let default = declaration
+                    .default
+                    .as_ref()
+                    .map(|default| match self.expand(default, problems) {
                         Some(text) => Value::Text(text),
                         None => Value::Failed,
-                    }
-                });
+                    });
                 let name = &declaration.name;
                 let given = self.build_args.get(name).cloned().map(Value::Text);
-                let outer = || {
-                    self.inner
-                        .as_ref()
-                        .and_then(|_| self.outer.get(name).cloned())
-                };
+                let outer = || self.inner.as_ref().and_then(|_| self.outer.get(name).cloned());
                 let automatic = || self.automatic.get(name.as_str()).cloned().map(Value::Text);
                 let value = given.or(default).or_else(outer).or_else(automatic);
                 (name.clone(), value.unwrap_or(Value::None))
@@ -116,11 +113,7 @@ impl<'a> Scope<'a> {
     }
 
     /// The template's text. `None` if there is none, which `problems` then says.
-    pub(super) fn expand(
-        &mut self,
-        template: &Template,
-        problems: &mut Vec<Diagnostic>,
-    ) -> Option<String> {
+    pub(super) fn expand(&mut self, template: &Template, problems: &mut Vec<Diagnostic>) -> Option<String> {
         let mut expansion = Expansion {
             scope: self,
             template,
@@ -248,8 +241,7 @@ impl Expansion<'_, '_> {
 
     fn no_value(&self, variable: &Variable, found: &Lookup<'_>) -> Diagnostic {
         let name = &variable.name;
-        let problem =
-            |message: &str| Diagnostic::error(variable.span, format!("`{name}` {message}"));
+        let problem = |message: &str| Diagnostic::error(variable.span, format!("`{name}` {message}"));
         let dollar = &self.template.plain_dollar;
         match found {
             Lookup::OnlyBeforeFrom => problem("is declared before `FROM`, which hides it here")
@@ -284,10 +276,7 @@ pub(super) fn check_build_args<'a>(
         .filter(|name| !declared.contains(name))
         .collect();
     for name in unknown {
-        let problem = Diagnostic::error_in_file(format!(
-            "no `ARG` takes {}",
-            quoted(&format!("--build-arg {name}"))
-        ));
+        let problem = Diagnostic::error_in_file(format!("no `ARG` takes {}", quoted(&format!("--build-arg {name}"))));
         problems.push(match nearest(name, declared.iter().copied()) {
             Some(near) => problem.hint(format!("did you mean `--build-arg {near}=…`?")),
             None if declared.is_empty() => problem.hint("leave it out: the file declares no `ARG`"),

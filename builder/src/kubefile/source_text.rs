@@ -61,18 +61,13 @@ impl SourceText {
         let text = self.text.get(range.clone()).unwrap_or_default();
         let (line, column) = self.place(range.start);
         let mut part = Self::new(text, line, column);
-        let next = self
-            .pieces
-            .partition_point(|piece| piece.offset <= range.start);
+        let next = self.pieces.partition_point(|piece| piece.offset <= range.start);
         let inner = self.pieces.iter().skip(next);
-        part.pieces.extend(
-            inner
-                .take_while(|piece| piece.offset < range.end)
-                .map(|piece| Piece {
-                    offset: piece.offset - range.start,
-                    ..*piece
-                }),
-        );
+        part.pieces
+            .extend(inner.take_while(|piece| piece.offset < range.end).map(|piece| Piece {
+                offset: piece.offset - range.start,
+                ..*piece
+            }));
         part
     }
 
@@ -92,9 +87,7 @@ impl SourceText {
     pub(super) fn span_of(&self, range: Range<usize>) -> Span {
         let (line, column) = self.place(range.start);
         // What stands on other lines is not marked.
-        let next = self
-            .pieces
-            .partition_point(|piece| piece.offset <= range.start);
+        let next = self.pieces.partition_point(|piece| piece.offset <= range.start);
         let end = self
             .pieces
             .iter()
@@ -123,10 +116,7 @@ impl SourceText {
             return (1, 1);
         };
         let before = self.text.get(piece.offset..offset.min(self.text.len()));
-        (
-            piece.line,
-            piece.column + before.unwrap_or_default().chars().count(),
-        )
+        (piece.line, piece.column + before.unwrap_or_default().chars().count())
     }
 }
 

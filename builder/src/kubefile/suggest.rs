@@ -28,8 +28,7 @@ fn distance(left: &str, right: &str) -> usize {
         let mut current = vec![row + 1];
         let mut previous_right = None;
         for (column, &right) in right.iter().enumerate() {
-            let at =
-                |costs: &[usize], index: usize| costs.get(index).copied().unwrap_or(usize::MAX / 2);
+            let at = |costs: &[usize], index: usize| costs.get(index).copied().unwrap_or(usize::MAX / 2);
             let mut cost = (at(&last, column) + usize::from(left != right))
                 .min(at(&last, column + 1) + 1)
                 .min(at(&current, column) + 1);

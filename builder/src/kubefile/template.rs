@@ -73,13 +73,11 @@ impl Template {
     ///
     /// # Errors
     /// If a quote or brace is not closed, or a `${…}` has an unknown form.
-    pub(super) fn parse(
-        source: SourceText,
-        style: Style,
-        escape: char,
-    ) -> Result<Self, Diagnostic> {
+    pub(super) fn parse(source: SourceText, style: Style, escape: char) -> Result<Self, Diagnostic> {
         let plain_dollar = match style {
-            Style::Heredoc => "`\\$` for a dollar sign, or quote the delimiter (`<<'EOF'`) to take all lines as they are".to_owned(),
+            Style::Heredoc => {
+                "`\\$` for a dollar sign, or quote the delimiter (`<<'EOF'`) to take all lines as they are".to_owned()
+            }
             Style::Word | Style::Json => format!("`{escape}$` for a dollar sign"),
         };
         let mut reader = Reader {
@@ -150,9 +148,9 @@ impl Reader<'_> {
         }
         match open {
             None => Ok(parts.finish()),
-            Some(open) => Err(self.problem(open.offset, "`${` is not closed").hint(
-                "end it with `}`; if its word has blanks, put double quotes around the whole",
-            )),
+            Some(open) => Err(self
+                .problem(open.offset, "`${` is not closed")
+                .hint("end it with `}`; if its word has blanks, put double quotes around the whole")),
         }
     }
 
@@ -166,18 +164,10 @@ impl Reader<'_> {
         }
         Err(self
             .problem(start, "this single quote is not closed")
-            .hint(format!(
-                "close it, or write `{}'` for an apostrophe",
-                self.escape
-            )))
+            .hint(format!("close it, or write `{}'` for an apostrophe", self.escape)))
     }
 
-    fn double_quoted(
-        &mut self,
-        start: usize,
-        open: Option<Open>,
-        parts: &mut Parts,
-    ) -> Result<(), Diagnostic> {
+    fn double_quoted(&mut self, start: usize, open: Option<Open>, parts: &mut Parts) -> Result<(), Diagnostic> {
         parts.begin_text();
         while let Some((offset, character)) = self.characters.next() {
             match character {
@@ -185,8 +175,7 @@ impl Reader<'_> {
                 '$' => self.dollar(offset, open, parts)?,
                 _ if character == self.escape => {
                     let escape = self.escape;
-                    let escapable =
-                        |&(_, next): &(usize, char)| matches!(next, '"' | '$') || next == escape;
+                    let escapable = |&(_, next): &(usize, char)| matches!(next, '"' | '$') || next == escape;
                     match self.characters.next_if(escapable) {
                         Some((_, next)) => parts.push(next),
                         None => parts.push(character),
@@ -197,10 +186,7 @@ impl Reader<'_> {
         }
         Err(self
             .problem(start, "this double quote is not closed")
-            .hint(format!(
-                "close it, or write `{}\"` for a quotation mark",
-                self.escape
-            )))
+            .hint(format!("close it, or write `{}\"` for a quotation mark", self.escape)))
     }
 
     /// What follows an escape character outside of quotes.
@@ -214,37 +200,24 @@ impl Reader<'_> {
                 }
             }
             Style::Json | Style::Heredoc => {
-                let next = self
-                    .characters
-                    .next_if(|&(_, next)| next == '$' || next == escape);
+                let next = self.characters.next_if(|&(_, next)| next == '$' || next == escape);
                 parts.push(next.map_or(escape, |(_, next)| next));
             }
         }
     }
 
     /// What follows a `$`.
-    fn dollar(
-        &mut self,
-        start: usize,
-        open: Option<Open>,
-        parts: &mut Parts,
-    ) -> Result<(), Diagnostic> {
+    fn dollar(&mut self, start: usize, open: Option<Open>, parts: &mut Parts) -> Result<(), Diagnostic> {
         match self.characters.peek().copied() {
             Some((_, '{')) => {
                 self.characters.next();
                 let depth = open.map_or(1, |open| open.depth + 1);
                 if depth > DEEPEST {
                     return Err(self
-                        .problem(
-                            start,
-                            format!("`${{…}}` is nested more than {DEEPEST} deep"),
-                        )
+                        .problem(start, format!("`${{…}}` is nested more than {DEEPEST} deep"))
                         .hint("take it apart with `ARG`"));
                 }
-                let variable = self.braced(Open {
-                    offset: start,
-                    depth,
-                })?;
+                let variable = self.braced(Open { offset: start, depth })?;
                 parts.list.push(Part::Variable(variable));
             }
             Some((_, first)) if is_name_start(first) => {
@@ -285,15 +258,10 @@ impl Reader<'_> {
             Some((_, '+')) => Some(Operator::Alternative),
             Some((_, '?')) => Some(Operator::Required),
             None => {
-                return Err(self
-                    .problem(open.offset, "`${` is not closed")
-                    .hint("end it with `}`"));
+                return Err(self.problem(open.offset, "`${` is not closed").hint("end it with `}`"));
             }
             Some((offset, character)) => {
-                let message = format!(
-                    "{} can't follow a variable's name",
-                    quoted(&character.to_string())
-                );
+                let message = format!("{} can't follow a variable's name", quoted(&character.to_string()));
                 return Err(self
                     .problem(offset, message)
                     .hint("known are `${X}`, `${X:-default}`, `${X:+alternative}` and `${X:?message}`, also without the colon"));
@@ -320,9 +288,10 @@ impl Reader<'_> {
 
     fn name(&mut self) -> String {
         let mut name = String::new();
-        while let Some((_, character)) = self.characters.next_if(|&(_, next)| {
-            is_name_start(next) || (!name.is_empty() && next.is_ascii_digit())
-        }) {
+        while let Some((_, character)) = self
+            .characters
+            .next_if(|&(_, next)| is_name_start(next) || (!name.is_empty() && next.is_ascii_digit()))
+        {
             name.push(character);
         }
         name

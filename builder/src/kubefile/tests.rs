@@ -28,36 +28,20 @@ fn load_with(text: &str, build_args: &[(&str, &str)]) -> Result<Vec<Step>, Diagn
 /// The steps behind `FROM scratch`, each on a line.
 fn shown(text: &str) -> String {
     match load(&format!("FROM scratch\n{text}")) {
-        Ok(steps) => steps
-            .iter()
-            .skip(1)
-            .map(show)
-            .collect::<Vec<_>>()
-            .join("\n"),
+        Ok(steps) => steps.iter().skip(1).map(show).collect::<Vec<_>>().join("\n"),
         Err(errors) => format!("error: {errors}"),
     }
 }
 
 fn show(step: &Step) -> String {
     let pairs = |pairs: &[(String, String)]| {
-        let pairs: Vec<String> = pairs
-            .iter()
-            .map(|(name, value)| format!("{name}={value:?}"))
-            .collect();
+        let pairs: Vec<String> = pairs.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
         pairs.join(" ")
     };
-    let names = |apps: &[AppName]| {
-        apps.iter()
-            .map(|app| app.name.as_str())
-            .collect::<Vec<_>>()
-            .join(" ")
-    };
+    let names = |apps: &[AppName]| apps.iter().map(|app| app.name.as_str()).collect::<Vec<_>>().join(" ");
     match &step.action {
         Action::From(BaseImage::Scratch) => "from scratch".to_owned(),
-        Action::From(BaseImage::Image {
-            name,
-            platform: None,
-        }) => format!("from {name}"),
+        Action::From(BaseImage::Image { name, platform: None }) => format!("from {name}"),
         Action::From(BaseImage::Image {
             name,
             platform: Some(platform),

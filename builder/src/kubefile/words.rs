@@ -118,14 +118,12 @@ pub(super) fn split_flags(arguments: &SourceText, escape: char) -> (Vec<Flag>, S
 /// Refuses a lone `#`: whoever writes it means a comment, which only a line of its own can be.
 pub(super) fn refuse_comment(words: &[SourceText]) -> Result<(), Diagnostic> {
     match words.iter().find(|word| word.as_str() == "#") {
-        Some(word) => Err(Diagnostic::error(
-            word.span(),
-            "a comment can't follow an instruction on its line",
-        )
-        .hint(format!(
-            "put the comment on a line of its own, or quote a file that is really named {}",
-            quoted("#")
-        ))),
+        Some(word) => Err(
+            Diagnostic::error(word.span(), "a comment can't follow an instruction on its line").hint(format!(
+                "put the comment on a line of its own, or quote a file that is really named {}",
+                quoted("#")
+            )),
+        ),
         None => Ok(()),
     }
 }
@@ -152,10 +150,7 @@ mod tests {
             ("a\u{a0}b\u{3000}c", &["a", "b", "c"]),
         ];
         for (text, expected) in table {
-            let words: Vec<&str> = split_words(text, '\\')
-                .into_iter()
-                .map(|range| &text[range])
-                .collect();
+            let words: Vec<&str> = split_words(text, '\\').into_iter().map(|range| &text[range]).collect();
             assert_eq!(words, expected, "{text}");
         }
         assert_eq!(split_words("a` b \\ c", '`').len(), 3);
@@ -192,9 +187,7 @@ mod tests {
         ];
         for (text, expected) in table {
             let split = split_at_equals(&SourceText::new(text, 1, 1), '\\');
-            let split = split
-                .as_ref()
-                .map(|(key, value)| (key.as_str(), value.as_str()));
+            let split = split.as_ref().map(|(key, value)| (key.as_str(), value.as_str()));
             assert_eq!(split, expected, "{text}");
         }
     }
@@ -223,18 +216,9 @@ mod tests {
             let (flags, rest) = split_flags(&SourceText::new(text, 1, 1), '\\');
             let flags: Vec<_> = flags
                 .iter()
-                .map(|flag| {
-                    (
-                        flag.name.as_str(),
-                        flag.value.as_ref().map(SourceText::as_str),
-                    )
-                })
+                .map(|flag| (flag.name.as_str(), flag.value.as_ref().map(SourceText::as_str)))
                 .collect();
-            assert_eq!(
-                (flags.as_slice(), rest.as_str()),
-                (expected, expected_rest),
-                "{text}"
-            );
+            assert_eq!((flags.as_slice(), rest.as_str()), (expected, expected_rest), "{text}");
         }
     }
 }

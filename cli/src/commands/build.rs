@@ -156,10 +156,8 @@ fn source_date_epoch() -> Result<Option<i64>> {
         Err(_) => Ok(None),
         Ok(text) => match text.trim().parse::<i64>() {
             Ok(seconds) if seconds >= 0 => Ok(Some(seconds)),
-            _ => Err(
-                Error::new(ErrorKind::Input, format!("SOURCE_DATE_EPOCH is `{text}`"))
-                    .hint("give seconds since 1970, for instance `date +%s`"),
-            ),
+            _ => Err(Error::new(ErrorKind::Input, format!("SOURCE_DATE_EPOCH is `{text}`"))
+                .hint("give seconds since 1970, for instance `date +%s`")),
         },
     }
 }

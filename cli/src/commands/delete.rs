@@ -30,7 +30,10 @@ pub(crate) struct Delete {
 impl Delete {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
         if !self.force && !confirmed(&self.cluster)? {
-            return Err(Error::new(ErrorKind::Conflict, format!("cluster {} was not deleted", self.cluster)));
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("cluster {} was not deleted", self.cluster),
+            ));
         }
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
         let summary = sealrs_installer::delete(&root, &self.cluster, &*printer.progress())?;
@@ -40,13 +43,18 @@ impl Delete {
 
 fn confirmed(cluster: &str) -> Result<bool> {
     if !std::io::stdin().is_terminal() {
-        return Err(
-            Error::new(ErrorKind::Input, format!("nobody is there to confirm that cluster {cluster} may go"))
-                .hint("add `--force`"),
-        );
+        return Err(Error::new(
+            ErrorKind::Input,
+            format!("nobody is there to confirm that cluster {cluster} may go"),
+        )
+        .hint("add `--force`"));
     }
     let place = || "cannot ask";
-    write!(anstream::stderr(), "Delete cluster {cluster} and all its data on this host? [y/N] ").or_io(place)?;
+    write!(
+        anstream::stderr(),
+        "Delete cluster {cluster} and all its data on this host? [y/N] "
+    )
+    .or_io(place)?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).or_io(place)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

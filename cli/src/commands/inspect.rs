@@ -7,6 +7,7 @@ use sealrs_image::cluster_image::{ClusterImage, name};
 use sealrs_image::error::{Context as _, ErrorKind, Result, ResultExt as _};
 use sealrs_image::locate::locate;
 use sealrs_image::platform::Platform;
+use sealrs_image::reference::Reference;
 use sealrs_image::store::Store;
 
 use crate::printer::Printer;
@@ -35,14 +36,14 @@ impl Inspect {
         let platform = self.platform.unwrap_or_else(Platform::host);
         let image = ClusterImage::read(&*located.source, &located.root, &platform)
             .context(|| format!("cannot inspect {}", self.image))?;
-        let document = describe(&image, located.name.map(|name| name.to_string()))
-            .or_fail(ErrorKind::Internal, || "cannot show the image as JSON")?;
+        let document =
+            describe(&image, located.name.as_ref()).or_fail(ErrorKind::Internal, || "cannot show the image as JSON")?;
         printer.result(&document, |document| format!("{document:#}"))
     }
 }
 
 /// The shape is sealer's: the annotations of sealer are decoded beside the manifest, the labels beside the config.
-fn describe(image: &ClusterImage, name: Option<String>) -> serde_json::Result<serde_json::Value> {
+fn describe(image: &ClusterImage, name: Option<&Reference>) -> serde_json::Result<serde_json::Value> {
     let mut manifest = image.manifest.clone();
     manifest
         .annotations

@@ -100,7 +100,11 @@ impl Load {
                 _ => {
                     return Err(Error::new(
                         ErrorKind::Input,
-                        format!("{} holds {} images, so `--tag` fits none", self.input.display(), images.len()),
+                        format!(
+                            "{} holds {} images, so `--tag` fits none",
+                            self.input.display(),
+                            images.len()
+                        ),
                     )
                     .hint("load it without `--tag`, then use `sealrs tag`"));
                 }

@@ -38,11 +38,7 @@ impl Rmi {
         }
         let document = serde_json::json!({"images": found.len(), "blobs": files, "bytes": bytes});
         printer.result(&document, |_| {
-            format!(
-                "removed {} image(s), {files} blobs, {}",
-                found.len(),
-                HumanBytes(bytes)
-            )
+            format!("removed {} image(s), {files} blobs, {}", found.len(), HumanBytes(bytes))
         })
     }
 }

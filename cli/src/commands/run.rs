@@ -69,7 +69,13 @@ impl Run {
         let store = Store::open(root)?;
         let _lock = store.share()?;
         let located = locate(&store, &self.image)?;
-        let image = ClusterImage::read(&*located.source, &located.root, &Platform::host())?;
+        // Damage is told with the file's name, whatever noticed it.
+        let name = self.image;
+        let damaged = |error: Error| match error.kind() {
+            ErrorKind::Integrity => Error::new(ErrorKind::Integrity, format!("cannot install {name}")).because(error),
+            _ => error,
+        };
+        let image = ClusterImage::read(&*located.source, &located.root, &Platform::host()).map_err(damaged)?;
         let options = Options {
             root: std::path::absolute(root).unwrap_or_else(|_| root.to_owned()),
             cluster: self.cluster,
@@ -78,18 +84,18 @@ impl Run {
             host_ip: self.host_ip,
             env: self.env.into_iter().collect::<BTreeMap<_, _>>(),
             cmds: (!self.cmds.is_empty()).then_some(self.cmds),
-            apps: (!self.apps.is_empty())
-                .then(|| self.apps.into_iter().filter(|app| !app.is_empty()).collect()),
+            apps: (!self.apps.is_empty()).then(|| self.apps.into_iter().filter(|app| !app.is_empty()).collect()),
             runtime_config: self.runtime_config,
             executable: std::env::current_exe().map_err(|error| {
                 Error::new(ErrorKind::Internal, "cannot tell where the sealrs program is").because(error)
             })?,
         };
         if self.dry_run {
-            let plan = sealrs_installer::plan(&*located.source, &image, &options)?;
+            let plan = sealrs_installer::plan(&*located.source, &image, &options).map_err(damaged)?;
             return printer.result(&plan, ToString::to_string);
         }
-        let summary = sealrs_installer::run(&*located.source, &image, &options, &*printer.progress())?;
+        let summary =
+            sealrs_installer::run(&*located.source, &image, &options, &*printer.progress()).map_err(damaged)?;
         printer.result(&summary, |summary| summary.words.join("\n"))
     }
 }

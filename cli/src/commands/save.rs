@@ -41,7 +41,9 @@ impl Save {
             let what = format!("cannot save {} to {}", self.image, self.output_file.display());
             let failure = Error::new(error.kind(), what);
             match error.kind() {
-                ErrorKind::Disk => failure.because(error).hint("free some space there, or write the file elsewhere with `-o`"),
+                ErrorKind::Disk => failure
+                    .because(error)
+                    .hint("free some space there, or write the file elsewhere with `-o`"),
                 _ => failure.because(error),
             }
         })?;

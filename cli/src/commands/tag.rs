@@ -30,8 +30,10 @@ impl Tag {
         let _lock = store.share()?;
         let (descriptor, _) = in_store(&store, &self.source)?;
         if let Some(name) = self.names.iter().find(|name| name.digest().is_some()) {
-            return Err(Error::new(ErrorKind::Input, format!("`{name}` can't be given: it has a digest"))
-                .hint("give a name with a tag, for instance `example.com/k3s:v1`"));
+            return Err(
+                Error::new(ErrorKind::Input, format!("`{name}` can't be given: it has a digest"))
+                    .hint("give a name with a tag, for instance `example.com/k3s:v1`"),
+            );
         }
         for name in &self.names {
             store.tag(Some(name), &descriptor)?;

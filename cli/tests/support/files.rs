@@ -30,17 +30,11 @@ impl FileServer {
                 return Response::new(404);
             };
             let cut = left
-                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-                    left.checked_sub(1)
-                })
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
                 .is_ok();
             answer(request, &content, cut)
         });
-        Self {
-            server,
-            cuts,
-            files,
-        }
+        Self { server, cuts, files }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -57,10 +51,7 @@ impl FileServer {
     }
 
     pub fn replace(&self, path: &str, content: &[u8]) {
-        self.files
-            .lock()
-            .unwrap()
-            .insert(path.to_owned(), content.to_vec());
+        self.files.lock().unwrap().insert(path.to_owned(), content.to_vec());
     }
 
     /// What was asked for: `GET /name bytes=5-`.
@@ -76,13 +67,9 @@ impl FileServer {
 }
 
 fn answer(request: &Request, content: &[u8], cut: bool) -> Response {
-    let start = request.header("range").and_then(|range| {
-        range
-            .strip_prefix("bytes=")?
-            .strip_suffix('-')?
-            .parse::<usize>()
-            .ok()
-    });
+    let start = request
+        .header("range")
+        .and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
     let (status, rest) = match start {
         Some(start) if start >= content.len() => return Response::new(416),
         Some(start) => (206, &content[start..]),

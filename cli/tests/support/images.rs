@@ -11,23 +11,13 @@ use super::registry::Registry;
 use super::{Running, Scratch, image, run, wait_until};
 
 /// Pushes a small image with these layers as `name` (`path:tag`); gives the digest of its manifest or index.
-pub fn push(
-    scratch: &Scratch,
-    registry: &Registry,
-    name: &str,
-    platforms: &[&str],
-    layers: &[Vec<u8>],
-) -> Digest {
+pub fn push(scratch: &Scratch, registry: &Registry, name: &str, platforms: &[&str], layers: &[Vec<u8>]) -> Digest {
     let layout = scratch.path(&format!("layouts/{}", name.replace(['/', ':'], "-")));
     image::layout(Path::new(&layout), "v1", platforms, layers);
     registry.push(&format!("{layout}:v1"), name);
     let index: serde_json::Value =
         serde_json::from_slice(&fs::read(Path::new(&layout).join("index.json")).unwrap()).unwrap();
-    index["manifests"][0]["digest"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap()
+    index["manifests"][0]["digest"].as_str().unwrap().parse().unwrap()
 }
 
 /// Has skopeo pull an image whole, every blob verified; gives the digest of what the registry answers to the name.
@@ -36,17 +26,9 @@ pub fn pull(host: &str, name: &str) -> Digest {
     let folder = tempfile::tempdir().unwrap();
     let source = format!("docker://{host}/{name}");
     let target = format!("oci:{}/pulled:v1", folder.path().display());
-    let options = [
-        "--insecure-policy",
-        "copy",
-        "--quiet",
-        "--src-tls-verify=false",
-    ];
+    let options = ["--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"];
     run("skopeo", &[&options[..], &[&source, &target]].concat());
-    Digest::of(&run(
-        "skopeo",
-        &["inspect", "--raw", "--tls-verify=false", &source],
-    ))
+    Digest::of(&run("skopeo", &["inspect", "--raw", "--tls-verify=false", &source]))
 }
 
 /// Whether a name is answered at all.
@@ -92,14 +74,7 @@ pub struct Served {
 pub fn serve(scratch: &Scratch, folder: &Path, more: &[&str]) -> Served {
     let log = fs::File::create(scratch.path("serve.log")).unwrap();
     let folder = folder.display().to_string();
-    let arguments = [
-        "registry",
-        "serve",
-        "--dir",
-        &folder,
-        "--listen",
-        "127.0.0.1:0",
-    ];
+    let arguments = ["registry", "serve", "--dir", &folder, "--listen", "127.0.0.1:0"];
     let mut command = scratch.sealrs(&[&arguments[..], more].concat());
     let process = Running::start(command.stderr(log));
     let said = || super::text(&scratch.read("serve.log"));

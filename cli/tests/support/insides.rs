@@ -17,10 +17,7 @@ pub struct Layer {
 
 impl Layer {
     pub fn paths(&self) -> Vec<&str> {
-        self.entries
-            .iter()
-            .map(|entry| entry.path.as_str())
-            .collect()
+        self.entries.iter().map(|entry| entry.path.as_str()).collect()
     }
 }
 
@@ -77,17 +74,14 @@ impl Rootfs {
 /// A blob of an OCI layout that is a document.
 #[track_caller]
 pub fn document(layout: &Path, digest: &Value) -> Value {
-    let path = layout
-        .join("blobs")
-        .join(digest.as_str().unwrap().replace(':', "/"));
+    let path = layout.join("blobs").join(digest.as_str().unwrap().replace(':', "/"));
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
 /// The manifest of the only image of an OCI layout.
 #[track_caller]
 pub fn only_manifest(layout: &Path) -> Value {
-    let index: Value =
-        serde_json::from_slice(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let index: Value = serde_json::from_slice(&std::fs::read(layout.join("index.json")).unwrap()).unwrap();
     assert_eq!(index["manifests"].as_array().unwrap().len(), 1, "{index}");
     document(layout, &index["manifests"][0]["digest"])
 }
@@ -122,10 +116,7 @@ fn entries(tar: impl Read) -> Vec<Entry> {
         let mut entry = entry.unwrap();
         let header = entry.header().clone();
         let bytes = entry.path_bytes().into_owned();
-        let path = String::from_utf8(bytes)
-            .unwrap()
-            .trim_end_matches('/')
-            .to_owned();
+        let path = String::from_utf8(bytes).unwrap().trim_end_matches('/').to_owned();
         let link = entry
             .link_name_bytes()
             .map(|bytes| String::from_utf8(bytes.into_owned()).unwrap());
@@ -172,13 +163,8 @@ pub fn applied(layers: &[Layer]) -> Rootfs {
                 rootfs.0.remove(&format!("{folder}{hidden}"));
             }
         }
-        let kept = layer
-            .entries
-            .iter()
-            .filter(|entry| !entry.path.contains(".wh."));
-        rootfs
-            .0
-            .extend(kept.map(|entry| (entry.path.clone(), entry.clone())));
+        let kept = layer.entries.iter().filter(|entry| !entry.path.contains(".wh."));
+        rootfs.0.extend(kept.map(|entry| (entry.path.clone(), entry.clone())));
     }
     rootfs
 }
@@ -212,9 +198,7 @@ pub fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
 #[track_caller]
 pub fn only_layer_over(manifest: &Value, size: u64) -> String {
     let layers = manifest["layers"].as_array().unwrap().iter();
-    let large: Vec<&Value> = layers
-        .filter(|layer| layer["size"].as_u64().unwrap() > size)
-        .collect();
+    let large: Vec<&Value> = layers.filter(|layer| layer["size"].as_u64().unwrap() > size).collect();
     assert_eq!(large.len(), 1, "{manifest}");
     large[0]["digest"].as_str().unwrap().to_owned()
 }

@@ -8,10 +8,25 @@ use super::{Scratch, outcome};
 /// On one core it works with one thread, so that the calls come in the same order each time.
 #[track_caller]
 pub fn killed_at(scratch: &Scratch, call: &str, number: usize, arguments: &[&str]) -> bool {
-    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=KILL:when={number}"));
+    let (trace, inject) = (
+        format!("trace={call}"),
+        format!("inject={call}:signal=KILL:when={number}"),
+    );
     let mut command = scratch.command("taskset");
     command
-        .args(["-c", "0", "strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject])
+        .args([
+            "-c",
+            "0",
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &trace,
+            "-e",
+            &inject,
+        ])
         .arg(env!("CARGO_BIN_EXE_sealrs"))
         .args(arguments);
     match outcome(&mut command) {

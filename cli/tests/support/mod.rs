@@ -10,6 +10,7 @@
     reason = "each test file uses its own part of this"
 )]
 
+pub mod cluster;
 #[path = "../../../image/tests/support/fault_proxy.rs"]
 pub mod fault_proxy;
 pub mod files;
@@ -143,13 +144,7 @@ pub struct Running(pub Child);
 
 impl Running {
     pub fn start(command: &mut Command) -> Self {
-        Self(
-            command
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap(),
-        )
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap())
     }
 
     /// `kill -9`.
@@ -295,10 +290,7 @@ impl Scratch {
     #[track_caller]
     pub fn layers(&self, image: &str) -> Vec<insides::Layer> {
         let inspected = self.json(&["inspect", image]);
-        insides::layers(
-            Path::new(&self.path("root/store")),
-            &inspected["manifestv1"],
-        )
+        insides::layers(Path::new(&self.path("root/store")), &inspected["manifestv1"])
     }
 
     /// What unpacking an image of the store gives.
@@ -340,10 +332,6 @@ impl Built {
 
 /// An exit status and what was said, for commands that may end either way.
 pub fn outcome(command: &mut Command) -> (Option<i32>, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().unwrap();
+    let Output { status, stdout, stderr } = command.output().unwrap();
     (status.code(), text(&stdout) + &text(&stderr))
 }

@@ -36,9 +36,7 @@ pub struct Bundle<'h> {
 impl<'h> Bundle<'h> {
     pub fn new(host: &'h Host) -> Self {
         let bundle = Self { host };
-        let file = |path: &str, content: &str| {
-            drop(host.scratch.write(&format!("context/{path}"), content))
-        };
+        let file = |path: &str, content: &str| drop(host.scratch.write(&format!("context/{path}"), content));
         file("Kubefile", KUBEFILE);
         file("rootfs/manifests/pod.yaml", POD);
         file(
@@ -53,28 +51,20 @@ impl<'h> Bundle<'h> {
         let program = host.scratch.path("context/rootfs/bin/k3s");
         match env::var_os("SEALRS_TEST_K3S") {
             Some(real) => drop(fs::copy(real, program).unwrap()),
-            None => drop(succeed(
-                Command::new(testdata("k3s/make-k3s.sh")).arg(program),
-            )),
+            None => drop(succeed(Command::new(testdata("k3s/make-k3s.sh")).arg(program))),
         }
         bundle
     }
 
     /// Makes an archive of an image in `images/`.
     fn archive(&self, kind: &str, name: &str, file: &str) {
-        let path = self
-            .host
-            .scratch
-            .path(&format!("context/rootfs/images/{file}"));
+        let path = self.host.scratch.path(&format!("context/rootfs/images/{file}"));
         succeed(Command::new(testdata("images/make-image.sh")).args([kind, name, &path]));
     }
 
     /// Makes an archive of an image with a file `/content` that holds `content`, outside of the context.
     pub fn image_with(&self, content: &str) -> String {
-        let file = self
-            .host
-            .scratch
-            .write(&format!("images/{content}/content"), content);
+        let file = self.host.scratch.write(&format!("images/{content}/content"), content);
         let archive = self.host.scratch.path(&format!("images/{content}.tar"));
         let arguments = ["busybox", "docker.io/library/unnamed:1", &archive, &file];
         succeed(Command::new(testdata("images/make-image.sh")).args(arguments));
@@ -95,9 +85,7 @@ impl<'h> Bundle<'h> {
         let context = scratch.path("context");
         let (kubefile, root) = (scratch.path("context/Kubefile"), scratch.path("root"));
         let image = format!("{name}:test");
-        let mut arguments = vec![
-            "--root", &root, "--quiet", "build", "-f", &kubefile, "-t", &image,
-        ];
+        let mut arguments = vec!["--root", &root, "--quiet", "build", "-f", &kubefile, "-t", &image];
         let ca = upstream.map(Upstream::ca);
         arguments.extend(ca.iter().flat_map(|ca| ["--ca-file", ca]));
         arguments.push(&context);
@@ -112,9 +100,7 @@ impl<'h> Bundle<'h> {
         succeed(&mut command);
         let archive = format!("{name}.tar");
         let given = scratch.path(&format!("given/{archive}"));
-        succeed(
-            Command::new(program).args(["--root", &root, "--quiet", "save", &image, "-o", &given]),
-        );
+        succeed(Command::new(program).args(["--root", &root, "--quiet", "save", &image, "-o", &given]));
         format!("{GIVEN}/{archive}")
     }
 }

@@ -16,7 +16,7 @@ use crate::support::{Running, Scratch, fail, outcome, succeed, text};
 /// Where the host sees the folder `given` of the scratch folder.
 pub const GIVEN: &str = "/opt/given";
 /// The program under test, on the host.
-pub const SEALRS: &str = "/opt/sealrs";
+pub const SEALRS: &str = "/opt/given/sealrs";
 /// The folder of the cluster on the host.
 pub const CLUSTER: &str = "/var/lib/sealer/data/my-cluster";
 /// How long anything may take before the test gives up. A program that is no stand-in needs some of it.
@@ -43,16 +43,18 @@ impl Host {
             name: format!("{letter}{:x}", std::process::id()),
         };
         fs::create_dir(host.scratch.path("given")).unwrap();
+        // The program stays the same though it be built anew meanwhile.
+        let program = host.scratch.path("given/sealrs");
+        if fs::hard_link(env!("CARGO_BIN_EXE_sealrs"), &program).is_err() {
+            fs::copy(env!("CARGO_BIN_EXE_sealrs"), &program).unwrap();
+        }
         succeed(&mut host.hosts(&["up", "1"]));
         if let Some(prepare) = env::var_os("SEALRS_TEST_K3S_PREPARE") {
             let mut command = Command::new(prepare);
             succeed(host.settings(&mut command).arg(hosts_sh()).arg("1"));
         }
         // A unit that still starts would be a difference later.
-        host.wait_for(
-            "systemd",
-            "systemctl is-system-running | grep -qE 'running|degraded'",
-        );
+        host.wait_for("systemd", "systemctl is-system-running | grep -qE 'running|degraded'");
         host
     }
 
@@ -66,7 +68,6 @@ impl Host {
     fn settings<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         let mut binds = words("HOSTS_BIND");
         binds.push(format!("{}:{GIVEN}", self.scratch.path("given")));
-        binds.push(format!("{}:{SEALRS}", env!("CARGO_BIN_EXE_sealrs")));
         command
             .env("HOSTS_NAME", &self.name)
             .env("HOSTS_CGROUP", "v1")
@@ -100,12 +101,8 @@ impl Host {
     /// A command in the network that the host's cable leads to, with this machine's files but for its hosts file.
     pub fn connected(&self, program: &str, arguments: &[&str]) -> Command {
         let line = "mount --bind \"$HOSTS_FILE\" /etc/hosts; exec \"$@\"";
-        let mut command = self.hosts(&[
-            "exec", "ctl", "unshare", "--mount", "bash", "-c", line, "-", program,
-        ]);
-        command
-            .args(arguments)
-            .env("HOSTS_FILE", self.scratch.path("hosts"));
+        let mut command = self.hosts(&["exec", "ctl", "unshare", "--mount", "bash", "-c", line, "-", program]);
+        command.args(arguments).env("HOSTS_FILE", self.scratch.path("hosts"));
         command
     }
 
@@ -146,11 +143,9 @@ impl Host {
     /// `sealrs delete` has to succeed; gives its outcome.
     #[track_caller]
     pub fn delete(&self) -> String {
-        let mut command =
-            self.sealrs(&["--quiet", "--output", "json", "delete", "--all", "--force"]);
+        let mut command = self.sealrs(&["--quiet", "--output", "json", "delete", "--all", "--force"]);
         let printed = succeed(&mut command);
-        let summary: Value =
-            serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
+        let summary: Value = serde_json::from_str(&printed).unwrap_or_else(|error| panic!("{error}: {printed}"));
         summary["outcome"].as_str().unwrap().to_owned()
     }
 
@@ -164,24 +159,15 @@ impl Host {
     pub fn wait_until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !is_so() {
-            assert!(
-                Instant::now() < deadline,
-                "waited too long: {what}\n{}",
-                self.explain()
-            );
+            assert!(Instant::now() < deadline, "waited too long: {what}\n{}", self.explain());
             sleep(Duration::from_millis(100));
         }
     }
 
     /// The Kubernetes API's answer as JSON; nothing while it does not answer.
     pub fn get(&self, what: &str) -> Option<Value> {
-        let Output { status, stdout, .. } = self
-            .bash(&format!("k3s kubectl get {what} -o json"))
-            .output()
-            .unwrap();
-        serde_json::from_slice(&stdout)
-            .ok()
-            .filter(|_| status.success())
+        let Output { status, stdout, .. } = self.bash(&format!("k3s kubectl get {what} -o json")).output().unwrap();
+        serde_json::from_slice(&stdout).ok().filter(|_| status.success())
     }
 
     /// The pods by name, with the image and the phase of each.
@@ -191,10 +177,7 @@ impl Host {
         let pods = pods["items"].as_array().cloned().unwrap_or_default();
         let pod = |pod: &Value| {
             let image = word(&pod["spec"]["containers"][0]["image"]);
-            (
-                word(&pod["metadata"]["name"]),
-                (image, word(&pod["status"]["phase"])),
-            )
+            (word(&pod["metadata"]["name"]), (image, word(&pod["status"]["phase"])))
         };
         pods.iter().map(pod).collect()
     }
@@ -218,13 +201,7 @@ impl Host {
 
     /// What a pod's container has printed.
     pub fn logs(&self, pod: &str) -> String {
-        text(
-            &self
-                .bash(&format!("k3s kubectl logs {pod}"))
-                .output()
-                .unwrap()
-                .stdout,
-        )
+        text(&self.bash(&format!("k3s kubectl logs {pod}")).output().unwrap().stdout)
     }
 
     /// Writes down again and again which processes run on the host, with their arguments.
@@ -236,22 +213,14 @@ impl Host {
     /// Listens on a port.
     pub fn occupy(&self, port: u16) -> Background {
         let background = Background::start(self, &format!("exec python3 -m http.server {port}"));
-        self.wait_for(
-            "somebody listens",
-            &format!("exec 3<>/dev/tcp/127.0.0.1/{port}"),
-        );
+        self.wait_for("somebody listens", &format!("exec 3<>/dev/tcp/127.0.0.1/{port}"));
         background
     }
 
     /// The pods that really have a running container, whatever the API still remembers.
     pub fn running(&self) -> Vec<String> {
         let printed = text(&self.bash("k3s crictl ps").output().unwrap().stdout);
-        let pod = |line: &str| {
-            line.split_whitespace()
-                .last()
-                .unwrap_or_default()
-                .to_owned()
-        };
+        let pod = |line: &str| line.split_whitespace().last().unwrap_or_default().to_owned();
         let mut pods: Vec<String> = printed
             .lines()
             .filter(|line| line.contains(" Running "))
@@ -312,9 +281,7 @@ impl Background {
 
 /// The repository's folder with this path.
 pub fn testdata(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../testdata")
-        .join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata").join(path)
 }
 
 fn hosts_sh() -> PathBuf {

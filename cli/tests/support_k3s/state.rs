@@ -1,6 +1,7 @@
 //! What is on a host, to be compared with what was there before.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use super::host::Host;
 
@@ -24,28 +25,20 @@ impl State {
     pub fn of(host: &Host) -> Self {
         let printed = host.script(SCRIPT);
         let may_stay = |line: &&str| {
-            !STAYS.iter().any(|known| line.starts_with(known))
-                && !host.leaves.iter().any(|path| line.contains(path))
+            !STAYS.iter().any(|known| line.starts_with(known)) && !host.leaves.iter().any(|path| line.contains(path))
         };
-        Self(
-            printed
-                .lines()
-                .filter(may_stay)
-                .map(str::to_owned)
-                .collect(),
-        )
+        Self(printed.lines().filter(may_stay).map(str::to_owned).collect())
     }
 
     /// The lines that are in only one of the two.
     pub fn difference(&self, after: &Self) -> String {
-        let missing = self
-            .0
-            .difference(&after.0)
-            .map(|line| format!("- {line}\n"));
-        let added = after
-            .0
-            .difference(&self.0)
-            .map(|line| format!("+ {line}\n"));
-        missing.chain(added).collect()
+        difference(&self.0, &after.0)
     }
+}
+
+/// The lines that are in only one of two sets.
+pub fn difference<Line: Ord + Display>(before: &BTreeSet<Line>, after: &BTreeSet<Line>) -> String {
+    let missing = before.difference(after).map(|line| format!("- {line}\n"));
+    let added = after.difference(before).map(|line| format!("+ {line}\n"));
+    missing.chain(added).collect()
 }

@@ -15,7 +15,7 @@ ip route | sed 's/^/route /'
 nft list ruleset 2>/dev/null | awk '
     /^table/ { table = $2 " " $3 }
     /^\tchain/ { chain = $2; if (chain !~ /^(PREROUTING|INPUT|FORWARD|OUTPUT|POSTROUTING)$/) print "chain " table " " chain }
-    { gsub(/ counter packets [0-9]+ bytes [0-9]+/, "") }
+    { gsub(/counter packets [0-9]+ bytes [0-9]+/, "") }
     /^\t\t/ && !/type .* hook .* policy accept;$/ { print "rule " table " " chain ":" $0 }'
 find /sys/fs/cgroup -mindepth 2 -type d -not -name 'exec.scope' | sed 's/^/cgroup /'
 systemctl list-unit-files --no-legend | sed 's/^/unit file /'

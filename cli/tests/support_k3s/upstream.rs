@@ -65,12 +65,7 @@ impl<'h> Upstream<'h> {
             false => ["--dest-cert-dir".to_owned(), trust],
         };
         let mut arguments = vec!["--insecure-policy", "copy", "--quiet"];
-        arguments.extend(
-            options
-                .iter()
-                .map(String::as_str)
-                .filter(|option| !option.is_empty()),
-        );
+        arguments.extend(options.iter().map(String::as_str).filter(|option| !option.is_empty()));
         arguments.extend([source.as_str(), target.as_str()]);
         succeed(&mut self.host.connected("skopeo", &arguments));
         Digest::of(&run("skopeo", &["inspect", "--raw", &source]))
@@ -83,9 +78,7 @@ fn serve(host: &Host, name: &str, port: u16, tls: &str) -> Running {
          storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp:\n  addr: '127.0.0.1:{port}'\n  secret: test\n{tls}",
         host.scratch.path("upstream/storage")
     );
-    let file = host
-        .scratch
-        .write(&format!("upstream/{name}.yml"), configuration);
+    let file = host.scratch.write(&format!("upstream/{name}.yml"), configuration);
     let mut command = host.connected("docker-registry", &["serve", &file]);
     Running::start(command.stderr(Stdio::null()))
 }

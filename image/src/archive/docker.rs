@@ -25,23 +25,16 @@ struct Saved {
 /// Makes an OCI manifest for each image of the archive.
 pub(super) fn read(archive: &mut Archive, entries: &BTreeMap<String, Extent>) -> Result<()> {
     let bytes = archive.small_entry(entries, "manifest.json")?;
-    let images: Vec<Saved> =
-        spec::parse(&bytes, &format!("`manifest.json` of {}", archive.origin()))?;
+    let images: Vec<Saved> = spec::parse(&bytes, &format!("`manifest.json` of {}", archive.origin()))?;
     for image in images {
         let descriptor = read_image(archive, entries, &image)?;
-        let names: Vec<_> = image
-            .repo_tags
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect();
+        let names: Vec<_> = image.repo_tags.iter().filter_map(|name| name.parse().ok()).collect();
         if names.is_empty() {
             archive.images.push((None, descriptor));
         } else {
-            archive.images.extend(
-                names
-                    .into_iter()
-                    .map(|name| (Some(name), descriptor.clone())),
-            );
+            archive
+                .images
+                .extend(names.into_iter().map(|name| (Some(name), descriptor.clone())));
         }
     }
     if archive.images.is_empty() {
@@ -50,16 +43,9 @@ pub(super) fn read(archive: &mut Archive, entries: &BTreeMap<String, Extent>) ->
     Ok(())
 }
 
-fn read_image(
-    archive: &mut Archive,
-    entries: &BTreeMap<String, Extent>,
-    image: &Saved,
-) -> Result<Descriptor> {
+fn read_image(archive: &mut Archive, entries: &BTreeMap<String, Extent>, image: &Saved) -> Result<Descriptor> {
     let config_bytes = archive.small_entry(entries, &image.config)?;
-    let config: Config = spec::parse(
-        &config_bytes,
-        &format!("`{}` of {}", image.config, archive.origin()),
-    )?;
+    let config: Config = spec::parse(&config_bytes, &format!("`{}` of {}", image.config, archive.origin()))?;
     if config.rootfs.diff_ids.len() != image.layers.len() {
         return Err(archive.damaged(&format!(
             "`{}` lists {} layers where its config has {}",
@@ -87,12 +73,7 @@ fn read_image(
 
 /// A plain layer's digest is the one that the config states (and that copying verifies); only a packed one,
 /// which some tools write, has to be read now.
-fn layer(
-    archive: &mut Archive,
-    entries: &BTreeMap<String, Extent>,
-    path: &str,
-    diff_id: Digest,
-) -> Result<Descriptor> {
+fn layer(archive: &mut Archive, entries: &BTreeMap<String, Extent>, path: &str, diff_id: Digest) -> Result<Descriptor> {
     let Some(&extent) = entries.get(path) else {
         return Err(archive.damaged(&format!("it lacks the layer `{path}`")));
     };

@@ -10,7 +10,7 @@ use crate::progress::Silent;
 use crate::source::document;
 use crate::spec::{Config, Manifest, media_type};
 use crate::store::Store;
-use crate::testing::{Memory, RawTar, noise};
+use crate::testing::{Memory, RawTar, Tmpfs, noise};
 
 struct Scratch(tempfile::TempDir);
 
@@ -41,10 +41,7 @@ fn two_layers(memory: &mut Memory) -> Descriptor {
     let layers = (0..2)
         .map(|at| {
             let bytes = noise(30_000, at);
-            (
-                memory.add(media_type::LAYER, bytes.clone()),
-                Digest::of(&bytes),
-            )
+            (memory.add(media_type::LAYER, bytes.clone()), Digest::of(&bytes))
         })
         .collect();
     memory.image(layers)
@@ -92,10 +89,7 @@ fn what_was_saved_loads_again() {
     let archive = Archive::open(&path).unwrap();
     let name: Reference = "a.b/c:1".parse().unwrap();
     assert_eq!(archive.images(), [(Some(name.clone()), root.clone())]);
-    assert_eq!(
-        document(&archive, &root).unwrap(),
-        document(&memory, &root).unwrap()
-    );
+    assert_eq!(document(&archive, &root).unwrap(), document(&memory, &root).unwrap());
 
     let (store, copied) = load(&scratch, &archive).unwrap();
     assert_eq!(copied[0].blobs, 4);
@@ -124,13 +118,7 @@ fn the_documents_come_first() {
     let manifest = format!("blobs/sha256/{}", root.digest.hex());
     assert_eq!(
         &names[..5],
-        [
-            "oci-layout",
-            "index.json",
-            "blobs/",
-            "blobs/sha256/",
-            &manifest
-        ]
+        ["oci-layout", "index.json", "blobs/", "blobs/sha256/", &manifest]
     );
     assert_eq!(names.len(), 8);
 }
@@ -144,11 +132,7 @@ fn a_blob_is_read_from_any_offset() {
     let layer = &manifest.layers[1];
     for offset in [0, 1, 29_999, 30_000, 30_001, u64::MAX] {
         let mut bytes = Vec::new();
-        archive
-            .open(layer, offset)
-            .unwrap()
-            .read_to_end(&mut bytes)
-            .unwrap();
+        archive.open(layer, offset).unwrap().read_to_end(&mut bytes).unwrap();
         let start = usize::try_from(offset.min(30_000)).unwrap();
         assert!(bytes == noise(30_000, 1)[start..], "from {offset}");
     }
@@ -179,11 +163,7 @@ fn a_save_that_fails_leaves_nothing() {
     assert_eq!(scratch.names(), ["new.tar.partial"]);
     let error = copy(&memory, &root, Box::new(sink), 1, &Silent).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Integrity);
-    assert!(
-        error
-            .to_string()
-            .contains(&Digest::of(&noise(30_000, 1)).to_string())
-    );
+    assert!(error.to_string().contains(&Digest::of(&noise(30_000, 1)).to_string()));
     assert_eq!(scratch.names(), Vec::<String>::new());
 
     let nowhere = scratch.path("no/such/folder/new.tar");
@@ -232,6 +212,11 @@ fn a_truncated_archive_is_refused_wherever_it_was_cut() {
         assert!(text.contains(&path.display().to_string()), "{cut}: {text}");
         let _ = fs::remove_dir_all(scratch.path("root"));
     }
+    // Inside a blob it shows at once, without a look at the bytes.
+    let blob = noise(30_000, 1);
+    let inside = whole.windows(64).position(|bytes| *bytes == blob[..64]);
+    let text = failure(&scratch.write(&whole[..inside.unwrap() + 29_999]));
+    assert!(text.contains("cut off inside `blobs/sha256/"), "{text}");
     let path = scratch.write(&whole[..content]);
     assert_eq!(Archive::open(&path).unwrap().images()[0].1, root);
 }
@@ -293,11 +278,7 @@ fn what_is_no_archive_is_refused_in_words() {
     let scratch = Scratch::new();
     let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
     let tar = RawTar::new;
-    let index = |text: &str| {
-        tar()
-            .file("oci-layout", layout)
-            .file("index.json", text.as_bytes())
-    };
+    let index = |text: &str| tar().file("oci-layout", layout).file("index.json", text.as_bytes());
     let huge = {
         let mut header = RawTar::header("index.json", b'0', 0);
         header.set_size((16 << 20) + 1);
@@ -312,8 +293,16 @@ fn what_is_no_archive_is_refused_in_words() {
         ("another tar", tar().file("a", b"b").end(), "neither an `index.json`"),
         ("no JSON", index("{").end(), "cannot be read as an OCI document"),
         ("other JSON", index("[]").end(), "cannot be read as an OCI document"),
-        ("no image", index(r#"{"schemaVersion":2,"manifests":[]}"#).end(), "lists no image"),
-        ("null", index(r#"{"schemaVersion":2,"manifests":null}"#).end(), "lists no image"),
+        (
+            "no image",
+            index(r#"{"schemaVersion":2,"manifests":[]}"#).end(),
+            "lists no image",
+        ),
+        (
+            "null",
+            index(r#"{"schemaVersion":2,"manifests":null}"#).end(),
+            "lists no image",
+        ),
         (
             "twice",
             index("{}").file("index.json", b"{}").end(),
@@ -326,7 +315,11 @@ fn what_is_no_archive_is_refused_in_words() {
         ),
         ("a huge index", huge.end(), "16777217 bytes"),
         ("a folder as index", tar().folder("index.json", 0o755).end(), "neither"),
-        ("a link as index", tar().symlink("index.json", "/etc/passwd").end(), "neither"),
+        (
+            "a link as index",
+            tar().symlink("index.json", "/etc/passwd").end(),
+            "neither",
+        ),
         (
             "a bad digest",
             index(r#"{"schemaVersion":2,"manifests":[{"mediaType":"x","digest":"sha256:../x","size":1}]}"#).end(),
@@ -350,13 +343,7 @@ fn what_is_no_archive_is_refused_in_words() {
 #[test]
 fn sizes_beyond_all_bounds_are_refused() {
     let scratch = Scratch::new();
-    for size in [
-        1u64 << 40,
-        1 << 60,
-        (1 << 60) + 1,
-        (1 << 63) - 512,
-        u64::MAX,
-    ] {
+    for size in [1u64 << 40, 1 << 60, (1 << 60) + 1, (1 << 63) - 512, u64::MAX] {
         let mut header = RawTar::header("blobs/sha256/x", b'0', 0);
         header.set_size(size);
         header.set_cksum();
@@ -402,10 +389,7 @@ fn names_are_whole_references() {
     for (annotations, expected) in [
         (r"", None),
         (r#""org.opencontainers.image.ref.name":"v1""#, None),
-        (
-            r#""org.opencontainers.image.ref.name":"not a name:1""#,
-            None,
-        ),
+        (r#""org.opencontainers.image.ref.name":"not a name:1""#, None),
         (
             r#""org.opencontainers.image.ref.name":"quay.io/a/b:v1""#,
             Some("quay.io/a/b:v1"),
@@ -486,15 +470,8 @@ fn a_docker_archive_reads_as_an_image() {
     assert_eq!(copied[1].blobs, 0);
     let root = store.resolve(&"x/y:1".parse().unwrap()).unwrap().unwrap();
     let manifest: Manifest = spec::parse(&document(&store, &root).unwrap(), "").unwrap();
-    let kinds: Vec<_> = manifest
-        .layers
-        .iter()
-        .map(|layer| layer.media_type.as_str())
-        .collect();
-    assert_eq!(
-        kinds,
-        [media_type::LAYER, media_type::LAYER_GZIP, media_type::LAYER]
-    );
+    let kinds: Vec<_> = manifest.layers.iter().map(|layer| layer.media_type.as_str()).collect();
+    assert_eq!(kinds, [media_type::LAYER, media_type::LAYER_GZIP, media_type::LAYER]);
     assert_eq!(manifest.layers[1].digest, Digest::of(&gzip(&packed)));
     let config: Config = spec::parse(&document(&store, &manifest.config).unwrap(), "").unwrap();
     assert_eq!(config.rootfs.diff_ids, diff_ids);
@@ -522,9 +499,7 @@ fn a_damaged_docker_archive_is_refused() {
     };
     let lacking = |path: &str| {
         let manifest = format!(r#"[{{"Config":"{path}","Layers":[]}}]"#);
-        RawTar::new()
-            .file("manifest.json", manifest.as_bytes())
-            .end()
+        RawTar::new().file("manifest.json", manifest.as_bytes()).end()
     };
     for (what, bytes, words) in [
         (
@@ -578,4 +553,20 @@ fn a_damaged_docker_archive_is_refused() {
     let archive = Archive::open(&scratch.write(&bytes)).unwrap();
     let error = load(&scratch, &archive).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Integrity);
+}
+
+#[test]
+fn a_full_disk_leaves_no_archive() {
+    let Some(disk) = Tmpfs::mount("2m") else {
+        return;
+    };
+    let mut memory = Memory::default();
+    let bytes = noise(4 << 20, 3);
+    let layer = memory.add(media_type::LAYER, bytes.clone());
+    let root = memory.image(vec![(layer, Digest::of(&bytes))]);
+    let sink = ArchiveSink::create(&disk.path().join("x.tar"), &root, None, false).unwrap();
+    let error = copy(&memory, &root, Box::new(sink), 1, &Silent).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disk);
+    assert!(error.remedy().unwrap().starts_with("free some space"), "{error:?}");
+    assert_eq!(fs::read_dir(disk.path()).unwrap().count(), 0);
 }

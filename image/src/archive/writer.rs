@@ -32,12 +32,7 @@ impl ArchiveSink {
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] when `path` exists and `replace` is false; [`ErrorKind::Disk`] when it can't be written.
-    pub fn create(
-        path: &Path,
-        image: &Descriptor,
-        name: Option<&Reference>,
-        replace: bool,
-    ) -> Result<Self> {
+    pub fn create(path: &Path, image: &Descriptor, name: Option<&Reference>, replace: bool) -> Result<Self> {
         let place = || format!("cannot write {}", path.display());
         let partial = path.with_added_extension("partial");
         // Of two that write the same archive the second waits, and then finds it there.
@@ -45,11 +40,10 @@ impl ArchiveSink {
         let partial = TempPath::try_from_path(partial).or_io(place)?;
         file.set_len(0).or_io(place)?;
         if !replace && path.exists() {
-            return Err(Error::new(
-                ErrorKind::Conflict,
-                format!("{} exists already", path.display()),
-            )
-            .hint("choose another file, or replace it with `--force`"));
+            return Err(
+                Error::new(ErrorKind::Conflict, format!("{} exists already", path.display()))
+                    .hint("choose another file, or replace it with `--force`"),
+            );
         }
         let sink = Self {
             path: path.to_owned(),
@@ -123,10 +117,7 @@ impl Sink for ArchiveSink {
     fn commit(self: Box<Self>) -> Result<()> {
         let sink = *self;
         let place = || format!("cannot write {}", sink.path.display());
-        let tar = sink
-            .tar
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner);
+        let tar = sink.tar.into_inner().unwrap_or_else(PoisonError::into_inner);
         let mut writer = tar.finish()?;
         writer.flush().or_io(place)?;
         writer.get_ref().sync_data().or_io(place)?;

@@ -62,10 +62,10 @@ impl FromStr for Compression {
             "zstd" => Ok(Self::Zstd),
             "gzip" => Ok(Self::Gzip),
             "none" => Ok(Self::None),
-            _ => Err(
-                Error::new(ErrorKind::Input, format!("`{text}` is not a compression"))
-                    .hint("write zstd, gzip or none"),
-            ),
+            _ => {
+                Err(Error::new(ErrorKind::Input, format!("`{text}` is not a compression"))
+                    .hint("write zstd, gzip or none"))
+            }
         }
     }
 }
@@ -82,21 +82,12 @@ pub struct PackedLayer {
 impl PackedLayer {
     /// A layer of this packing, whose tar has `unpacked` bytes.
     #[must_use]
-    pub fn new(
-        compression: Compression,
-        digest: Digest,
-        size: u64,
-        diff_id: Digest,
-        unpacked: u64,
-    ) -> Self {
+    pub fn new(compression: Compression, digest: Digest, size: u64, diff_id: Digest, unpacked: u64) -> Self {
         let mut descriptor = Descriptor::new(compression.media_type(), digest, size);
         descriptor
             .annotations
             .insert(annotation::UNPACKED.to_owned(), unpacked.to_string());
-        Self {
-            descriptor,
-            diff_id,
-        }
+        Self { descriptor, diff_id }
     }
 }
 
@@ -116,12 +107,7 @@ enum Packer {
 
 impl fmt::Debug for LayerWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "LayerWriter({}, {} bytes)",
-            self.compression,
-            self.unpacked.size()
-        )
+        write!(f, "LayerWriter({}, {} bytes)", self.compression, self.unpacked.size())
     }
 }
 
@@ -225,12 +211,7 @@ mod tests {
         }
         let layer = writer.finish().unwrap();
         let packed = std::fs::read(store.blob_path(&layer.descriptor.digest)).unwrap();
-        assert_eq!(
-            std::fs::read_dir(store.path().join("partial"))
-                .unwrap()
-                .count(),
-            0
-        );
+        assert_eq!(std::fs::read_dir(store.path().join("partial")).unwrap().count(), 0);
         (layer, packed)
     }
 
@@ -286,10 +267,7 @@ mod tests {
             let bytes = noise(size, 3);
             for compression in ALL {
                 let (layer, packed) = pack(compression, &bytes, 100_000);
-                assert!(
-                    unpack(compression, &packed) == bytes,
-                    "{compression} {size}"
-                );
+                assert!(unpack(compression, &packed) == bytes, "{compression} {size}");
                 assert_eq!(layer.diff_id, Digest::of(&bytes));
             }
         }
@@ -312,10 +290,7 @@ mod tests {
             assert_eq!(pack(workers), one, "{workers} workers");
         }
         assert_eq!(
-            super::tests::pack(Compression::Zstd, &bytes, BLOCK)
-                .0
-                .descriptor
-                .digest,
+            super::tests::pack(Compression::Zstd, &bytes, BLOCK).0.descriptor.digest,
             one
         );
     }
@@ -344,12 +319,7 @@ mod tests {
             writer.write_all(&noise(3 << 20, 4)).unwrap();
         }
         for folder in ["partial", "blobs/sha256"] {
-            assert_eq!(
-                std::fs::read_dir(store.path().join(folder))
-                    .unwrap()
-                    .count(),
-                0
-            );
+            assert_eq!(std::fs::read_dir(store.path().join(folder)).unwrap().count(), 0);
         }
     }
 }

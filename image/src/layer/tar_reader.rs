@@ -91,8 +91,7 @@ impl<R: Read> TarReader<R> {
     )]
     pub fn next(&mut self) -> Result<Option<Member>> {
         let rest = self.content + self.padding;
-        let skipped = io::copy(&mut (&mut self.input).take(rest), &mut io::sink())
-            .or_io(|| "cannot read a tar")?;
+        let skipped = io::copy(&mut (&mut self.input).take(rest), &mut io::sink()).or_io(|| "cannot read a tar")?;
         if skipped < rest {
             return Err(cut_off());
         }
@@ -127,9 +126,7 @@ impl<R: Read> TarReader<R> {
             let Some(header) = self.header()? else {
                 return Ok(None);
             };
-            let size = header
-                .entry_size()
-                .map_err(|error| broken("a size").because(error))?;
+            let size = header.entry_size().map_err(|error| broken("a size").because(error))?;
             let kind = header.entry_type();
             match kind.as_byte() {
                 b'x' => pax(&self.extended(size)?, &mut extended)?,
@@ -144,14 +141,11 @@ impl<R: Read> TarReader<R> {
 
     fn entry(&mut self, header: &tar::Header, size: u64, extended: Extended) -> Result<Member> {
         let text = |bytes: &[u8]| {
-            String::from_utf8(bytes.to_vec())
-                .map_err(|error| broken("a name that is not UTF-8").because(error))
+            String::from_utf8(bytes.to_vec()).map_err(|error| broken("a name that is not UTF-8").because(error))
         };
-        let number =
-            |value: io::Result<u64>| value.map_err(|error| broken("a number").because(error));
-        let id = |value: io::Result<u64>| {
-            u32::try_from(number(value)?).map_err(|error| broken("an owner").because(error))
-        };
+        let number = |value: io::Result<u64>| value.map_err(|error| broken("a number").because(error));
+        let id =
+            |value: io::Result<u64>| u32::try_from(number(value)?).map_err(|error| broken("an owner").because(error));
         let path = match extended.path {
             Some(path) => path,
             None => text(&header.path_bytes())?,
@@ -185,10 +179,7 @@ impl<R: Read> TarReader<R> {
         Ok(Member {
             path,
             kind,
-            mode: header
-                .mode()
-                .map_err(|error| broken("a mode").because(error))?
-                & 0o7777,
+            mode: header.mode().map_err(|error| broken("a mode").because(error))? & 0o7777,
             uid: extended.uid.map_or_else(|| id(header.uid()), Ok)?,
             gid: extended.gid.map_or_else(|| id(header.gid()), Ok)?,
             mtime: extended.mtime.map_or_else(|| number(header.mtime()), Ok)?,
@@ -201,11 +192,7 @@ impl<R: Read> TarReader<R> {
     fn header(&mut self) -> Result<Option<tar::Header>> {
         let mut header = tar::Header::new_old();
         let mut filled = 0;
-        while let Some(rest) = header
-            .as_mut_bytes()
-            .get_mut(filled..)
-            .filter(|rest| !rest.is_empty())
-        {
+        while let Some(rest) = header.as_mut_bytes().get_mut(filled..).filter(|rest| !rest.is_empty()) {
             match self.input.read(rest) {
                 Ok(0) if filled == 0 => return Ok(None),
                 Ok(0) => return Err(cut_off()),
@@ -223,13 +210,11 @@ impl<R: Read> TarReader<R> {
         let sum: u32 = bytes
             .iter()
             .enumerate()
-            .map(|(at, &byte)| {
-                if (148..156).contains(&at) {
-                    32
-                } else {
-                    u32::from(byte)
-                }
-            })
+            .map(
+                |(at, &byte)| {
+                    if (148..156).contains(&at) { 32 } else { u32::from(byte) }
+                },
+            )
             .sum();
         if header.cksum().ok() != Some(sum) {
             return Err(broken("a header whose checksum is wrong"));
@@ -262,11 +247,8 @@ impl<R: Read + Seek> TarReader<R> {
     /// # Errors
     /// As [`TarReader::next`]. Content that lies beyond the end of the input is found by the caller.
     pub fn next_seeking(&mut self) -> Result<Option<Member>> {
-        let rest = i64::try_from(self.content + self.padding)
-            .map_err(|error| broken("a size").because(error))?;
-        self.input
-            .seek(SeekFrom::Current(rest))
-            .or_io(|| "cannot read a tar")?;
+        let rest = i64::try_from(self.content + self.padding).map_err(|error| broken("a size").because(error))?;
+        self.input.seek(SeekFrom::Current(rest)).or_io(|| "cannot read a tar")?;
         self.arrive();
         self.member()
     }
@@ -286,10 +268,7 @@ impl<R: Read> Read for Content<'_, R> {
         if wanted == 0 {
             return Ok(0);
         }
-        let read = self
-            .reader
-            .input
-            .read(buffer.get_mut(..wanted).unwrap_or_default())?;
+        let read = self.reader.input.read(buffer.get_mut(..wanted).unwrap_or_default())?;
         if read == 0 {
             return Err(cut_off().into());
         }
@@ -303,10 +282,7 @@ impl<R: Read> Read for Content<'_, R> {
 fn pax(mut records: &[u8], extended: &mut Extended) -> Result<()> {
     let bad = || broken("a PAX record");
     while !records.is_empty() {
-        let blank = records
-            .iter()
-            .position(|&byte| byte == b' ')
-            .ok_or_else(bad)?;
+        let blank = records.iter().position(|&byte| byte == b' ').ok_or_else(bad)?;
         let length: usize = records
             .get(..blank)
             .and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok())
@@ -314,10 +290,7 @@ fn pax(mut records: &[u8], extended: &mut Extended) -> Result<()> {
         let record = records.get(blank + 1..length).ok_or_else(bad)?;
         let record = record.strip_suffix(b"\n").ok_or_else(bad)?;
         records = records.get(length..).unwrap_or_default();
-        let equals = record
-            .iter()
-            .position(|&byte| byte == b'=')
-            .ok_or_else(bad)?;
+        let equals = record.iter().position(|&byte| byte == b'=').ok_or_else(bad)?;
         let (key, value) = (record.get(..equals), record.get(equals + 1..));
         let (Some(key), Some(value)) = (key, value) else {
             return Err(bad());
@@ -339,10 +312,7 @@ fn pax(mut records: &[u8], extended: &mut Extended) -> Result<()> {
             "gid" => extended.gid = Some(text()?.parse().map_err(|error| bad().because(error))?),
             // Fractions of a second are not kept; neither do our layers have them.
             "mtime" => {
-                extended.mtime = text()?
-                    .split('.')
-                    .next()
-                    .and_then(|seconds| seconds.parse().ok());
+                extended.mtime = text()?.split('.').next().and_then(|seconds| seconds.parse().ok());
             }
             _ => {}
         }
@@ -362,11 +332,8 @@ fn broken(what: &str) -> Error {
 }
 
 fn cut_off() -> Error {
-    Error::new(
-        ErrorKind::Integrity,
-        "the tar ends in the middle of an entry",
-    )
-    .hint("the source is truncated: copy it again from where it came")
+    Error::new(ErrorKind::Integrity, "the tar ends in the middle of an entry")
+        .hint("the source is truncated: copy it again from where it came")
 }
 
 #[cfg(test)]

@@ -68,12 +68,7 @@ impl<W: Write> TarWriter<W> {
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] when `content` has fewer or more bytes: the file changed while it was read.
-    pub fn append_file(
-        &mut self,
-        entry: &Entry<'_>,
-        content: &mut dyn Read,
-        buffer: &mut [u8],
-    ) -> Result<()> {
+    pub fn append_file(&mut self, entry: &Entry<'_>, content: &mut dyn Read, buffer: &mut [u8]) -> Result<()> {
         let EntryKind::File { size } = entry.kind else {
             return self.header(entry);
         };
@@ -87,11 +82,10 @@ impl<W: Write> TarWriter<W> {
                 Err(error) => return Err(error).or_io(|| format!("cannot read {}", entry.path)),
             };
             if read as u64 > left || (read == 0 && left > 0) {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    format!("{} changed while it was read", entry.path),
-                )
-                .hint("build again when nothing writes to the build context"));
+                return Err(
+                    Error::new(ErrorKind::Conflict, format!("{} changed while it was read", entry.path))
+                        .hint("build again when nothing writes to the build context"),
+                );
             }
             if read == 0 {
                 break;
@@ -112,9 +106,7 @@ impl<W: Write> TarWriter<W> {
     /// # Errors
     /// When `out` fails.
     pub fn finish(mut self) -> Result<W> {
-        self.out
-            .write_all(&[0u8; END])
-            .or_io(|| "cannot end the layer")?;
+        self.out.write_all(&[0u8; END]).or_io(|| "cannot end the layer")?;
         Ok(self.out)
     }
 
@@ -135,17 +127,9 @@ impl<W: Write> TarWriter<W> {
         } else {
             record(&mut records, "path", path.as_bytes());
             // Readers without PAX see a short stand-in.
-            let stand_in: String = path
-                .chars()
-                .filter(char::is_ascii_alphanumeric)
-                .take(60)
-                .collect();
+            let stand_in: String = path.chars().filter(char::is_ascii_alphanumeric).take(60).collect();
             header
-                .set_path(if stand_in.is_empty() {
-                    "long-name"
-                } else {
-                    &stand_in
-                })
+                .set_path(if stand_in.is_empty() { "long-name" } else { &stand_in })
                 .or_io(|| format!("cannot write {path} into a layer"))?;
         }
         let (kind, size, target) = match entry.kind {
@@ -211,11 +195,8 @@ impl<W: Write> TarWriter<W> {
         self.out.write_all(header.as_bytes())?;
         self.out.write_all(records)?;
         let zeros = [0u8; BLOCK];
-        self.out.write_all(
-            zeros
-                .get(..padding(records.len() as u64))
-                .unwrap_or_default(),
-        )
+        self.out
+            .write_all(zeros.get(..padding(records.len() as u64)).unwrap_or_default())
     }
 }
 
@@ -267,8 +248,7 @@ mod tests {
         with_attributes.xattrs = &attributes;
         tar.append_file(&with_attributes, &mut &b"abc"[..], &mut [0; 2])
             .unwrap();
-        tar.append(&entry("ü/link", EntryKind::Symlink(&target)))
-            .unwrap();
+        tar.append(&entry("ü/link", EntryKind::Symlink(&target))).unwrap();
         tar.append(&entry("dir", EntryKind::Folder)).unwrap();
         let bytes = tar.finish().unwrap();
         assert_eq!(bytes.len() % 512, 0);
@@ -288,10 +268,7 @@ mod tests {
         let second = entries.next().unwrap().unwrap();
         assert_eq!(second.path_bytes(), "ü/link".as_bytes());
         assert_eq!(second.link_name_bytes().unwrap(), target.as_bytes());
-        assert_eq!(
-            entries.next().unwrap().unwrap().path_bytes().as_ref(),
-            b"dir/"
-        );
+        assert_eq!(entries.next().unwrap().unwrap().path_bytes().as_ref(), b"dir/");
     }
 
     #[test]
@@ -299,11 +276,7 @@ mod tests {
         for content in [&b"ab"[..], b"abcd"] {
             let mut tar = TarWriter::new(Vec::new());
             let error = tar
-                .append_file(
-                    &entry("f", EntryKind::File { size: 3 }),
-                    &mut &*content,
-                    &mut [0; 8],
-                )
+                .append_file(&entry("f", EntryKind::File { size: 3 }), &mut &*content, &mut [0; 8])
                 .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Conflict);
         }

@@ -172,10 +172,7 @@ impl Auth {
         // A helper may take seconds, in which nothing else should stand still.
         tokio::task::spawn_blocking(move || credentials.find(&repository))
             .await
-            .or_fail(
-                ErrorKind::Internal,
-                || "the search for credentials broke off",
-            )?
+            .or_fail(ErrorKind::Internal, || "the search for credentials broke off")?
     }
 
     async fn fetch(
@@ -189,10 +186,7 @@ impl Auth {
         let login = self.login(repository).await?;
         let login = login.as_ref();
         let realm = Url::parse(&bearer.realm).or_fail(ErrorKind::Auth, || {
-            format!(
-                "{} names a token server that is no URL",
-                host_of(&endpoint.base)
-            )
+            format!("{} names a token server that is no URL", host_of(&endpoint.base))
         })?;
         wire.insecure_hosts().check_step(&endpoint.base, &realm)?;
         let mut parameters = realm.clone();
@@ -202,9 +196,7 @@ impl Auth {
             pairs.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
         }
         let (call, authorization) = match login.map(|login| (&login.user, &login.secret)) {
-            Some((_, Secret::IdentityToken(token))) => {
-                (refresh(realm, bearer, scopes, token), None)
-            }
+            Some((_, Secret::IdentityToken(token))) => (refresh(realm, bearer, scopes, token), None),
             Some((user, Secret::Password(password))) => {
                 parameters.query_pairs_mut().append_pair("account", user);
                 (Call::get(parameters), Some(basic_header(user, password)?))
@@ -231,12 +223,7 @@ impl Auth {
                 .and_then(|answer| answer.expires_in)
                 .unwrap_or(DEFAULT_LIFE),
         );
-        let token = answer.and_then(|answer| {
-            answer
-                .token
-                .filter(|token| !token.is_empty())
-                .or(answer.access_token)
-        });
+        let token = answer.and_then(|answer| answer.token.filter(|token| !token.is_empty()).or(answer.access_token));
         let header = token.and_then(|token| secret_header(format!("Bearer {token}")));
         let header = header.ok_or_else(|| {
             Error::new(
@@ -294,10 +281,7 @@ impl Slot {
 
     fn remember(&self, failure: &Failure) {
         let causes = failure.error.causes().into_iter();
-        let what: Vec<String> = [failure.error.to_string()]
-            .into_iter()
-            .chain(causes)
-            .collect();
+        let what: Vec<String> = [failure.error.to_string()].into_iter().chain(causes).collect();
         let mut failures = self.failures();
         failures.0 += 1;
         failures.1 = Some(Shared {
@@ -343,11 +327,8 @@ fn refresh(realm: Url, bearer: &Bearer, scopes: &[String], token: &str) -> Call 
 }
 
 fn basic_header(user: &str, password: &str) -> Result<HeaderValue, Failure> {
-    secret_header(format!(
-        "Basic {}",
-        STANDARD.encode(format!("{user}:{password}"))
-    ))
-    .ok_or_else(|| Error::new(ErrorKind::Internal, "cannot write the authorization").into())
+    secret_header(format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+        .ok_or_else(|| Error::new(ErrorKind::Internal, "cannot write the authorization").into())
 }
 
 fn secret_header(text: String) -> Option<HeaderValue> {

@@ -52,12 +52,7 @@ impl fmt::Debug for BlobReader {
 }
 
 impl BlobReader {
-    pub(super) fn open(
-        client: &Client,
-        repository: Reference,
-        blob: Descriptor,
-        offset: u64,
-    ) -> Result<Self> {
+    pub(super) fn open(client: &Client, repository: Reference, blob: Descriptor, offset: u64) -> Result<Self> {
         let mut reader = Self {
             client: client.clone(),
             repository,
@@ -84,10 +79,7 @@ impl BlobReader {
     }
 
     fn place(&self) -> String {
-        format!(
-            "cannot read blob {} of {}",
-            self.blob.digest, self.repository
-        )
+        format!("cannot read blob {} of {}", self.blob.digest, self.repository)
     }
 
     /// One attempt to get at the bytes from `position` on.
@@ -98,15 +90,11 @@ impl BlobReader {
             .or_fail(ErrorKind::Internal, || "cannot write the range")?
             .map(|range| (RANGE, range));
         let path = format!("{}/blobs/{}", self.repository.path(), self.blob.digest);
-        let mut response = self
-            .client
-            .ask(&self.repository, &path, range.clone())
-            .await?;
+        let mut response = self.client.ask(&self.repository, &path, range.clone()).await?;
         if response.status() == StatusCode::NOT_FOUND {
             let Some(url) = self.blob.urls.first() else {
                 let failure = self.client.wire().refusal(response).await;
-                return Err(failure
-                    .hint("the registry lacks a part of the image: push the image there again"));
+                return Err(failure.hint("the registry lacks a part of the image: push the image there again"));
             };
             response = self.ask_elsewhere(url, range).await?;
         }
@@ -120,10 +108,7 @@ impl BlobReader {
         range: Option<(reqwest::header::HeaderName, HeaderValue)>,
     ) -> Result<Response, Failure> {
         let wire = self.client.wire();
-        let url = Url::parse(url).or_fail(
-            ErrorKind::Integrity,
-            || "the manifest names a source that is no URL",
-        )?;
+        let url = Url::parse(url).or_fail(ErrorKind::Integrity, || "the manifest names a source that is no URL")?;
         let endpoint = self.client.endpoint(&self.repository).await?;
         wire.insecure_hosts().check_step(&endpoint.base, &url)?;
         let mut call = Call::get(url);
@@ -160,9 +145,7 @@ impl BlobReader {
                 let range = header(CONTENT_RANGE).unwrap_or_default();
                 match content_range(range) {
                     Some((first, last, total))
-                        if first == self.position
-                            && last < size
-                            && total.is_none_or(|total| total == size) =>
+                        if first == self.position && last < size && total.is_none_or(|total| total == size) =>
                     {
                         (first, last + 1)
                     }
@@ -282,8 +265,7 @@ impl Read for BlobReader {
             }
         }
         let read = self.pending.len().min(buffer.len());
-        self.pending
-            .copy_to_slice(buffer.get_mut(..read).unwrap_or_default());
+        self.pending.copy_to_slice(buffer.get_mut(..read).unwrap_or_default());
         self.position += read as u64;
         Ok(read)
     }

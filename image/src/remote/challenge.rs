@@ -30,11 +30,8 @@ impl Challenge {
             let Ok(text) = header.to_str() else { continue };
             for (scheme, parameters) in parse(text) {
                 let get = |name: &str| {
-                    let pair = parameters
-                        .iter()
-                        .find(|(key, _)| key.eq_ignore_ascii_case(name));
-                    pair.map(|(_, value)| value.clone())
-                        .filter(|value| !value.is_empty())
+                    let pair = parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+                    pair.map(|(_, value)| value.clone()).filter(|value| !value.is_empty())
                 };
                 if scheme.eq_ignore_ascii_case("bearer") {
                     if let Some(realm) = get("realm") {
@@ -134,11 +131,7 @@ mod tests {
 
     #[test]
     fn reads_what_registries_send() {
-        let hub = bearer(
-            "https://auth.docker.io/token",
-            Some("registry.docker.io"),
-            None,
-        );
+        let hub = bearer("https://auth.docker.io/token", Some("registry.docker.io"), None);
         let scoped = bearer("https://a/t", Some("s"), Some("repository:a/b:pull,push"));
         for (headers, expected) in [
             (
@@ -146,9 +139,7 @@ mod tests {
                 hub.clone(),
             ),
             (
-                vec![
-                    r#"bearer service="registry.docker.io" , realm="https://auth.docker.io/token""#,
-                ],
+                vec![r#"bearer service="registry.docker.io" , realm="https://auth.docker.io/token""#],
                 hub.clone(),
             ),
             (
@@ -156,24 +147,16 @@ mod tests {
                 scoped.clone(),
             ),
             (
-                vec![
-                    r#"Bearer realm="https://a/t",service=s,scope="repository:a/b:pull,push",error="invalid_token""#,
-                ],
+                vec![r#"Bearer realm="https://a/t",service=s,scope="repository:a/b:pull,push",error="invalid_token""#],
                 scoped,
             ),
-            (
-                vec![r#"Basic realm="Registry, \"the\" Realm""#],
-                Some(Challenge::Basic),
-            ),
+            (vec![r#"Basic realm="Registry, \"the\" Realm""#], Some(Challenge::Basic)),
             (vec!["basic"], Some(Challenge::Basic)),
             (
                 vec![r#"Basic realm="x", Bearer realm="https://a/t""#],
                 bearer("https://a/t", None, None),
             ),
-            (
-                vec!["Negotiate", r#"Basic realm="x""#],
-                Some(Challenge::Basic),
-            ),
+            (vec!["Negotiate", r#"Basic realm="x""#], Some(Challenge::Basic)),
             (
                 vec![r#"Basic realm="x""#, r#"Bearer realm="https://a/t""#],
                 bearer("https://a/t", None, None),
@@ -182,10 +165,7 @@ mod tests {
             (vec![r#"Bearer realm="""#], None),
             (vec!["Negotiate"], None),
             (vec![r#"realm="https://a/t""#], None),
-            (
-                vec![r#"Bearer realm="https://a/t"#],
-                bearer("https://a/t", None, None),
-            ),
+            (vec![r#"Bearer realm="https://a/t"#], bearer("https://a/t", None, None)),
             (vec![r#"="",,@@ "", Basic"#], Some(Challenge::Basic)),
             (vec![""], None),
             (vec![], None),

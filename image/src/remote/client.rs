@@ -92,12 +92,7 @@ impl Client {
         let tls = Tls::load(&options.ca_files)?;
         Ok(Self(Arc::new(Inner {
             background: Background::new()?,
-            wire: Wire::new(
-                &tls,
-                insecure_hosts,
-                options.connect_timeout,
-                options.stall_timeout,
-            )?,
+            wire: Wire::new(&tls, insecure_hosts, options.connect_timeout, options.stall_timeout)?,
             auth: Auth::new(options.credentials),
             endpoints: Endpoints::default(),
             backoff: Backoff {
@@ -122,13 +117,8 @@ impl Client {
             None
         };
         let tag_ok = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-        if asked.is_none()
-            && (selector.is_empty() || selector.starts_with('.') || !selector.bytes().all(tag_ok))
-        {
-            let what = format!(
-                "`{}` is neither a tag nor a digest",
-                selector.escape_debug()
-            );
+        if asked.is_none() && (selector.is_empty() || selector.starts_with('.') || !selector.bytes().all(tag_ok)) {
+            let what = format!("`{}` is neither a tag nor a digest", selector.escape_debug());
             return Err(Error::new(ErrorKind::Input, what));
         }
         let name = match asked {
@@ -141,9 +131,7 @@ impl Client {
             let response = self.ask(repository, &path, Some(accept)).await?;
             if response.status() == StatusCode::NOT_FOUND {
                 let failure = self.0.wire.refusal(response).await;
-                return Err(failure.hint(
-                    "check the name and the tag; some registries hide private images this way",
-                ));
+                return Err(failure.hint("check the name and the tag; some registries hide private images this way"));
             }
             let header = |name| {
                 response
@@ -151,10 +139,7 @@ impl Client {
                     .get(name)
                     .and_then(|value| value.to_str().ok().map(str::to_owned))
             };
-            let (content_type, digest) = (
-                header(CONTENT_TYPE.as_str()),
-                header("docker-content-digest"),
-            );
+            let (content_type, digest) = (header(CONTENT_TYPE.as_str()), header("docker-content-digest"));
             // For a tag, the registry's own word on what it meant to send.
             let promised = asked.or_else(|| digest.and_then(|digest| digest.parse().ok()));
             let bytes = self.0.wire.body(response, MAX_DOCUMENT).await?;
@@ -168,12 +153,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::NotFound`] when the repository lacks the blob; [`ErrorKind::Integrity`] when the registry has one of
     /// another size under its name; [`ErrorKind::Auth`] and [`ErrorKind::Network`].
-    pub fn blob(
-        &self,
-        repository: &Reference,
-        blob: &Descriptor,
-        offset: u64,
-    ) -> Result<BlobReader> {
+    pub fn blob(&self, repository: &Reference, blob: &Descriptor, offset: u64) -> Result<BlobReader> {
         BlobReader::open(self, repository.clone(), blob.clone(), offset)
     }
 
@@ -209,14 +189,7 @@ impl Client {
                 Some(challenge) => Some(
                     self.0
                         .auth
-                        .authorization(
-                            &self.0.wire,
-                            &endpoint,
-                            challenge,
-                            repository,
-                            "pull",
-                            refused.as_ref(),
-                        )
+                        .authorization(&self.0.wire, &endpoint, challenge, repository, "pull", refused.as_ref())
                         .await?,
                 ),
                 None => None,
@@ -234,11 +207,7 @@ impl Client {
                 }
                 StatusCode::FORBIDDEN if same_origin(response.url(), &call.url) => {
                     let words = self.0.wire.refusal(response).await.error;
-                    let denied = self
-                        .0
-                        .auth
-                        .denied(&host_of(&endpoint.base), repository)
-                        .await;
+                    let denied = self.0.auth.denied(&host_of(&endpoint.base), repository).await;
                     return Err(denied.because(words).into());
                 }
                 StatusCode::NOT_FOUND => return Ok(response),
@@ -246,12 +215,7 @@ impl Client {
                 _ => return Err(self.0.wire.refusal(response).await),
             }
         }
-        Err(self
-            .0
-            .auth
-            .denied(&host_of(&endpoint.base), repository)
-            .await
-            .into())
+        Err(self.0.auth.denied(&host_of(&endpoint.base), repository).await.into())
     }
 
     /// Waits for asynchronous work on the caller's thread.
@@ -273,10 +237,7 @@ impl Background {
             .thread_name("registry-client")
             .enable_all()
             .build()
-            .or_fail(
-                ErrorKind::Internal,
-                || "cannot start the registry client's threads",
-            )?;
+            .or_fail(ErrorKind::Internal, || "cannot start the registry client's threads")?;
         Ok(Self {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),

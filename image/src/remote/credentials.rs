@@ -119,11 +119,7 @@ impl Credentials {
 
     /// The files that were looked for, for messages.
     pub(super) fn places(&self) -> String {
-        let places: Vec<String> = self
-            .places
-            .iter()
-            .map(|place| place.display().to_string())
-            .collect();
+        let places: Vec<String> = self.places.iter().map(|place| place.display().to_string()).collect();
         places.join(", ")
     }
 
@@ -133,9 +129,7 @@ impl Credentials {
             host => host,
         };
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = answers
-            .iter()
-            .find(|(asked, of, _)| asked == helper && of == server);
+        let known = answers.iter().find(|(asked, of, _)| asked == helper && of == server);
         if let Some((_, _, login)) = known {
             return Ok(login.clone());
         }
@@ -146,11 +140,7 @@ impl Credentials {
 }
 
 fn default_places(variable: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
-    let folder = |name: &str| {
-        variable(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let folder = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let in_home = |path: &str| folder("HOME").map(|home| home.join(path));
     let docker = folder("DOCKER_CONFIG").or_else(|| in_home(".docker"));
     let podman = match folder("REGISTRY_AUTH_FILE") {

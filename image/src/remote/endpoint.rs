@@ -24,31 +24,24 @@ impl InsecureHosts {
     pub(super) fn new(hosts: &[String]) -> Result<Self> {
         for host in hosts {
             let named = Url::parse(&format!("http://{host}/")).ok();
-            let plain = named.is_some_and(|url| {
-                url.path() == "/" && url.username().is_empty() && url.query().is_none()
-            });
+            let plain =
+                named.is_some_and(|url| url.path() == "/" && url.username().is_empty() && url.query().is_none());
             if !plain || host.contains(['/', '@', '#']) {
                 return Err(Error::new(
                     ErrorKind::Input,
                     format!("`{}` is not a registry's host", host.escape_debug()),
                 )
-                .hint(
-                    "give `--insecure-registry` a HOST or HOST:PORT, without `http://` and path",
-                ));
+                .hint("give `--insecure-registry` a HOST or HOST:PORT, without `http://` and path"));
             }
         }
-        Ok(Self(
-            hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
-        ))
+        Ok(Self(hosts.iter().map(|host| host.to_ascii_lowercase()).collect()))
     }
 
     /// Whether the user lists this URL's host.
     pub(super) fn lists(&self, url: &Url) -> bool {
         let host = url.host_str().unwrap_or_default();
         let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
-        self.0
-            .iter()
-            .any(|listed| *listed == host || *listed == with_port)
+        self.0.iter().any(|listed| *listed == host || *listed == with_port)
     }
 
     /// Whether a registry at this URL may be spoken to in plain HTTP.
@@ -71,10 +64,7 @@ impl InsecureHosts {
         let (from, host) = (host_of(from), host_of(to));
         let error = Error::new(
             ErrorKind::Network,
-            format!(
-                "{from} sends us to {host} by {}, which is not safe",
-                to.scheme()
-            ),
+            format!("{from} sends us to {host} by {}, which is not safe", to.scheme()),
         );
         Err(match to.scheme() {
             "http" => error.hint(format!(
@@ -89,10 +79,7 @@ impl InsecureHosts {
 pub(super) fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || address
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// Host and port of a URL, for messages: the port only if it is not the scheme's own.
@@ -116,24 +103,18 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// The URL of `path`, which is made of checked names and digests.
     pub(super) fn url(&self, path: &str) -> Result<Url> {
-        self.base.join(path).or_fail(ErrorKind::Internal, || {
-            format!("`{path}` does not make a URL")
-        })
+        self.base
+            .join(path)
+            .or_fail(ErrorKind::Internal, || format!("`{path}` does not make a URL"))
     }
 
     pub(super) fn challenge(&self) -> Option<Challenge> {
-        self.challenge
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Remembers a challenge, so that later requests meet it at once.
     pub(super) fn learn(&self, challenge: Challenge) {
-        *self
-            .challenge
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(challenge.of_registry());
+        *self.challenge.lock().unwrap_or_else(PoisonError::into_inner) = Some(challenge.of_registry());
     }
 }
 
@@ -144,12 +125,7 @@ pub(super) struct Endpoints(Mutex<HashMap<String, Arc<Endpoint>>>);
 impl Endpoints {
     /// The API of `host` (as a reference names it). Asks it first when it is new.
     pub(super) async fn find(&self, wire: &Wire, host: &str) -> Result<Arc<Endpoint>, Failure> {
-        let known = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(host)
-            .cloned();
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned();
         if let Some(endpoint) = known {
             return Ok(endpoint);
         }
@@ -260,9 +236,7 @@ mod tests {
                 "{target}"
             );
         }
-        for bad in [
-            "http://a", "a/b", "", "a b", "user@a", "a#", "a?b", "a:99999",
-        ] {
+        for bad in ["http://a", "a/b", "", "a b", "user@a", "a#", "a?b", "a:99999"] {
             let error = InsecureHosts::new(&[bad.to_owned()]).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Input, "{bad}");
         }

@@ -61,11 +61,7 @@ impl Failure {
 
     /// The server said nothing for `patience`.
     pub(super) fn silent(url: &Url, patience: Duration) -> Self {
-        let what = format!(
-            "{} sent nothing for {} s",
-            host_of(url),
-            patience.as_secs_f32()
-        );
+        let what = format!("{} sent nothing for {} s", host_of(url), patience.as_secs_f32());
         Self::new(Again::Later, Error::new(ErrorKind::Network, what))
     }
 
@@ -79,9 +75,7 @@ impl Failure {
         let (what, hint) = if error.is_dns() {
             (
                 format!("the name of {host} cannot be resolved"),
-                Some(
-                    "check the name, and this host's DNS and network; behind a proxy, set HTTPS_PROXY",
-                ),
+                Some("check the name, and this host's DNS and network; behind a proxy, set HTTPS_PROXY"),
             )
         } else if error.is_connect() && error.is_timeout() {
             (
@@ -170,10 +164,7 @@ impl Failure {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok());
         let asked = asked.and_then(|value| retry::retry_after(value, jiff::Timestamp::now()));
-        let passing = matches!(
-            status,
-            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
-        );
+        let passing = matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
         let again = match asked {
             _ if !passing && !status.is_server_error() => Again::Never,
             Some(pause) => Again::After(pause),
@@ -210,22 +201,16 @@ async fn words_of(mut response: Response, patience: Duration) -> Option<String> 
 fn error_words(body: &[u8]) -> Option<String> {
     let document: serde_json::Value = serde_json::from_slice(body).ok()?;
     let text = |value: &serde_json::Value, key: &str| {
-        let text = value
-            .get(key)
-            .and_then(serde_json::Value::as_str)
-            .unwrap_or_default();
+        let text = value.get(key).and_then(serde_json::Value::as_str).unwrap_or_default();
         text.trim().to_owned()
     };
-    let mut words: Vec<String> = match document.get("errors").and_then(serde_json::Value::as_array)
-    {
+    let mut words: Vec<String> = match document.get("errors").and_then(serde_json::Value::as_array) {
         Some(errors) => errors
             .iter()
-            .map(
-                |error| match (text(error, "code"), text(error, "message")) {
-                    (code, message) if code.is_empty() || message.is_empty() => code + &message,
-                    (code, message) => format!("{code}: {message}"),
-                },
-            )
+            .map(|error| match (text(error, "code"), text(error, "message")) {
+                (code, message) if code.is_empty() || message.is_empty() => code + &message,
+                (code, message) => format!("{code}: {message}"),
+            })
             .collect(),
         None => vec![
             text(&document, "error_description"),
@@ -263,9 +248,7 @@ fn find<T: std::error::Error + 'static>(error: &reqwest::Error) -> Option<&T> {
 }
 
 /// An `io::Error` hides the error it carries from `source`.
-fn next_cause<'e>(
-    error: &'e (dyn std::error::Error + 'static),
-) -> Option<&'e (dyn std::error::Error + 'static)> {
+fn next_cause<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e (dyn std::error::Error + 'static)> {
     if let Some(io) = error.downcast_ref::<std::io::Error>()
         && let Some(inner) = io.get_ref()
     {

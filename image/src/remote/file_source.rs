@@ -44,19 +44,14 @@ impl FileSource {
     /// # Errors
     /// [`ErrorKind::Input`] when it is no `http://` or `https://` URL.
     pub fn new(client: Client, url: &str) -> Result<Self> {
-        let parsed = Url::parse(url).or_fail(ErrorKind::Input, || {
-            format!("`{}` is not a URL", url.escape_debug())
-        })?;
+        let parsed = Url::parse(url).or_fail(ErrorKind::Input, || format!("`{}` is not a URL", url.escape_debug()))?;
         if !matches!(parsed.scheme(), "http" | "https") {
             return Err(Error::new(
                 ErrorKind::Input,
                 format!("`{url}` is neither http nor https"),
             ));
         }
-        Ok(Self {
-            client,
-            url: parsed,
-        })
+        Ok(Self { client, url: parsed })
     }
 
     /// Starts reading at the beginning. Gives the file's size in bytes as well, if the server tells.
@@ -157,8 +152,7 @@ impl Read for FileReader {
             }
         }
         let read = self.pending.len().min(buffer.len());
-        self.pending
-            .copy_to_slice(buffer.get_mut(..read).unwrap_or_default());
+        self.pending.copy_to_slice(buffer.get_mut(..read).unwrap_or_default());
         Ok(read)
     }
 }

@@ -39,11 +39,7 @@ impl Document {
     /// # Errors
     /// [`ErrorKind::Integrity`] when they have another digest, say different things about what they are, or are
     /// nothing that sealrs reads.
-    pub(super) fn new(
-        bytes: Vec<u8>,
-        content_type: Option<&str>,
-        expected: Option<Digest>,
-    ) -> Result<Self> {
+    pub(super) fn new(bytes: Vec<u8>, content_type: Option<&str>, expected: Option<Digest>) -> Result<Self> {
         let digest = Digest::of(&bytes);
         if let Some(expected) = expected.filter(|expected| *expected != digest) {
             return Err(Error::new(
@@ -65,11 +61,9 @@ fn kind(bytes: &[u8], content_type: Option<&str>) -> Result<String> {
         .unwrap_or_default();
     let header = header.trim().to_ascii_lowercase();
     let bad = |what: &str| Error::new(ErrorKind::Integrity, format!("the registry sent {what}"));
-    let shape: Shape = serde_json::from_slice(bytes)
-        .map_err(|error| bad("a manifest that cannot be read").because(error))?;
-    if header.starts_with("application/vnd.docker.distribution.manifest.v1")
-        || shape.schema_version == Some(1)
-    {
+    let shape: Shape =
+        serde_json::from_slice(bytes).map_err(|error| bad("a manifest that cannot be read").because(error))?;
+    if header.starts_with("application/vnd.docker.distribution.manifest.v1") || shape.schema_version == Some(1) {
         return Err(bad("a manifest of Docker's old schema 1, which is not supported")
             .hint("push the image again with a client of this decade, for instance `skopeo copy --format v2s2`"));
     }
@@ -86,16 +80,11 @@ fn kind(bytes: &[u8], content_type: Option<&str>) -> Result<String> {
     let known = |name: &str| media_type::is_index(name) || media_type::is_manifest(name);
     let named = match shape.media_type.as_deref() {
         Some(own) if known(own) && known(&header) && own != header => {
-            return Err(bad(&format!(
-                "a document as `{header}` that calls itself `{own}`"
-            )));
+            return Err(bad(&format!("a document as `{header}` that calls itself `{own}`")));
         }
         Some(own) if known(own) => own.to_owned(),
         Some(own) => {
-            return Err(bad(&format!(
-                "a document of the unknown type `{}`",
-                own.escape_debug()
-            )));
+            return Err(bad(&format!("a document of the unknown type `{}`", own.escape_debug())));
         }
         None if known(&header) => header,
         None if index => media_type::INDEX.to_owned(),
@@ -104,9 +93,7 @@ fn kind(bytes: &[u8], content_type: Option<&str>) -> Result<String> {
     if media_type::is_index(&named) == index {
         Ok(named)
     } else {
-        Err(bad(&format!(
-            "a document that has not the form of its type `{named}`"
-        )))
+        Err(bad(&format!("a document that has not the form of its type `{named}`")))
     }
 }
 
@@ -128,16 +115,8 @@ mod tests {
         let parameters = format!("{}; charset=utf-8", media_type::DOCKER_MANIFEST);
         for (body, header, expected) in [
             (INDEX.to_owned(), Some(media_type::INDEX), media_type::INDEX),
-            (
-                INDEX.to_owned(),
-                Some(media_type::DOCKER_LIST),
-                media_type::DOCKER_LIST,
-            ),
-            (
-                INDEX.to_owned(),
-                Some("application/json"),
-                media_type::INDEX,
-            ),
+            (INDEX.to_owned(), Some(media_type::DOCKER_LIST), media_type::DOCKER_LIST),
+            (INDEX.to_owned(), Some("application/json"), media_type::INDEX),
             (MANIFEST.to_owned(), None, media_type::MANIFEST),
             (
                 MANIFEST.to_owned(),
@@ -173,11 +152,7 @@ mod tests {
                 Some("application/vnd.docker.distribution.manifest.v1+prettyjws"),
                 "schema 1",
             ),
-            (
-                "<html>".to_owned(),
-                Some(media_type::INDEX),
-                "cannot be read",
-            ),
+            ("<html>".to_owned(), Some(media_type::INDEX), "cannot be read"),
         ] {
             let error = Document::new(body.clone().into_bytes(), header, None).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Integrity);

@@ -25,17 +25,11 @@ impl Source for RemoteSource {
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
         // Registries serve manifests in a place of their own, and not as blobs.
         if media_type::is_index(&blob.media_type) || media_type::is_manifest(&blob.media_type) {
-            let document = self
-                .client
-                .manifest(&self.repository, &blob.digest.to_string())?;
+            let document = self.client.manifest(&self.repository, &blob.digest.to_string())?;
             let mut bytes = Cursor::new(document.bytes);
             bytes.set_position(offset);
             return Ok(Box::new(bytes));
         }
-        Ok(Box::new(self.client.blob(
-            &self.repository,
-            blob,
-            offset,
-        )?))
+        Ok(Box::new(self.client.blob(&self.repository, blob, offset)?))
     }
 }

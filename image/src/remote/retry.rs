@@ -21,10 +21,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// Runs `attempt` until it succeeds, fails for good, or has had its number of attempts.
-    pub(super) async fn run<T>(
-        &self,
-        mut attempt: impl AsyncFnMut() -> Result<T, Failure>,
-    ) -> Result<T> {
+    pub(super) async fn run<T>(&self, mut attempt: impl AsyncFnMut() -> Result<T, Failure>) -> Result<T> {
         let mut failed = 0;
         loop {
             match attempt().await {
@@ -44,8 +41,7 @@ impl Backoff {
             Again::Later => Duration::ZERO,
             Again::After(pause) if pause > self.longest_asked => {
                 let seconds = pause.as_secs();
-                return Err(failure.error)
-                    .context(|| format!("the server wants no further request for {seconds} s"));
+                return Err(failure.error).context(|| format!("the server wants no further request for {seconds} s"));
             }
             Again::After(pause) => pause,
         };
@@ -58,9 +54,7 @@ impl Backoff {
 
     /// Doubles each time, and is between half of that and the whole, so that many clients do not come back at once.
     fn own_pause(&self, failed: u32) -> Duration {
-        let doubled = self
-            .first
-            .saturating_mul(2u32.saturating_pow(failed.saturating_sub(1)));
+        let doubled = self.first.saturating_mul(2u32.saturating_pow(failed.saturating_sub(1)));
         let most = doubled.min(self.longest);
         // Each `RandomState` has its own keys: as random as jitter needs.
         let random = RandomState::new().hash_one(0u8) % 1024;
@@ -74,9 +68,7 @@ pub(super) fn retry_after(header: &str, now: jiff::Timestamp) -> Option<Duration
     if let Ok(seconds) = header.parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }
-    let then = jiff::fmt::rfc2822::DateTimeParser::new()
-        .parse_timestamp(header)
-        .ok()?;
+    let then = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(header).ok()?;
     Some(Duration::try_from(then.duration_since(now)).unwrap_or_default())
 }
 
@@ -101,10 +93,7 @@ mod tests {
         let error = runtime
             .block_on(backoff.run(async || {
                 attempts += 1;
-                Err::<(), _>(Failure::new(
-                    again,
-                    Error::new(ErrorKind::Network, "broken"),
-                ))
+                Err::<(), _>(Failure::new(again, Error::new(ErrorKind::Network, "broken")))
             }))
             .unwrap_err();
         (attempts, error)
@@ -113,10 +102,7 @@ mod tests {
     #[test]
     fn tries_again_only_what_may_pass() {
         let (attempts, error) = run(Again::Later, QUICK);
-        assert_eq!(
-            (attempts, error.to_string().as_str()),
-            (4, "4 attempts failed")
-        );
+        assert_eq!((attempts, error.to_string().as_str()), (4, "4 attempts failed"));
         assert_eq!(error.causes(), ["broken"]);
         let (attempts, error) = run(Again::Never, QUICK);
         assert_eq!((attempts, error.to_string().as_str()), (1, "broken"));
@@ -136,17 +122,12 @@ mod tests {
             longest_asked: Duration::from_secs(60),
         };
         for (failed, most) in [(1, 200), (2, 400), (3, 800), (4, 1000), (40, 1000)] {
-            let pauses: Vec<u128> = (0..50)
-                .map(|_| backoff.own_pause(failed).as_millis())
-                .collect();
+            let pauses: Vec<u128> = (0..50).map(|_| backoff.own_pause(failed).as_millis()).collect();
             assert!(
                 pauses.iter().all(|pause| (most / 2..=most).contains(pause)),
                 "{failed}: {pauses:?}"
             );
-            assert!(
-                pauses.iter().any(|pause| *pause != pauses[0]),
-                "no jitter: {pauses:?}"
-            );
+            assert!(pauses.iter().any(|pause| *pause != pauses[0]), "no jitter: {pauses:?}");
         }
     }
 
@@ -162,11 +143,7 @@ mod tests {
             ("soon", None),
             ("", None),
         ] {
-            assert_eq!(
-                retry_after(header, now),
-                seconds.map(Duration::from_secs),
-                "{header}"
-            );
+            assert_eq!(retry_after(header, now), seconds.map(Duration::from_secs), "{header}");
         }
     }
 }

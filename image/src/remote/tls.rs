@@ -12,9 +12,7 @@ use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use crate::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
 
@@ -55,15 +53,9 @@ impl Tls {
             authorities: match authorities {
                 0 => None,
                 _ => Some(
-                    WebPkiServerVerifier::builder_with_provider(
-                        Arc::new(roots),
-                        Arc::clone(&provider),
-                    )
-                    .build()
-                    .or_fail(
-                        ErrorKind::Internal,
-                        || "cannot set up the verification of certificates",
-                    )?,
+                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                        .build()
+                        .or_fail(ErrorKind::Internal, || "cannot set up the verification of certificates")?,
                 ),
             },
             given,
@@ -77,10 +69,7 @@ impl Tls {
     }
 }
 
-fn configuration(
-    provider: &Arc<CryptoProvider>,
-    verifier: Arc<dyn ServerCertVerifier>,
-) -> Result<ClientConfig> {
+fn configuration(provider: &Arc<CryptoProvider>, verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
         .or_fail(ErrorKind::Internal, || "cannot set up TLS")?;
@@ -101,9 +90,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
             ErrorKind::Input,
             format!("there is no certificate in {}", path.display()),
         )
-        .hint(
-            "`--ca-file` wants certificates in PEM form: `-----BEGIN CERTIFICATE-----` and so on",
-        ));
+        .hint("`--ca-file` wants certificates in PEM form: `-----BEGIN CERTIFICATE-----` and so on"));
     }
     Ok(certificates)
 }
@@ -130,13 +117,7 @@ impl ServerCertVerifier for Verifier {
         let Some(authorities) = &self.authorities else {
             return Err(CertificateError::UnknownIssuer.into());
         };
-        let verified = authorities.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
+        let verified = authorities.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
             // Time and purpose were looked at before this, the name was not.
             Err(rustls::Error::InvalidCertificate(CertificateError::Other(why)))
@@ -170,9 +151,7 @@ impl ServerCertVerifier for Verifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider
-            .signature_verification_algorithms
-            .supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION,
-};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 
 use crate::error::{Error, ErrorKind, Result, ResultExt as _};
@@ -92,11 +90,7 @@ impl Wire {
 
     /// Sends a request and follows where it leads. The authorization goes to the call's own server only, and not even
     /// there after a detour over another one.
-    pub(super) async fn send(
-        &self,
-        call: &Call,
-        authorization: Option<&HeaderValue>,
-    ) -> Result<Response, Failure> {
+    pub(super) async fn send(&self, call: &Call, authorization: Option<&HeaderValue>) -> Result<Response, Failure> {
         let mut url = call.url.clone();
         let mut authorization = authorization;
         for _ in 0..=MAX_REDIRECTS {
@@ -120,10 +114,7 @@ impl Wire {
     }
 
     /// The next piece of a body, none at its end.
-    pub(super) async fn chunk(
-        &self,
-        response: &mut Response,
-    ) -> Result<Option<bytes::Bytes>, Failure> {
+    pub(super) async fn chunk(&self, response: &mut Response) -> Result<Option<bytes::Bytes>, Failure> {
         match tokio::time::timeout(self.patience, response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             Ok(Err(error)) => Err(Failure::transport(&error, response.url(), self.authorities)),
@@ -138,10 +129,7 @@ impl Wire {
         let mut body = Vec::new();
         while let Some(chunk) = self.chunk(&mut response).await? {
             if body.len() as u64 + chunk.len() as u64 > most {
-                let what = format!(
-                    "{} sent a document of more than {most} bytes",
-                    host_of(response.url())
-                );
+                let what = format!("{} sent a document of more than {most} bytes", host_of(response.url()));
                 return Err(Error::new(ErrorKind::Integrity, what).into());
             }
             body.extend_from_slice(&chunk);
@@ -149,12 +137,7 @@ impl Wire {
         Ok(body)
     }
 
-    async fn once(
-        &self,
-        call: &Call,
-        url: &Url,
-        authorization: Option<&HeaderValue>,
-    ) -> Result<Response, Failure> {
+    async fn once(&self, call: &Call, url: &Url, authorization: Option<&HeaderValue>) -> Result<Response, Failure> {
         let client = match (is_loopback(url), self.insecure_hosts.lists(url)) {
             (false, false) => &self.verified,
             (false, true) => &self.unverified,
@@ -201,10 +184,7 @@ fn redirect(method: &Method, response: &Response) -> Result<Option<Url>> {
         Some(next) if next.has_host() => Ok(Some(next)),
         _ => Err(Error::new(
             ErrorKind::Network,
-            format!(
-                "{} redirects without saying where to",
-                host_of(response.url())
-            ),
+            format!("{} redirects without saying where to", host_of(response.url())),
         )),
     }
 }

@@ -13,12 +13,7 @@ const OPAQUE: &str = ".wh..wh..opq";
 const MAX_PATH: usize = 4096;
 
 /// Applies the tar that `input` yields. With `only`, the layer has promised to hold just that file.
-pub(super) fn apply(
-    input: impl Read,
-    only: Option<&str>,
-    tree: &mut Tree<'_>,
-    tally: &Tally,
-) -> Result<()> {
+pub(super) fn apply(input: impl Read, only: Option<&str>, tree: &mut Tree<'_>, tally: &Tally) -> Result<()> {
     let mut tar = TarReader::new(input);
     let mut seen = false;
     while let Some(member) = tar.next()? {
@@ -36,8 +31,7 @@ pub(super) fn apply(
             continue; // the rootfs itself
         }
         seen = true;
-        entry(&path, &member, &mut tar, tree, tally)
-            .context(|| format!("cannot unpack `{}`", shown(&member.path)))?;
+        entry(&path, &member, &mut tar, tree, tally).context(|| format!("cannot unpack `{}`", shown(&member.path)))?;
     }
     if let (Some(only), false) = (only, seen) {
         return Err(Error::new(
@@ -67,10 +61,7 @@ fn entry<R: Read>(
     }
     if let Some(hidden) = name.strip_prefix(WHITEOUT) {
         if hidden.is_empty() || hidden == "." || hidden == ".." {
-            return Err(Error::new(
-                ErrorKind::Integrity,
-                "the whiteout names nothing",
-            ));
+            return Err(Error::new(ErrorKind::Integrity, "the whiteout names nothing"));
         }
         return tree.hide(&if folder.is_empty() {
             hidden.to_owned()
@@ -83,10 +74,7 @@ fn entry<R: Read>(
         MemberKind::Folder => tree.folder(path, member)?,
         MemberKind::Symlink(target) => {
             if target.is_empty() || target.len() >= MAX_PATH || target.contains('\0') {
-                return Err(Error::new(
-                    ErrorKind::Integrity,
-                    "the link's target can't be one",
-                ));
+                return Err(Error::new(ErrorKind::Integrity, "the link's target can't be one"));
             }
             tree.symlink(path, target, member)?;
         }

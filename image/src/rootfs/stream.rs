@@ -35,9 +35,9 @@ pub fn unpacked(
         let consumed = consume(&mut reader);
         // A consumer that failed hangs up, which ends the producer.
         drop(reader);
-        let produced = producer.join().map_err(|_| {
-            Error::new(ErrorKind::Internal, "the thread that inflates a layer died")
-        })?;
+        let produced = producer
+            .join()
+            .map_err(|_| Error::new(ErrorKind::Internal, "the thread that inflates a layer died"))?;
         // The producer knows why the consumer's input ended early.
         match (produced, consumed) {
             (Err(error), _) if error.kind() != ErrorKind::Internal => Err(error),
@@ -89,10 +89,7 @@ fn produce(
         };
         loop {
             let mut block = Vec::with_capacity(BLOCK);
-            (&mut tar)
-                .take(BLOCK as u64)
-                .read_to_end(&mut block)
-                .map_err(damaged)?;
+            (&mut tar).take(BLOCK as u64).read_to_end(&mut block).map_err(damaged)?;
             if block.is_empty() {
                 break;
             }
@@ -105,10 +102,7 @@ fn produce(
             }
             if sender.send(block).is_err() {
                 // The consumer has failed and will say why.
-                return Err(Error::new(
-                    ErrorKind::Internal,
-                    "the layer's consumer hung up",
-                ));
+                return Err(Error::new(ErrorKind::Internal, "the layer's consumer hung up"));
             }
         }
     }
@@ -118,9 +112,7 @@ fn produce(
     if found != diff_id {
         return Err(Error::new(
             ErrorKind::Integrity,
-            format!(
-                "the unpacked layer has the digest {found} where the image's config says {diff_id}"
-            ),
+            format!("the unpacked layer has the digest {found} where the image's config says {diff_id}"),
         )
         .hint("the image was built wrongly or tampered with"));
     }

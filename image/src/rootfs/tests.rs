@@ -16,7 +16,7 @@ use super::*;
 use crate::error::{Error, ErrorKind};
 use crate::progress::Silent;
 use crate::spec::media_type;
-use crate::testing::{Memory, RawTar, again, given, is_root, noise, run_as_nobody};
+use crate::testing::{Memory, RawTar, Tmpfs, again, given, is_root, noise, run_as_nobody};
 
 /// A folder to unpack into, and what must not change beside it.
 struct Scratch {
@@ -118,10 +118,7 @@ fn list(root: &Path, below: &str, lines: &mut Vec<String>) {
         let all = fs::symlink_metadata(&whole).unwrap();
         let mode = all.mode() & 0o7777;
         if all.is_symlink() {
-            lines.push(format!(
-                "{path} -> {}",
-                fs::read_link(&whole).unwrap().display()
-            ));
+            lines.push(format!("{path} -> {}", fs::read_link(&whole).unwrap().display()));
         } else if all.is_dir() {
             lines.push(format!("{path}/ {mode:o}"));
             list(root, &path, lines);
@@ -141,8 +138,7 @@ fn packed(media_type: &str, tar: &[u8]) -> Vec<u8> {
     match media_type {
         media_type::LAYER_ZSTD => zstd::encode_all(tar, 3).unwrap(),
         media_type::LAYER_GZIP | media_type::DOCKER_LAYER_GZIP => {
-            let mut encoder =
-                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
             encoder.write_all(tar).unwrap();
             encoder.finish().unwrap()
         }
@@ -187,13 +183,7 @@ fn every_packing_gives_the_same_tree() {
         let root = memory.image(vec![(layer, Digest::of(&tar))]);
         let footprint = scratch.unpack_from(&memory, &memory.read(&root)).unwrap();
         assert_eq!(scratch.tree(), ORDINARY, "{kind}");
-        assert_eq!(
-            footprint,
-            Footprint {
-                bytes: 15,
-                entries: 6
-            }
-        );
+        assert_eq!(footprint, Footprint { bytes: 15, entries: 6 });
     }
 }
 
@@ -295,10 +285,7 @@ fn owners_are_kept_where_root_unpacks() {
     let path = scratch.root().join("owned");
     let size = rustix::fs::getxattr(path, "security.capability", &mut value[..]).unwrap();
     assert_eq!(&value[..size], CAPABILITY);
-    assert_eq!(
-        (all("far").uid(), all("far").gid()),
-        (4_000_000_000, 3_000_000)
-    );
+    assert_eq!((all("far").uid(), all("far").gid()), (4_000_000_000, 3_000_000));
 }
 
 #[test]
@@ -383,7 +370,7 @@ fn later_layers_and_entries_win() {
         "d/two 644 2",
     ];
     let with = |rest: &[&'static str]| [&below[..], rest].concat();
-    let cases: [(&str, RawTar, Vec<&str>); 15] = [
+    let cases: [(&str, RawTar, Vec<&str>); 16] = [
         (
             "a file by a file",
             RawTar::new().file("f", b"new"),
@@ -434,9 +421,7 @@ fn later_layers_and_entries_win() {
         ),
         (
             "a hard link over a file, then its first name anew",
-            RawTar::new()
-                .hard_link("f", "d/one")
-                .file("d/one", b"other"),
+            RawTar::new().hard_link("f", "d/one").file("d/one", b"other"),
             vec![
                 "d/ 755",
                 "d/one 644 other",
@@ -454,6 +439,11 @@ fn later_layers_and_entries_win() {
                 .file("d/.wh.absent", b"")
                 .file("none/at/all/.wh.x", b""),
             with(&["l -> d"]),
+        ),
+        (
+            "a whiteout by way of a link that stays inside",
+            RawTar::new().file("l/.wh.one", b"").file("l/.wh.sub", b""),
+            vec!["d/ 755", "d/two 644 2", "f 644 file", "l -> d"],
         ),
         (
             "a whiteout of a folder",
@@ -509,10 +499,7 @@ fn later_layers_and_entries_win() {
 #[test]
 fn an_opaque_root_removes_all_that_was_below() {
     let scratch = Scratch::new();
-    let second = RawTar::new()
-        .file(".wh..wh..opq", b"")
-        .file("new", b"n")
-        .end();
+    let second = RawTar::new().file(".wh..wh..opq", b"").file("new", b"n").end();
     scratch.unpack(&[ordinary().end(), second]).unwrap();
     assert_eq!(scratch.tree(), ["new 644 n"]);
 }

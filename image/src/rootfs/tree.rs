@@ -23,8 +23,7 @@ use crate::store::BLOCK;
 /// # Errors
 /// When it is no folder.
 pub(super) fn open_root(path: &Path) -> Result<Dir> {
-    Dir::open_ambient_dir(path, ambient_authority())
-        .or_io(|| format!("cannot open {}", path.display()))
+    Dir::open_ambient_dir(path, ambient_authority()).or_io(|| format!("cannot open {}", path.display()))
 }
 
 /// Modes and times of folders: set at the end, when nothing is created in them any more.
@@ -104,19 +103,12 @@ impl<'r> Tree<'r> {
         })
     }
 
-    pub(super) fn file(
-        &mut self,
-        path: &str,
-        member: &Member,
-        content: &mut dyn Read,
-    ) -> Result<()> {
+    pub(super) fn file(&mut self, path: &str, member: &Member, content: &mut dyn Read) -> Result<()> {
         let owner = self.owner;
         let mut buffer = std::mem::take(&mut self.buffer);
         let (parent, name) = self.parent(path)?;
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let create =
-            |parent: &Dir| rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR);
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let create = |parent: &Dir| rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR);
         let descriptor = match create(parent) {
             Err(Errno::EXIST) => {
                 self.remove(path)?;
@@ -159,8 +151,7 @@ impl<'r> Tree<'r> {
             }
             other => other,
         };
-        made.map_err(io::Error::from)
-            .or_io(|| "cannot make the folder")?;
+        made.map_err(io::Error::from).or_io(|| "cannot make the folder")?;
         let (parent, name) = self.parent(path)?;
         let folder = open_folder_itself(parent, name).or_io(|| "cannot open the folder")?;
         attributes(&folder, member, owner)?;
@@ -180,20 +171,12 @@ impl<'r> Tree<'r> {
             }
             other => other,
         };
-        made.map_err(io::Error::from)
-            .or_io(|| "cannot make the link")?;
+        made.map_err(io::Error::from).or_io(|| "cannot make the link")?;
         let (parent, name) = self.parent(path)?;
-        let mut result = rustix::fs::utimensat(
-            parent,
-            name,
-            &times(member.mtime),
-            AtFlags::SYMLINK_NOFOLLOW,
-        );
+        let mut result = rustix::fs::utimensat(parent, name, &times(member.mtime), AtFlags::SYMLINK_NOFOLLOW);
         if owner {
             let (uid, gid) = owners(member);
-            result = result.and_then(|()| {
-                rustix::fs::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-            });
+            result = result.and_then(|()| rustix::fs::chownat(parent, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW));
         }
         result
             .map_err(io::Error::from)
@@ -223,9 +206,7 @@ impl<'r> Tree<'r> {
                 format!("the hard link points to `{shown}`, a folder"),
             ));
         }
-        let make = |parent: &Dir, name: &str| {
-            rustix::fs::linkat(&folder, target_name, parent, name, AtFlags::empty())
-        };
+        let make = |parent: &Dir, name: &str| rustix::fs::linkat(&folder, target_name, parent, name, AtFlags::empty());
         let (parent, name) = self.parent(path)?;
         let made = match make(parent, name) {
             Err(Errno::EXIST) => {
@@ -294,12 +275,11 @@ impl<'r> Tree<'r> {
         let mut names = Vec::new();
         for entry in folder.entries().or_io(place)? {
             let name = entry.or_io(place)?.file_name();
-            names.push(name.into_string().map_err(|_| {
-                Error::new(
-                    ErrorKind::Integrity,
-                    format!("`{path}` holds a name that is not UTF-8"),
-                )
-            })?);
+            names.push(
+                name.into_string().map_err(|_| {
+                    Error::new(ErrorKind::Integrity, format!("`{path}` holds a name that is not UTF-8"))
+                })?,
+            );
         }
         for name in names {
             self.hide(&if path.is_empty() {
@@ -315,10 +295,7 @@ impl<'r> Tree<'r> {
     fn parent<'p>(&mut self, path: &'p str) -> Result<(&Dir, &'p str)> {
         let (folder, name) = split(path);
         if self.parent.as_ref().is_none_or(|(open, _)| open != folder) {
-            self.parent = Some((
-                folder.to_owned(),
-                open_folder(self.root, self.folders, folder)?,
-            ));
+            self.parent = Some((folder.to_owned(), open_folder(self.root, self.folders, folder)?));
         }
         match &self.parent {
             Some((_, parent)) => Ok((parent, name)),
@@ -342,8 +319,7 @@ fn open_folder(root: &Dir, folders: &Folders, path: &str) -> Result<Dir> {
                     Err(error) => return Err(misled(error, place())),
                 }
             }
-            root.open_dir(or_dot(path))
-                .map_err(|error| misled(error, place()))
+            root.open_dir(or_dot(path)).map_err(|error| misled(error, place()))
         }
         other => other.map_err(|error| misled(error, place())),
     }
@@ -384,10 +360,7 @@ fn misled(error: io::Error, what: String) -> Error {
 
 /// Whether nothing lies at a path, so that nothing has to be removed there.
 fn is_gone(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// cap-std wants a name for the folder itself.
@@ -427,10 +400,7 @@ fn attributes(file: &impl AsFd, member: &Member, owner: bool) -> Result<()> {
 }
 
 fn owners(member: &Member) -> (Option<Uid>, Option<Gid>) {
-    (
-        Some(Uid::from_raw(member.uid)),
-        Some(Gid::from_raw(member.gid)),
-    )
+    (Some(Uid::from_raw(member.uid)), Some(Gid::from_raw(member.gid)))
 }
 
 fn times(mtime: u64) -> Timestamps {

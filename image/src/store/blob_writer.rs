@@ -57,10 +57,7 @@ impl BlobWriter {
             return Ok((digest, size));
         }
         self.file.as_file().sync_data().or_io(place)?;
-        self.file
-            .persist(&path)
-            .map_err(|error| error.error)
-            .or_io(place)?;
+        self.file.persist(&path).map_err(|error| error.error).or_io(place)?;
         Ok((digest, size))
     }
 }
@@ -95,14 +92,12 @@ struct Flusher {
 impl Flusher {
     fn start(file: File) -> io::Result<Self> {
         let (nudges, inbox): (_, Receiver<()>) = sync_channel(1);
-        let thread = std::thread::Builder::new()
-            .name("flush".to_owned())
-            .spawn(move || {
-                while inbox.recv().is_ok() {
-                    file.sync_data()?;
-                }
-                Ok(())
-            })?;
+        let thread = std::thread::Builder::new().name("flush".to_owned()).spawn(move || {
+            while inbox.recv().is_ok() {
+                file.sync_data()?;
+            }
+            Ok(())
+        })?;
         let flusher = Self { nudges, thread };
         flusher.nudge();
         Ok(flusher)

@@ -30,9 +30,7 @@ impl Store {
         let _lock = lock::try_exclusive(&self.path.join("lock"), || lock::in_use("the store"))?;
         self.edit_index(|index| {
             index.manifests.retain(|entry| match name {
-                Some(name) => {
-                    entry.digest != image.digest || entry_name(entry).as_ref() != Some(name)
-                }
+                Some(name) => entry.digest != image.digest || entry_name(entry).as_ref() != Some(name),
                 None => entry.digest != image.digest,
             });
         })?;
@@ -76,11 +74,7 @@ impl Store {
     fn reachable(&self) -> Result<BTreeSet<Digest>> {
         let mut kept = BTreeSet::new();
         for entry in self.index()?.manifests {
-            kept.extend(
-                graph::blobs(self, &entry)?
-                    .into_iter()
-                    .map(|blob| blob.digest),
-            );
+            kept.extend(graph::blobs(self, &entry)?.into_iter().map(|blob| blob.digest));
         }
         Ok(kept)
     }

@@ -1,9 +1,11 @@
 //! The store on a real disk: names, blobs, resuming, removing, two at once, and no space left.
 
+mod fetch;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 
 use super::*;
@@ -12,7 +14,7 @@ use crate::layer::{Compression, LayerWriter, single_file};
 use crate::progress::Silent;
 use crate::source::document;
 use crate::spec::{Manifest, media_type};
-use crate::testing::{Memory, again, given, is_root, noise, run_as_nobody};
+use crate::testing::{Memory, Tmpfs, again, given, is_root, noise, run_as_nobody};
 
 struct Scratch {
     folder: tempfile::TempDir,
@@ -72,9 +74,7 @@ fn is_an_image_layout() {
     );
     let blob = store.put(media_type::CONFIG, b"{}").unwrap();
     assert_eq!(fs::read(store.blob_path(&blob.digest)).unwrap(), b"{}");
-    let mode = fs::metadata(store.blob_path(&blob.digest))
-        .unwrap()
-        .permissions();
+    let mode = fs::metadata(store.blob_path(&blob.digest)).unwrap().permissions();
     assert_eq!(mode.mode() & 0o777, 0o644);
     // Opening it again changes nothing.
     let again = Store::open(folder.path()).unwrap();
@@ -94,17 +94,9 @@ fn refuses_to_be_where_something_else_is() {
 
 #[test]
 fn names_stand_for_one_image_each() {
-    let Scratch {
-        folder: _folder,
-        store,
-    } = scratch();
+    let Scratch { folder: _folder, store } = scratch();
     let (one, two) = (image(&store, &[b"one"]), image(&store, &[b"two"]));
-    let digest = |text: &str| {
-        store
-            .resolve(&name(text))
-            .unwrap()
-            .map(|found| found.digest)
-    };
+    let digest = |text: &str| store.resolve(&name(text)).unwrap().map(|found| found.digest);
 
     store.tag(Some(&name("a.b/c:1")), &one).unwrap();
     store.tag(Some(&name("a.b/c:2")), &one).unwrap();
@@ -143,10 +135,7 @@ fn names_stand_for_one_image_each() {
 
 #[test]
 fn an_image_without_a_name_is_listed_until_it_gets_one() {
-    let Scratch {
-        folder: _folder,
-        store,
-    } = scratch();
+    let Scratch { folder: _folder, store } = scratch();
     let one = image(&store, &[b"one"]);
     let listed = || -> Vec<_> {
         let all = store.list().unwrap().into_iter();
@@ -166,10 +155,7 @@ fn an_image_without_a_name_is_listed_until_it_gets_one() {
 
 #[test]
 fn removing_a_name_keeps_what_others_need() {
-    let Scratch {
-        folder: _folder,
-        store,
-    } = scratch();
+    let Scratch { folder: _folder, store } = scratch();
     let one = image(&store, &[b"shared", b"only in one"]);
     let two = image(&store, &[b"shared", b"only in two"]);
     store.tag(Some(&name("x/one:1")), &one).unwrap();
@@ -201,10 +187,7 @@ fn removing_a_name_keeps_what_others_need() {
 
 #[test]
 fn a_damaged_image_can_be_removed() {
-    let Scratch {
-        folder: _folder,
-        store,
-    } = scratch();
+    let Scratch { folder: _folder, store } = scratch();
     let (one, two) = (image(&store, &[b"one"]), image(&store, &[b"two"]));
     fs::remove_file(store.blob_path(&one.digest)).unwrap();
     // While it is there, nobody knows what it needs: nothing may go.
@@ -220,14 +203,13 @@ fn a_damaged_image_can_be_removed() {
 
 #[test]
 fn prune_removes_what_nothing_reaches() {
-    let Scratch {
-        folder: _folder,
-        store,
-    } = scratch();
+    let Scratch { folder: _folder, store } = scratch();
     let one = image(&store, &[b"one"]);
     let kept = files(&store, "blobs/sha256");
     store.put(media_type::LAYER, b"orphan").unwrap();
-    fs::write(store.path().join("partial/left"), "12345").unwrap();
+    // Not even the partial copy of a blob that is needed.
+    let partial = store.path().join("partial").join(one.digest.hex());
+    fs::write(partial, "12345").unwrap();
     fs::write(store.path().join("blobs/sha256/no-digest"), "1").unwrap();
     let collected = store.prune().unwrap();
     assert_eq!(
@@ -245,10 +227,7 @@ fn prune_removes_what_nothing_reaches() {
 
 #[test]
 fn an_index_with_a_platform_that_was_not_shipped_is_kept_whole() {
-    let Scratch {
-        folder: _folder,
-        store,
-    } = scratch();
+    let Scratch { folder: _folder, store } = scratch();
     let one = image(&store, &[b"one"]);
     store.remove(&one, None).unwrap();
     let one = image(&store, &[b"one"]);
@@ -284,10 +263,7 @@ fn an_unreadable_manifest_is_not_an_absent_one() {
 
 #[test]
 fn nothing_is_removed_while_somebody_holds_the_store() {
-    let Scratch {
-        folder: _folder,
-        store,
-    } = scratch();
+    let Scratch { folder: _folder, store } = scratch();
     let one = image(&store, &[b"one"]);
     let first = store.share().unwrap();
     let second = store.share().unwrap();
@@ -295,10 +271,7 @@ fn nothing_is_removed_while_somebody_holds_the_store() {
         let error = store.prune().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert!(error.remedy().is_some());
-        assert_eq!(
-            store.remove(&one, None).unwrap_err().kind(),
-            ErrorKind::Conflict
-        );
+        assert_eq!(store.remove(&one, None).unwrap_err().kind(), ErrorKind::Conflict);
     }
     assert_eq!(store.list().unwrap(), [(None, one)]);
     drop(first);
@@ -332,268 +305,8 @@ fn nothing_is_removed_while_another_process_holds_the_store() {
 }
 
 #[test]
-fn fetch_goes_on_where_it_was_cut() {
-    let Scratch {
-        folder: _folder,
-        store,
-    } = scratch();
-    let mut memory = Memory::default();
-    let bytes = noise(300_000, 1);
-    let blob = memory.add(media_type::LAYER, bytes.clone());
-    let partial = format!("partial/{}", blob.digest.hex());
-
-    memory.breaks_at = Some(120_000);
-    let error = store.fetch(&blob, &memory, &task()).unwrap_err();
-    assert!(format!("{error:?}").contains(&blob.digest.to_string()));
-    assert!(!store.has(&blob.digest));
-    let kept = fs::metadata(store.path().join(&partial)).unwrap().len();
-    assert_eq!(kept, 120_000);
-
-    // An early end is incomplete as well, not wrong.
-    memory.breaks_at = None;
-    memory.ends_at = Some(200_000);
-    let error = store.fetch(&blob, &memory, &task()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Integrity);
-    assert!(error.to_string().contains("200000 of 300000"), "{error}");
-    let kept = fs::metadata(store.path().join(&partial)).unwrap().len();
-    assert_eq!(kept, 200_000);
-
-    memory.ends_at = None;
-    store.fetch(&blob, &memory, &task()).unwrap();
-    assert_eq!(memory.offsets(blob.digest), [0, 120_000, 200_000]);
-    assert_eq!(fs::read(store.blob_path(&blob.digest)).unwrap(), bytes);
-    assert_eq!(files(&store, "partial"), BTreeSet::new());
-
-    // What is there is not asked for again.
-    store.fetch(&blob, &memory, &task()).unwrap();
-    assert_eq!(memory.offsets(blob.digest).len(), 3);
-}
-
-#[test]
-fn a_whole_partial_needs_nothing_from_the_source() {
-    let Scratch {
-        folder: _folder,
-        store,
-    } = scratch();
-    let mut memory = Memory::default();
-    let blob = memory.add(media_type::LAYER, noise(50_000, 2));
-    fs::write(
-        store.path().join("partial").join(blob.digest.hex()),
-        noise(50_000, 2),
-    )
-    .unwrap();
-    store.fetch(&blob, &memory, &task()).unwrap();
-    assert!(memory.offsets(blob.digest).is_empty());
-    assert!(store.has(&blob.digest));
-}
-
-#[test]
-fn a_wrong_partial_is_thrown_away_and_the_blob_copied_anew() {
-    for left in [noise(1000, 9), noise(50_000, 9), noise(50_001, 9)] {
-        let Scratch {
-            folder: _folder,
-            store,
-        } = scratch();
-        let mut memory = Memory::default();
-        let bytes = noise(50_000, 3);
-        let blob = memory.add(media_type::LAYER, bytes.clone());
-        fs::write(store.path().join("partial").join(blob.digest.hex()), &left).unwrap();
-        store.fetch(&blob, &memory, &task()).unwrap();
-        assert_eq!(memory.offsets(blob.digest).last(), Some(&0));
-        assert_eq!(fs::read(store.blob_path(&blob.digest)).unwrap(), bytes);
-        assert_eq!(files(&store, "partial"), BTreeSet::new());
-    }
-}
-
-#[test]
-fn a_blob_that_is_not_what_it_says_never_gets_in() {
-    type Change = fn(&mut Vec<u8>);
-    let changes: [(&str, Change); 3] = [
-        ("a flipped bit", |bytes| bytes[40_000] ^= 1),
-        ("a byte too many", |bytes| bytes.push(0)),
-        ("other bytes", |bytes| *bytes = noise(50_000, 99)),
-    ];
-    for (what, change) in changes {
-        for left in [0, 1000] {
-            let Scratch {
-                folder: _folder,
-                store,
-            } = scratch();
-            let mut memory = Memory::default();
-            let blob = memory.add(media_type::LAYER, noise(50_000, 4));
-            memory.damage(blob.digest, change);
-            let partial = store.path().join("partial").join(blob.digest.hex());
-            fs::write(partial, noise(left, 4)).unwrap();
-            let error = store.fetch(&blob, &memory, &task()).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Integrity, "{what}");
-            assert!(error.to_string().contains(&blob.digest.to_string()));
-            assert_eq!(files(&store, "partial"), BTreeSet::new(), "{what}");
-            assert_eq!(files(&store, "blobs/sha256"), BTreeSet::new(), "{what}");
-        }
-    }
-}
-
-#[test]
-fn a_descriptor_with_an_absurd_size_is_an_error() {
-    let Scratch {
-        folder: _folder,
-        store,
-    } = scratch();
-    let mut memory = Memory::default();
-    let mut blob = memory.add(media_type::LAYER, b"small".as_slice());
-    blob.size = u64::MAX;
-    let envelope = single_file("f", 0o644, 5).unwrap();
-    for _ in 0..2 {
-        let error = store.fetch(&blob, &memory, &task()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Integrity);
-        let error = store.fetch_enveloped(&blob, &envelope, &memory, &task());
-        assert_eq!(error.unwrap_err().kind(), ErrorKind::Integrity);
-    }
-}
-
-#[test]
-fn an_enveloped_blob_is_a_layer_of_one_file() {
-    for size in [0usize, 1, 512, 300_000] {
-        let Scratch {
-            folder: _folder,
-            store,
-        } = scratch();
-        let mut memory = Memory::default();
-        let bytes = noise(size, 5);
-        let blob = memory.add(media_type::LAYER_GZIP, bytes.clone());
-        let envelope = single_file("registry/x/data", 0o644, size as u64).unwrap();
-        let whole = [
-            envelope.before.clone(),
-            bytes.clone(),
-            envelope.after.clone(),
-        ]
-        .concat();
-        let expected = (Digest::of(&whole), whole.len() as u64);
-
-        if size > 1000 {
-            memory.breaks_at = Some(100_000);
-            store
-                .fetch_enveloped(&blob, &envelope, &memory, &task())
-                .unwrap_err();
-            memory.breaks_at = None;
-        }
-        let layer = store
-            .fetch_enveloped(&blob, &envelope, &memory, &task())
-            .unwrap();
-        assert_eq!(layer, expected);
-        if size > 1000 {
-            assert_eq!(memory.offsets(blob.digest), [0, 100_000]);
-        }
-        assert_eq!(fs::read(store.blob_path(&layer.0)).unwrap(), whole);
-        assert!(!store.has(&blob.digest) || blob.digest == layer.0);
-        assert_eq!(files(&store, "partial"), BTreeSet::new());
-
-        // The tar crate agrees that it is one.
-        let mut tar = tar::Archive::new(whole.as_slice());
-        let mut entry = tar.entries().unwrap().next().unwrap().unwrap();
-        assert_eq!(entry.path_bytes().as_ref(), b"registry/x/data");
-        let mut content = Vec::new();
-        entry.read_to_end(&mut content).unwrap();
-        assert_eq!(content, bytes);
-
-        // A partial of another envelope is not continued.
-        let other = single_file("registry/y/data", 0o644, size as u64).unwrap();
-        let partial = store
-            .path()
-            .join("partial")
-            .join(format!("{}.layer", blob.digest.hex()));
-        fs::write(partial, &whole[..whole.len() - 1024]).unwrap();
-        let layer = store
-            .fetch_enveloped(&blob, &other, &memory, &task())
-            .unwrap();
-        let whole = [other.before, bytes, other.after].concat();
-        assert_eq!(layer.0, Digest::of(&whole));
-    }
-}
-
-#[test]
-fn two_threads_that_want_one_blob_copy_it_once() {
-    let Scratch {
-        folder: _folder,
-        store,
-    } = scratch();
-    let mut memory = Memory::default();
-    let blob = memory.add(media_type::LAYER, noise(200_000, 6));
-    memory.slow = true;
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| store.fetch(&blob, &memory, &task()).unwrap());
-        }
-    });
-    assert_eq!(memory.offsets(blob.digest), [0]);
-    assert!(store.has(&blob.digest));
-    assert_eq!(files(&store, "partial"), BTreeSet::new());
-}
-
-/// The wrong bytes that one finds must not make the other lose its file.
-#[test]
-fn two_threads_that_meet_wrong_bytes_both_fail() {
-    let Scratch {
-        folder: _folder,
-        store,
-    } = scratch();
-    let mut memory = Memory::default();
-    let blob = memory.add(media_type::LAYER, noise(50_000, 6));
-    memory.damage(blob.digest, |bytes| bytes[7] ^= 1);
-    memory.slow = true;
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                let error = store.fetch(&blob, &memory, &task()).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::Integrity);
-            });
-        }
-    });
-    assert_eq!(files(&store, "partial"), BTreeSet::new());
-}
-
-#[test]
-fn two_processes_that_want_one_blob_both_get_it() {
-    const NAME: &str = "store::tests::two_processes_that_want_one_blob_both_get_it";
-    let mut memory = Memory::default();
-    let blob = memory.add(media_type::LAYER, noise(500_000, 7));
-    memory.slow = true;
-    let Scratch { folder, store } = match given() {
-        Some(root) => {
-            let store = Store::open(Path::new(&root)).unwrap();
-            store.fetch(&blob, &memory, &task()).unwrap();
-            println!("\nasked {} times", memory.offsets(blob.digest).len());
-            return;
-        }
-        None => scratch(),
-    };
-    let children: Vec<_> = (0..3)
-        .map(|_| {
-            again(NAME, folder.path().to_str().unwrap())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap()
-        })
-        .collect();
-    let mut asked = 0;
-    for child in children {
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success());
-        let text = String::from_utf8(output.stdout).unwrap();
-        asked += u32::from(text.contains("\nasked 1 times"));
-    }
-    assert_eq!(asked, 1);
-    let stored = fs::read(store.blob_path(&blob.digest)).unwrap();
-    assert_eq!(Digest::of(&stored), blob.digest);
-    assert_eq!(files(&store, "partial"), BTreeSet::new());
-}
-
-#[test]
 fn names_given_at_once_are_all_kept() {
-    let Scratch {
-        folder: _folder,
-        store,
-    } = scratch();
+    let Scratch { folder: _folder, store } = scratch();
     let one = image(&store, &[b"one"]);
     thread::scope(|scope| {
         for at in 0..8 {
@@ -606,10 +319,7 @@ fn names_given_at_once_are_all_kept() {
 
 #[test]
 fn what_other_tools_write_into_the_index_is_borne() {
-    let Scratch {
-        folder: _folder,
-        store,
-    } = scratch();
+    let Scratch { folder: _folder, store } = scratch();
     // umoci writes null for an empty list.
     fs::write(
         store.path().join("index.json"),
@@ -625,52 +335,16 @@ fn what_other_tools_write_into_the_index_is_borne() {
     assert!(format!("{error:?}").contains("index.json"));
 }
 
-/// A small file system of its own; unmounted when dropped.
-struct Tmpfs(tempfile::TempDir);
-
-impl Tmpfs {
-    /// `None`, with the reason printed, where nothing can be mounted.
-    fn mount(size: &str) -> Option<Self> {
-        let tmpfs = Self(tempfile::tempdir().unwrap());
-        if !is_root() || !tmpfs.run(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]) {
-            println!("skipped: mounting a small file system needs root and CAP_SYS_ADMIN");
-            return None;
-        }
-        Some(tmpfs)
-    }
-
-    fn grow(&self, size: &str) {
-        assert!(self.run(&["-o", &format!("remount,size={size}")]));
-    }
-
-    fn run(&self, arguments: &[&str]) -> bool {
-        let status = Command::new("mount")
-            .args(arguments)
-            .arg(self.0.path())
-            .status();
-        status.is_ok_and(|status| status.success())
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_told_and_harms_nothing() {
     let Some(disk) = Tmpfs::mount("2m") else {
         return;
     };
-    let store = Store::open(disk.0.path()).unwrap();
+    let store = Store::open(disk.path()).unwrap();
     let one = image(&store, &[b"one"]);
     let told = |error: Error| {
         assert_eq!(error.kind(), ErrorKind::Disk);
-        assert!(
-            error.remedy().unwrap().starts_with("free some space"),
-            "{error:?}"
-        );
+        assert!(error.remedy().unwrap().starts_with("free some space"), "{error:?}");
     };
     let valid = || {
         assert_eq!(store.list().unwrap(), [(None, one.clone())]);
@@ -701,10 +375,7 @@ fn a_full_disk_is_told_and_harms_nothing() {
     disk.grow("8m");
     store.fetch(&blob, &memory, &task()).unwrap();
     let offsets = memory.offsets(blob.digest);
-    assert!(
-        matches!(offsets.as_slice(), [0, again] if *again > 1 << 20),
-        "{offsets:?}"
-    );
+    assert!(matches!(offsets.as_slice(), [0, again] if *again > 0), "{offsets:?}");
     store.tag(Some(&name("x/y:1")), &one).unwrap();
     assert_eq!(store.list().unwrap().len(), 1);
 }

@@ -11,9 +11,7 @@ use sealrs_image::layer::{
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Silent, Task};
 use sealrs_image::source::Source;
-use sealrs_image::spec::{
-    Config, ContainerConfig, Descriptor, Manifest, RootFs, canonical, media_type, parse,
-};
+use sealrs_image::spec::{Config, ContainerConfig, Descriptor, Manifest, RootFs, canonical, media_type, parse};
 use sealrs_image::store::Store;
 
 use super::reference;
@@ -147,8 +145,7 @@ fn write_layer(store: &Store, compression: Compression, things: &[Thing]) -> Pac
             mtime: 1_700_000_000 + first_name.len() as u64,
             xattrs: &thing.xattrs,
         };
-        tar.append_file(&entry, &mut content, &mut [0; 4096])
-            .unwrap();
+        tar.append_file(&entry, &mut content, &mut [0; 4096]).unwrap();
     }
     tar.finish().unwrap().finish().unwrap()
 }
@@ -170,20 +167,12 @@ impl Source for OneBlob {
 fn blob_layer(store: &Store, bytes: Vec<u8>) -> PackedLayer {
     let blob = Descriptor::of(media_type::LAYER_GZIP, &bytes);
     let hex = blob.digest.hex();
-    let path = format!(
-        "registry/docker/registry/v2/blobs/sha256/{}/{hex}/data",
-        &hex[..2]
-    );
+    let path = format!("registry/docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
     let envelope = single_file(&path, 0o644, blob.size).unwrap();
     let task = Task::begin(&Silent, "test", None);
-    let (digest, size) = store
-        .fetch_enveloped(&blob, &envelope, &OneBlob(bytes), &task)
-        .unwrap();
+    let (digest, size) = store.fetch_enveloped(&blob, &envelope, &OneBlob(bytes), &task).unwrap();
     let mut layer = PackedLayer::new(Compression::None, digest, size, digest, size);
-    for (key, value) in [
-        (annotation::FILE, path),
-        (annotation::BLOB, blob.digest.to_string()),
-    ] {
+    for (key, value) in [(annotation::FILE, path), (annotation::BLOB, blob.digest.to_string())] {
         layer.descriptor.annotations.insert(key.to_owned(), value);
     }
     layer
@@ -210,23 +199,16 @@ pub(crate) fn build(store: &Store, compression: Compression) -> Descriptor {
         },
         history: Vec::new(),
     };
-    let config = store
-        .put(media_type::CONFIG, &canonical(&config).unwrap())
-        .unwrap();
+    let config = store.put(media_type::CONFIG, &canonical(&config).unwrap()).unwrap();
     let extension = canonical(&nothing_special()).unwrap();
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media_type::MANIFEST.to_owned()),
         config,
         layers: layers.map(|layer| layer.descriptor).into(),
-        annotations: BTreeMap::from([(
-            name::EXTENSION.to_owned(),
-            String::from_utf8(extension).unwrap(),
-        )]),
+        annotations: BTreeMap::from([(name::EXTENSION.to_owned(), String::from_utf8(extension).unwrap())]),
     };
-    let root = store
-        .put(media_type::MANIFEST, &canonical(&manifest).unwrap())
-        .unwrap();
+    let root = store.put(media_type::MANIFEST, &canonical(&manifest).unwrap()).unwrap();
     store.tag(Some(&reference()), &root).unwrap();
     root
 }

@@ -48,11 +48,7 @@ impl Built {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&folder.path().join("root")).unwrap();
         let root = build(&store, compression);
-        Self {
-            folder,
-            store,
-            root,
-        }
+        Self { folder, store, root }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -136,8 +132,7 @@ fn skopeo_reads_the_store_as_it_is() {
         let store = format!("oci:{}:{NAME}", built.store.path().display());
         let raw = run(&["skopeo", "inspect", "--raw", &store]);
         assert_eq!(Digest::of(raw.as_bytes()), built.root.digest);
-        let inspected: serde_json::Value =
-            serde_json::from_str(&run(&["skopeo", "inspect", &store])).unwrap();
+        let inspected: serde_json::Value = serde_json::from_str(&run(&["skopeo", "inspect", &store])).unwrap();
         assert_eq!(inspected["Digest"], built.root.digest.to_string());
         assert_eq!(inspected["Labels"][name::RUNTIME_TYPE], "script");
         assert_eq!(inspected["Layers"].as_array().unwrap().len(), 4);
@@ -155,10 +150,7 @@ fn skopeo_copies_what_was_saved() {
         let layout = built.path("layout");
         skopeo_copy_exactly(&archive, &format!("oci:{}:x", layout.display()));
         // By its name as well, which is how several images in one archive would be told apart.
-        skopeo_copy_exactly(
-            &format!("{archive}:{NAME}"),
-            &format!("oci:{}:y", layout.display()),
-        );
+        skopeo_copy_exactly(&format!("{archive}:{NAME}"), &format!("oci:{}:y", layout.display()));
         let image = ClusterImage::read(&built.store, &built.root, &Platform::host()).unwrap();
         let blobs = image
             .manifest
@@ -189,14 +181,7 @@ fn archives_by_skopeo_load() {
             }
             match kind {
                 "oci-archive" => skopeo_copy_exactly(&from, &to),
-                _ => drop(run(&[
-                    "skopeo",
-                    "--insecure-policy",
-                    "copy",
-                    "--quiet",
-                    &from,
-                    &to,
-                ])),
+                _ => drop(run(&["skopeo", "--insecure-policy", "copy", "--quiet", &from, &to])),
             }
             let archive = Archive::open(&file).unwrap();
             let (found, root) = archive.images().first().unwrap();
@@ -241,22 +226,10 @@ fn umoci_unpacks_the_same_tree() {
         let layout = built.path("layout");
         fs::create_dir(&layout).unwrap();
         let archive = built.save();
-        run(&[
-            "tar",
-            "-xf",
-            archive.to_str().unwrap(),
-            "-C",
-            layout.to_str().unwrap(),
-        ]);
+        run(&["tar", "-xf", archive.to_str().unwrap(), "-C", layout.to_str().unwrap()]);
         let bundle = built.path("bundle");
         let image = format!("{}:{NAME}", layout.display());
-        run(&[
-            "umoci",
-            "unpack",
-            "--image",
-            &image,
-            bundle.to_str().unwrap(),
-        ]);
+        run(&["umoci", "unpack", "--image", &image, bundle.to_str().unwrap()]);
         assert_same_trees(&tree(&bundle.join("rootfs")), &built.our_tree(), "umoci");
     }
 }
@@ -278,11 +251,7 @@ fn buildah_unpacks_the_same_tree() {
             run(&all).trim().to_owned()
         };
         let policy = built.path("policy.json");
-        fs::write(
-            &policy,
-            r#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
-        )
-        .unwrap();
+        fs::write(&policy, r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
         let policy = policy.to_str().unwrap();
         let container = buildah(&["from", "--quiet", "--signature-policy", policy, &archive]);
         let mounted = buildah(&["mount", &container]);
@@ -304,15 +273,7 @@ fn gnu_tar_unpacks_the_same_layer() {
     fs::create_dir(&theirs).unwrap();
     let into = theirs.to_str().unwrap();
     let layer = layer.to_str().unwrap();
-    run(&[
-        "tar",
-        "--xattrs",
-        "--numeric-owner",
-        "-xpf",
-        layer,
-        "-C",
-        into,
-    ]);
+    run(&["tar", "--xattrs", "--numeric-owner", "-xpf", layer, "-C", into]);
     let mut lowest = image.clone();
     lowest.manifest.layers.truncate(1);
     lowest.config.rootfs.diff_ids.truncate(1);

@@ -20,12 +20,7 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, String> {
             .collect();
         entries.sort();
         for path in entries {
-            let name = path
-                .strip_prefix(folder)
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .to_owned();
+            let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
             let all = fs::symlink_metadata(&path).unwrap();
             let what = if all.is_symlink() {
                 format!("-> {}", fs::read_link(&path).unwrap().display())
@@ -35,13 +30,9 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, String> {
             } else {
                 let first = first_names.entry(all.ino()).or_insert_with(|| name.clone());
                 let mut content = Vec::new();
-                File::open(&path)
-                    .unwrap()
-                    .read_to_end(&mut content)
-                    .unwrap();
+                File::open(&path).unwrap().read_to_end(&mut content).unwrap();
                 let mut note = [0; 64];
-                let note = rustix::fs::getxattr(&path, "user.note", &mut note[..])
-                    .map(|size| note[..size].to_vec());
+                let note = rustix::fs::getxattr(&path, "user.note", &mut note[..]).map(|size| note[..size].to_vec());
                 format!(
                     "{} bytes {} mtime {}.{} links {} first {first} note {note:?}",
                     all.size(),
@@ -51,11 +42,7 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, String> {
                     all.nlink(),
                 )
             };
-            let mode = if all.is_symlink() {
-                0
-            } else {
-                all.mode() & 0o7777
-            };
+            let mode = if all.is_symlink() { 0 } else { all.mode() & 0o7777 };
             found.insert(name, format!("{mode:o} {}:{} {what}", all.uid(), all.gid()));
         }
     }
@@ -63,11 +50,7 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, String> {
 }
 
 /// Compares what a tool made with what we made.
-pub(crate) fn assert_same_trees(
-    theirs: &BTreeMap<String, String>,
-    ours: &BTreeMap<String, String>,
-    whose: &str,
-) {
+pub(crate) fn assert_same_trees(theirs: &BTreeMap<String, String>, ours: &BTreeMap<String, String>, whose: &str) {
     assert!(ours.len() > 25, "only {} entries", ours.len());
     for (path, what) in ours {
         assert_eq!(theirs.get(path), Some(what), "{path}, by {whose}");

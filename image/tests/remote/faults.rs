@@ -35,30 +35,16 @@ fn a_blob_cut_at_twenty_offsets_arrives_whole_and_costs_little_more() {
     let cuts = cuts
         .chunks(2)
         .map(|pair| usize::from(pair[0]) * 256 + usize::from(pair[1]));
-    let cuts: Vec<u64> = cuts
-        .map(|random| (piece * random / 65536) as u64)
-        .chain([0])
-        .collect();
+    let cuts: Vec<u64> = cuts.map(|random| (piece * random / 65536) as u64).chain([0]).collect();
     proxy.next("/blobs/", cuts.iter().map(|cut| Fault::Cut(*cut)));
     assert_eq!(read(&client, &app, layer).unwrap().len() as u64, layer.size);
     let passed = proxy.passed("/blobs/");
     assert_eq!(passed.len(), cuts.len() + 1);
-    assert!(
-        passed[1..].iter().all(|passed| passed.status == 206),
-        "{passed:?}"
-    );
+    assert!(passed[1..].iter().all(|passed| passed.status == 206), "{passed:?}");
     let moved = proxy.body_bytes("/blobs/");
     let most = layer.size + layer.size / 20 + (64 << 10);
-    println!(
-        "{moved} bytes moved for {} ({} connections)",
-        layer.size,
-        passed.len()
-    );
-    assert!(
-        (layer.size..=most).contains(&moved),
-        "{moved} bytes for {}",
-        layer.size
-    );
+    println!("{moved} bytes moved for {} ({} connections)", layer.size, passed.len());
+    assert!((layer.size..=most).contains(&moved), "{moved} bytes for {}", layer.size);
 }
 
 #[test]
@@ -87,13 +73,7 @@ fn goes_on_after_what_may_pass() {
             Fault::Cut(1),
             Fault::Cut(1),
         ],
-        vec![
-            answer(500),
-            answer(502),
-            answer(503),
-            answer(504),
-            answer(408),
-        ],
+        vec![answer(500), answer(502), answer(503), answer(504), answer(408)],
         vec![Fault::Cut(5000), answer(503), busy("0"), Fault::Stall(100)],
         vec![Fault::Cut(70_000), Fault::IgnoreRange],
         vec![Fault::Cut(200_000), Fault::IgnoreRange, Fault::Cut(100_000)],
@@ -108,10 +88,7 @@ fn goes_on_after_what_may_pass() {
         [busy("1"), Fault::Cut(10), Fault::Stall(10), answer(500)],
     );
     assert!(manifest(&client, &app).is_ok());
-    assert!(
-        before.elapsed() >= Duration::from_secs(1),
-        "Retry-After was not obeyed"
-    );
+    assert!(before.elapsed() >= Duration::from_secs(1), "Retry-After was not obeyed");
 }
 
 #[test]
@@ -121,24 +98,11 @@ fn gives_up_on_what_does_not_pass_and_says_what_and_where() {
     }
     let folder = tempfile::tempdir().unwrap();
     let registry = filled(folder.path(), 100_000);
-    let denied =
-        Response::new(403).body(r#"{"errors":[{"code":"DENIED","message":"not for you"}]}"#);
-    let bad_range = Response::new(206)
-        .header("Content-Range", "bytes 5-9/10")
-        .body("hello");
+    let denied = Response::new(403).body(r#"{"errors":[{"code":"DENIED","message":"not for you"}]}"#);
+    let bad_range = Response::new(206).header("Content-Range", "bytes 5-9/10").body("hello");
     for (fault, kind, words, requests) in [
-        (
-            Fault::Answer(Response::new(500)),
-            ErrorKind::Network,
-            "answered 500",
-            6,
-        ),
-        (
-            Fault::Answer(Response::new(429)),
-            ErrorKind::Network,
-            "answered 429",
-            6,
-        ),
+        (Fault::Answer(Response::new(500)), ErrorKind::Network, "answered 500", 6),
+        (Fault::Answer(Response::new(429)), ErrorKind::Network, "answered 429", 6),
         (
             Fault::Answer(Response::new(429).header("Retry-After", "7200")),
             ErrorKind::Network,
@@ -147,18 +111,8 @@ fn gives_up_on_what_does_not_pass_and_says_what_and_where() {
         ),
         (Fault::Cut(0), ErrorKind::Network, "broke off", 6),
         (Fault::Stall(0), ErrorKind::Network, "sent nothing", 6),
-        (
-            Fault::EndEarly(0),
-            ErrorKind::Integrity,
-            "ended the blob after 0 of",
-            6,
-        ),
-        (
-            Fault::Truncate(500),
-            ErrorKind::Integrity,
-            "announces 500 bytes",
-            1,
-        ),
+        (Fault::EndEarly(0), ErrorKind::Integrity, "ended the blob after 0 of", 6),
+        (Fault::Truncate(500), ErrorKind::Integrity, "announces 500 bytes", 1),
         (
             Fault::Append(b"x".to_vec()),
             ErrorKind::Integrity,
@@ -172,24 +126,14 @@ fn gives_up_on_what_does_not_pass_and_says_what_and_where() {
             "sends the range `bytes 5-9/10`",
             1,
         ),
-        (
-            Fault::Answer(denied),
-            ErrorKind::Auth,
-            "DENIED: not for you",
-            1,
-        ),
+        (Fault::Answer(denied), ErrorKind::Auth, "DENIED: not for you", 1),
         (
             Fault::Answer(Response::new(404)),
             ErrorKind::NotFound,
             "answered 404",
             1,
         ),
-        (
-            Fault::Answer(Response::new(400)),
-            ErrorKind::Network,
-            "answered 400",
-            1,
-        ),
+        (Fault::Answer(Response::new(400)), ErrorKind::Network, "answered 400", 1),
         (
             Fault::Answer(Response::new(302)),
             ErrorKind::Network,
@@ -210,10 +154,7 @@ fn gives_up_on_what_does_not_pass_and_says_what_and_where() {
         assert_eq!(error.kind(), kind, "{fault:?}: {error:?}");
         let text = whole(&error);
         assert!(text.contains(words), "{fault:?}: {text}");
-        assert!(
-            text.contains(&layer.digest.to_string()),
-            "{fault:?}: {text}"
-        );
+        assert!(text.contains(&layer.digest.to_string()), "{fault:?}: {text}");
         if !matches!(fault, Fault::Flip(_)) {
             assert!(
                 text.contains("library/app:1") && text.contains(&proxy.host()),
@@ -233,12 +174,7 @@ fn manifests_that_are_not_what_they_should_be_are_refused() {
     let registry = filled(folder.path(), 100);
     let client = client();
     let whole_app = reference(&format!("{}/library/app:1", registry.host()));
-    let digest = client
-        .manifest(&whole_app, "1")
-        .unwrap()
-        .descriptor
-        .digest
-        .to_string();
+    let digest = client.manifest(&whole_app, "1").unwrap().descriptor.digest.to_string();
     let old = Response::new(200)
         .header(
             "Content-Type",
@@ -248,12 +184,7 @@ fn manifests_that_are_not_what_they_should_be_are_refused() {
     let huge = Response::new(200).body(vec![b' '; 17 << 20]);
     for (fault, selector, kind, words) in [
         (Fault::Flip(30), "1", ErrorKind::Integrity, "was expected"),
-        (
-            Fault::Flip(30),
-            digest.as_str(),
-            ErrorKind::Integrity,
-            "was expected",
-        ),
+        (Fault::Flip(30), digest.as_str(), ErrorKind::Integrity, "was expected"),
         (
             Fault::Truncate(30),
             digest.as_str(),
@@ -290,19 +221,12 @@ fn a_host_that_is_not_there_is_named_soon() {
         .unwrap();
     for (name, words) in [
         (format!("{free}/a/b:1"), "cannot connect to 127.0.0.1"),
-        (
-            "no-such-host.invalid/a/b:1".to_owned(),
-            "no-such-host.invalid",
-        ),
+        ("no-such-host.invalid/a/b:1".to_owned(), "no-such-host.invalid"),
     ] {
         let error = manifest(&client, &reference(&name)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Network, "{error:?}");
         assert!(whole(&error).contains(words), "{error:?}");
         assert!(error.remedy().is_some(), "{error:?}");
     }
-    assert!(
-        began.elapsed() < Duration::from_secs(30),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }

@@ -21,11 +21,7 @@ fn logs_in_with_a_password() {
     let folder = tempfile::tempdir().unwrap();
     let source = filled(folder.path(), 1000);
     let htpasswd = folder.path().join("htpasswd");
-    fs::write(
-        &htpasswd,
-        support::run("htpasswd", &["-Bbn", "reader", "s3cret-word"]),
-    )
-    .unwrap();
+    fs::write(&htpasswd, support::run("htpasswd", &["-Bbn", "reader", "s3cret-word"])).unwrap();
     let registry = Registry::start(&Setup {
         htpasswd: Some(htpasswd),
         storage: Some(source.storage().to_owned()),
@@ -35,8 +31,7 @@ fn logs_in_with_a_password() {
     let pull = |name: &str, password: &str| {
         let file = folder.path().join(name);
         let key = format!("http://{}", registry.host());
-        let content =
-            serde_json::json!({"auths": {key: {"username": "reader", "password": password}}});
+        let content = serde_json::json!({"auths": {key: {"username": "reader", "password": password}}});
         fs::write(&file, content.to_string()).unwrap();
         let client = Client::new(Options {
             credentials: Credentials::from_files(vec![file]).unwrap(),
@@ -50,10 +45,7 @@ fn logs_in_with_a_password() {
     let error = pull("wrong.json", "guessed-word").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Auth);
     let text = whole(&error);
-    assert!(
-        text.contains("`reader`") && text.contains("wrong.json"),
-        "{text}"
-    );
+    assert!(text.contains("`reader`") && text.contains("wrong.json"), "{text}");
     assert!(!text.contains("guessed-word"), "{text}");
 
     let client = Client::new(Options {
@@ -62,24 +54,14 @@ fn logs_in_with_a_password() {
     });
     let error = manifest(&client.unwrap(), &app).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Auth);
-    assert!(
-        error.remedy().unwrap().contains("nothing.json"),
-        "{error:?}"
-    );
+    assert!(error.remedy().unwrap().contains("nothing.json"), "{error:?}");
 }
 
 #[test]
 fn asks_docker_credential_helpers() {
     let folder = tempfile::tempdir().unwrap();
-    let search = format!(
-        "{}:{}",
-        folder.path().display(),
-        std::env::var("PATH").unwrap()
-    );
-    if !own_process(
-        "login::asks_docker_credential_helpers",
-        &[("PATH", &search)],
-    ) {
+    let search = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    if !own_process("login::asks_docker_credential_helpers", &[("PATH", &search)]) {
         return;
     }
     // The child has a folder of its own; the one in PATH is its parent's.
@@ -101,14 +83,8 @@ fn asks_docker_credential_helpers() {
             r#"echo "$server" >>{log}; echo '{{"ServerURL":"'$server'","Username":"robot","Secret":"s3cret-word"}}'"#
         ),
     );
-    script(
-        "token",
-        r#"echo '{"Username":"<token>","Secret":"s3cret-word"}'"#,
-    );
-    script(
-        "empty",
-        "echo 'credentials not found in native keychain'; exit 1",
-    );
+    script("token", r#"echo '{"Username":"<token>","Secret":"s3cret-word"}'"#);
+    script("empty", "echo 'credentials not found in native keychain'; exit 1");
     script("locked", "echo 'the key ring is locked' >&2; exit 3");
     script("garbled", "echo 'Secret: s3cret-word'");
     let config = folder.join("config.json");
@@ -140,10 +116,7 @@ fn asks_docker_credential_helpers() {
     let token = find("token.example.com:5000/x").unwrap().unwrap();
     assert!(format!("{token:?}").contains("IdentityToken"), "{token:?}");
     assert_eq!(find("empty.example.com/x").unwrap(), None);
-    assert_eq!(
-        find("store.example.com/x").unwrap().unwrap().user,
-        "in the file"
-    );
+    assert_eq!(find("store.example.com/x").unwrap().unwrap().user, "in the file");
     for (host, words) in [
         ("missing.example.com", "docker-credential-no-such-thing"),
         ("missing.example.com", "config.json"),
@@ -184,8 +157,7 @@ fn gets_tokens_and_keeps_them() {
     }
     let folder = tempfile::tempdir().unwrap();
     let (registry, tokens, _storage) = with_tokens(folder.path());
-    let entry =
-        serde_json::json!({"username": token_server::USER, "password": token_server::PASSWORD});
+    let entry = serde_json::json!({"username": token_server::USER, "password": token_server::PASSWORD});
     let app = reference(&format!("{}/library/app:1", registry.host()));
 
     // Many threads, one token.
@@ -202,14 +174,9 @@ fn gets_tokens_and_keeps_them() {
     });
     let asked = tokens.server.requests();
     assert_eq!(asked.len(), 1, "{asked:?}");
+    assert!(asked[0].target.contains("service=test-registry"), "{asked:?}");
     assert!(
-        asked[0].target.contains("service=test-registry"),
-        "{asked:?}"
-    );
-    assert!(
-        asked[0]
-            .target
-            .contains("scope=repository%3Alibrary%2Fapp%3Apull"),
+        asked[0].target.contains("scope=repository%3Alibrary%2Fapp%3Apull"),
         "{asked:?}"
     );
 
@@ -225,10 +192,7 @@ fn gets_tokens_and_keeps_them() {
     let client = log_in(folder.path(), &registry.host(), &entry);
     assert!(read(&client, &app, &layers[1]).is_ok());
     let last = tokens.server.requests().pop().unwrap();
-    assert_eq!(
-        (last.method.as_str(), last.target.as_str()),
-        ("POST", "/token")
-    );
+    assert_eq!((last.method.as_str(), last.target.as_str()), ("POST", "/token"));
 
     let entry = serde_json::json!({"username": token_server::USER, "password": "guessed-word"});
     for (client, words) in [
@@ -272,8 +236,7 @@ fn a_token_that_is_refused_in_the_middle_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let (registry, tokens, _storage) = with_tokens(folder.path());
     let proxy = FaultProxy::start(registry.address);
-    let entry =
-        serde_json::json!({"username": token_server::USER, "password": token_server::PASSWORD});
+    let entry = serde_json::json!({"username": token_server::USER, "password": token_server::PASSWORD});
     let client = log_in(folder.path(), &proxy.host(), &entry);
     let app = reference(&format!("{}/library/app:1", proxy.host()));
     let layer = &manifest(&client, &app).unwrap().layers[0];
@@ -285,20 +248,14 @@ fn a_token_that_is_refused_in_the_middle_is_replaced() {
     // Cut in the middle, refused on coming back: the cached token is given up, and the blob goes on.
     proxy.next(
         "/blobs/",
-        [
-            Fault::Cut(layer.size / 2),
-            Fault::Answer(unauthorized.clone()),
-        ],
+        [Fault::Cut(layer.size / 2), Fault::Answer(unauthorized.clone())],
     );
     assert!(read(&client, &app, layer).is_ok());
     assert_eq!(tokens.server.requests().len(), 2);
     // Refused with a fresh one too: that is an answer.
     proxy.next(
         "/blobs/",
-        [
-            Fault::Answer(unauthorized.clone()),
-            Fault::Answer(unauthorized),
-        ],
+        [Fault::Answer(unauthorized.clone()), Fault::Answer(unauthorized)],
     );
     let error = client.blob(&app, layer, 0).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Auth);

@@ -57,12 +57,7 @@ fn filled(folder: &Path, large: usize) -> Registry {
 
 fn fill(registry: &Registry, folder: &Path, large: usize) {
     let layout = folder.join("layout");
-    image::layout(
-        &layout,
-        "app",
-        &["linux/amd64"],
-        &[noise(1, large), b"small".to_vec()],
-    );
+    image::layout(&layout, "app", &["linux/amd64"], &[noise(1, large), b"small".to_vec()]);
     registry.push(&format!("{}:app", layout.display()), "library/app:1");
 }
 
@@ -86,15 +81,7 @@ fn whole(error: &Error) -> String {
 
 fn log_in(folder: &Path, host: &str, entry: &serde_json::Value) -> Client {
     let file = folder.join("config.json");
-    fs::write(
-        &file,
-        serde_json::json!({"auths": {host: entry}}).to_string(),
-    )
-    .unwrap();
+    fs::write(&file, serde_json::json!({"auths": {host: entry}}).to_string()).unwrap();
     let credentials = Credentials::from_files(vec![file]).unwrap();
-    Client::new(Options {
-        credentials,
-        ..quick()
-    })
-    .unwrap()
+    Client::new(Options { credentials, ..quick() }).unwrap()
 }

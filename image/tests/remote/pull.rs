@@ -24,24 +24,14 @@ fn pulls_from_a_plain_registry_on_this_host() {
     let folder = tempfile::tempdir().unwrap();
     let registry = filled(folder.path(), 3 << 20);
     let layout = folder.path().join("two");
-    image::layout(
-        &layout,
-        "two",
-        &["linux/amd64", "linux/arm64"],
-        &[b"two".to_vec()],
-    );
+    image::layout(&layout, "two", &["linux/amd64", "linux/arm64"], &[b"two".to_vec()]);
     registry.push(&format!("{}:two", layout.display()), "team/two:1.0");
     let client = client();
 
     let app = reference(&format!("{}/library/app:1", registry.host()));
     let by_tag = client.manifest(&app, "1").unwrap();
-    assert_eq!(
-        by_tag.descriptor,
-        Descriptor::of(media_type::MANIFEST, &by_tag.bytes)
-    );
-    let by_digest = client
-        .manifest(&app, &by_tag.descriptor.digest.to_string())
-        .unwrap();
+    assert_eq!(by_tag.descriptor, Descriptor::of(media_type::MANIFEST, &by_tag.bytes));
+    let by_digest = client.manifest(&app, &by_tag.descriptor.digest.to_string()).unwrap();
     assert_eq!(by_digest, by_tag);
     let layer = &manifest(&client, &app).unwrap().layers[0];
     let blob = read(&client, &app, layer).unwrap();
@@ -52,23 +42,14 @@ fn pulls_from_a_plain_registry_on_this_host() {
             .unwrap()
             .read_to_end(&mut rest)
             .unwrap();
-        assert!(
-            rest == blob[usize::try_from(offset).unwrap()..],
-            "from {offset}"
-        );
+        assert!(rest == blob[usize::try_from(offset).unwrap()..], "from {offset}");
     }
 
     // The whole index with all its platforms, through the same engine as everything else.
     let two = reference(&format!("{}/team/two:1.0", registry.host()));
     let index = client.manifest(&two, "1.0").unwrap();
     assert_eq!(index.descriptor.media_type, media_type::INDEX);
-    assert_eq!(
-        spec::parse::<Index>(&index.bytes, "index")
-            .unwrap()
-            .manifests
-            .len(),
-        2
-    );
+    assert_eq!(spec::parse::<Index>(&index.bytes, "index").unwrap().manifests.len(), 2);
     let store = Store::open(&folder.path().join("root")).unwrap();
     let source = RemoteSource {
         client: client.clone(),
@@ -80,23 +61,14 @@ fn pulls_from_a_plain_registry_on_this_host() {
         names: vec![two.clone()],
     };
     copy::copy(&source, &index.descriptor, Box::new(sink), 4, &Silent).unwrap();
-    assert_eq!(
-        store.resolve(&two).unwrap().unwrap().digest,
-        index.descriptor.digest
-    );
+    assert_eq!(store.resolve(&two).unwrap().unwrap().digest, index.descriptor.digest);
 
     let six = Registry::start(&Setup {
         storage: Some(registry.storage().to_owned()),
         address: Some("::1".to_owned()),
         ..Setup::default()
     });
-    assert!(
-        manifest(
-            &client,
-            &reference(&format!("{}/library/app:1", six.host()))
-        )
-        .is_ok()
-    );
+    assert!(manifest(&client, &reference(&format!("{}/library/app:1", six.host()))).is_ok());
 
     let missing = Digest::of(b"missing");
     let absent_blob = Descriptor::new(media_type::LAYER, missing, 7);
@@ -107,21 +79,11 @@ fn pulls_from_a_plain_registry_on_this_host() {
             "library/app@sha256:",
         ),
         (
-            manifest(
-                &client,
-                &reference(&format!("{}/no/such:1", registry.host())),
-            )
-            .unwrap_err(),
+            manifest(&client, &reference(&format!("{}/no/such:1", registry.host()))).unwrap_err(),
             "no/such:1",
         ),
-        (
-            client.blob(&app, &absent_blob, 0).unwrap_err(),
-            &missing.to_string(),
-        ),
-        (
-            source.open(&absent_blob, 0).err().unwrap(),
-            &missing.to_string(),
-        ),
+        (client.blob(&app, &absent_blob, 0).unwrap_err(), &missing.to_string()),
+        (source.open(&absent_blob, 0).err().unwrap(), &missing.to_string()),
     ] {
         assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
         assert!(
@@ -148,9 +110,7 @@ fn foreign_layers_come_from_elsewhere_only_if_the_registry_lacks_them() {
     let client = client();
     let app = reference(&format!("{}/library/app:1", registry.host()));
     let elsewhere = Server::start(|request| match request.header("range") {
-        Some(_) => Response::new(206)
-            .header("Content-Range", "bytes 2-6/7")
-            .body("reign"),
+        Some(_) => Response::new(206).header("Content-Range", "bytes 2-6/7").body("reign"),
         None => Response::new(200).body("foreign"),
     });
     let mut here = manifest(&client, &app).unwrap().layers[0].clone();

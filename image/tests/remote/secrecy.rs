@@ -18,30 +18,19 @@ fn nobody_but_the_registry_sees_the_credentials() {
     let folder = tempfile::tempdir().unwrap();
     let plain = filled(folder.path(), 100_000);
     let htpasswd = folder.path().join("htpasswd");
-    fs::write(
-        &htpasswd,
-        support::run("htpasswd", &["-Bbn", "reader", "s3cret-word"]),
-    )
-    .unwrap();
+    fs::write(&htpasswd, support::run("htpasswd", &["-Bbn", "reader", "s3cret-word"])).unwrap();
     let registry = Registry::start(&Setup {
         htpasswd: Some(htpasswd),
         storage: Some(plain.storage().to_owned()),
         ..Setup::default()
     });
     // The registry sends its blobs' readers to another server, as with storage in a cloud. That one asks who they are.
-    let (front, cloud) = (
-        FaultProxy::start(registry.address),
-        FaultProxy::start(plain.address),
-    );
+    let (front, cloud) = (FaultProxy::start(registry.address), FaultProxy::start(plain.address));
     let entry = serde_json::json!({"username": "reader", "password": "s3cret-word"});
     let client = log_in(folder.path(), &front.host(), &entry);
     let app = reference(&format!("{}/library/app:1", front.host()));
     let layer = &manifest(&client, &app).unwrap().layers[0];
-    let elsewhere = format!(
-        "http://{}/v2/library/app/blobs/{}",
-        cloud.host(),
-        layer.digest
-    );
+    let elsewhere = format!("http://{}/v2/library/app/blobs/{}", cloud.host(), layer.digest);
     front.always(
         "/blobs/",
         Fault::Answer(Response::new(307).header("Location", &elsewhere)),
@@ -61,13 +50,7 @@ fn nobody_but_the_registry_sees_the_credentials() {
         "{received:?}"
     );
     assert!(received[1].request.header("range").is_some());
-    assert!(
-        sent[0]
-            .request
-            .header("user-agent")
-            .unwrap()
-            .starts_with("sealrs/")
-    );
+    assert!(sent[0].request.header("user-agent").unwrap().starts_with("sealrs/"));
 
     // Even if it asks, and even if it sends them back to the registry.
     let ask = Response::new(401).header("WWW-Authenticate", "Basic realm=\"x\"");
@@ -89,11 +72,7 @@ fn nobody_but_the_registry_sees_the_credentials() {
     assert!(last.request.header("authorization").is_none(), "{last:?}");
 
     // Round and round; and out to where nobody protects anything.
-    let around = format!(
-        "http://{}/v2/library/app/blobs/{}",
-        front.host(),
-        layer.digest
-    );
+    let around = format!("http://{}/v2/library/app/blobs/{}", front.host(), layer.digest);
     for (location, times, words) in [
         (around.as_str(), 5, "redirects without end"),
         ("http://192.0.2.1/x", 1, "is not safe"),

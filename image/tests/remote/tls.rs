@@ -20,19 +20,9 @@ fn believes_only_certificates_that_it_has_reason_to() {
     let source = filled(folder.path(), 1000);
     certificate(folder.path(), "ca", "", None);
     certificate(folder.path(), "signed", "IP:127.0.0.1", Some("ca"));
-    certificate(
-        folder.path(),
-        "elsewhere",
-        "DNS:elsewhere.example.com",
-        Some("ca"),
-    );
+    certificate(folder.path(), "elsewhere", "DNS:elsewhere.example.com", Some("ca"));
     certificate(folder.path(), "self", "IP:127.0.0.1", None);
-    certificate(
-        folder.path(),
-        "self-elsewhere",
-        "DNS:elsewhere.example.com",
-        None,
-    );
+    certificate(folder.path(), "self-elsewhere", "DNS:elsewhere.example.com", None);
     let registry = |name: &str| {
         Registry::start(&Setup {
             tls: Some((path(&format!("{name}.pem")), path(&format!("{name}.key")))),
@@ -42,15 +32,8 @@ fn believes_only_certificates_that_it_has_reason_to() {
     };
     let pull = |registry: &Registry, ca: &str, insecure: bool| {
         let client = Client::new(Options {
-            ca_files: [ca]
-                .iter()
-                .filter(|ca| !ca.is_empty())
-                .map(|ca| path(ca))
-                .collect(),
-            insecure_hosts: insecure
-                .then(|| "127.0.0.1".to_owned())
-                .into_iter()
-                .collect(),
+            ca_files: [ca].iter().filter(|ca| !ca.is_empty()).map(|ca| path(ca)).collect(),
+            insecure_hosts: insecure.then(|| "127.0.0.1".to_owned()).into_iter().collect(),
             ..quick()
         });
         let app = reference(&format!("{}/library/app:1", registry.host()));
@@ -75,21 +58,11 @@ fn believes_only_certificates_that_it_has_reason_to() {
     let own = registry("self");
     assert!(pull(&own, "self.pem", false).is_ok());
     let error = pull(&own, "ca.pem", false).unwrap_err();
-    assert!(
-        whole(&error).contains("certificate of 127.0.0.1"),
-        "{error:?}"
-    );
+    assert!(whole(&error).contains("certificate of 127.0.0.1"), "{error:?}");
     let error = pull(&registry("self-elsewhere"), "self-elsewhere.pem", false).unwrap_err();
-    assert!(
-        whole(&error).contains("certificate of 127.0.0.1"),
-        "{error:?}"
-    );
+    assert!(whole(&error).contains("certificate of 127.0.0.1"), "{error:?}");
     // None of these is a thing to try again.
-    assert!(
-        began.elapsed() < Duration::from_secs(10),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -113,10 +86,7 @@ fn needs_no_authorities_until_it_meets_a_certificate() {
     let app = |registry: &Registry| reference(&format!("{}/library/app:1", registry.host()));
     assert!(manifest(&client(), &app(&plain)).is_ok());
     let error = manifest(&client(), &app(&registry)).unwrap_err();
-    assert!(
-        whole(&error).contains("knows no certificate authorities"),
-        "{error:?}"
-    );
+    assert!(whole(&error).contains("knows no certificate authorities"), "{error:?}");
     let client = Client::new(Options {
         ca_files: vec![path("ca.pem")],
         ..quick()
@@ -128,9 +98,7 @@ fn needs_no_authorities_until_it_meets_a_certificate() {
 fn speaks_plain_http_to_others_only_when_told() {
     // An address of this host that is not loopback; nothing is sent to find it.
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-    let address = socket
-        .connect("192.0.2.1:9")
-        .and_then(|()| socket.local_addr());
+    let address = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr());
     let Some(address) = address.ok().filter(|address| !address.ip().is_loopback()) else {
         println!("skipped: this host has no address but loopback");
         return;
@@ -211,10 +179,7 @@ fn goes_through_the_proxy_that_the_environment_names() {
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
     variables[3].1 = &port;
-    own_process(
-        "tls::goes_through_the_proxy_that_the_environment_names",
-        &variables,
-    );
+    own_process("tls::goes_through_the_proxy_that_the_environment_names", &variables);
     let asked = log.lock().unwrap().clone();
     assert!(
         !asked.is_empty()
@@ -226,10 +191,7 @@ fn goes_through_the_proxy_that_the_environment_names() {
 }
 
 /// A proxy that lets nobody out: every CONNECT leads to that port of this host.
-fn connect_proxy() -> (
-    support::http::Acceptor,
-    std::sync::Arc<std::sync::Mutex<Vec<String>>>,
-) {
+fn connect_proxy() -> (support::http::Acceptor, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
     use std::io::Write as _;
     let log = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let lines = std::sync::Arc::clone(&log);

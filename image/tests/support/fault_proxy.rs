@@ -73,20 +73,12 @@ impl FaultProxy {
     /// The next requests whose target contains `part` meet these faults, one each; those after them meet none.
     pub fn next(&self, part: &str, faults: impl IntoIterator<Item = Fault>) {
         let faults = faults.into_iter().collect();
-        self.state
-            .lock()
-            .unwrap()
-            .queues
-            .push((part.to_owned(), faults));
+        self.state.lock().unwrap().queues.push((part.to_owned(), faults));
     }
 
     /// All requests whose target contains `part` meet this fault, if no queue has one for them.
     pub fn always(&self, part: &str, fault: Fault) {
-        self.state
-            .lock()
-            .unwrap()
-            .always
-            .push((part.to_owned(), fault));
+        self.state.lock().unwrap().always.push((part.to_owned(), fault));
     }
 
     /// What passed so far, of the targets that contain `part`.
@@ -101,10 +93,7 @@ impl FaultProxy {
 
     /// How many bytes of bodies went back for them.
     pub fn body_bytes(&self, part: &str) -> u64 {
-        self.passed(part)
-            .iter()
-            .map(|passed| passed.body_bytes)
-            .sum()
+        self.passed(part).iter().map(|passed| passed.body_bytes).sum()
     }
 }
 
@@ -117,10 +106,7 @@ impl State {
         if let Some(fault) = queued.and_then(|(_, queue)| queue.pop_front()) {
             return fault;
         }
-        let always = self
-            .always
-            .iter()
-            .find(|(part, _)| target.contains(part.as_str()));
+        let always = self.always.iter().find(|(part, _)| target.contains(part.as_str()));
         always.map_or(Fault::None, |(_, fault)| fault.clone())
     }
 }
@@ -240,9 +226,7 @@ fn rewrite(head: &str, dropped: &[&str], added: &[String]) -> String {
     let mut lines: Vec<&str> = head.trim_end().split("\r\n").collect();
     lines.retain(|line| {
         let name = line.split(':').next().unwrap_or_default();
-        !dropped
-            .iter()
-            .any(|dropped| name.eq_ignore_ascii_case(dropped))
+        !dropped.iter().any(|dropped| name.eq_ignore_ascii_case(dropped))
     });
     lines.extend(added.iter().map(String::as_str));
     lines.join("\r\n") + "\r\n\r\n"

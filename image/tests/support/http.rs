@@ -18,10 +18,7 @@ pub struct Request {
 impl Request {
     /// The value of a header, whatever the case of its name.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let found = self
-            .headers
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name));
+        let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 }
@@ -55,8 +52,7 @@ impl Response {
 
     /// The whole answer, with `Content-Length` unless it has one, after which the connection closes.
     pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes =
-            format!("HTTP/1.1 {} Whatever\r\nConnection: close\r\n", self.status).into_bytes();
+        let mut bytes = format!("HTTP/1.1 {} Whatever\r\nConnection: close\r\n", self.status).into_bytes();
         for (name, value) in &self.headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
@@ -175,15 +171,10 @@ pub fn read_request(stream: &mut TcpStream) -> Option<(Request, String)> {
     };
     for line in lines {
         if let Some((name, value)) = line.split_once(':') {
-            request
-                .headers
-                .push((name.trim().to_owned(), value.trim().to_owned()));
+            request.headers.push((name.trim().to_owned(), value.trim().to_owned()));
         }
     }
-    if let Some(length) = request
-        .header("content-length")
-        .and_then(|length| length.parse().ok())
-    {
+    if let Some(length) = request.header("content-length").and_then(|length| length.parse().ok()) {
         request.body = vec![0; length];
         reader.read_exact(&mut request.body).ok()?;
     }

@@ -15,11 +15,7 @@ pub fn layout(folder: &Path, tag: &str, platforms: &[&str], layers: &[Vec<u8>]) 
     std::fs::create_dir_all(folder.join("blobs/sha256")).unwrap();
     let blob = |bytes: &[u8], kind: &str| {
         let descriptor = Descriptor::of(kind, bytes);
-        std::fs::write(
-            folder.join("blobs/sha256").join(descriptor.digest.hex()),
-            bytes,
-        )
-        .unwrap();
+        std::fs::write(folder.join("blobs/sha256").join(descriptor.digest.hex()), bytes).unwrap();
         descriptor
     };
     let mut members = Vec::new();
@@ -47,29 +43,17 @@ pub fn layout(folder: &Path, tag: &str, platforms: &[&str], layers: &[Vec<u8>]) 
         let manifest = json!({
             "schemaVersion": 2, "mediaType": media_type::MANIFEST, "config": config, "layers": descriptors,
         });
-        let mut member = blob(
-            &serde_json::to_vec(&manifest).unwrap(),
-            media_type::MANIFEST,
-        );
+        let mut member = blob(&serde_json::to_vec(&manifest).unwrap(), media_type::MANIFEST);
         member.platform = Some(platform);
         members.push(member);
     }
     let mut root = match members.as_slice() {
         [only] => only.clone(),
-        _ => blob(
-            &serde_json::to_vec(&Index::new(members)).unwrap(),
-            media_type::INDEX,
-        ),
+        _ => blob(&serde_json::to_vec(&Index::new(members)).unwrap(), media_type::INDEX),
     };
-    root.annotations.insert(
-        "org.opencontainers.image.ref.name".to_owned(),
-        tag.to_owned(),
-    );
+    root.annotations
+        .insert("org.opencontainers.image.ref.name".to_owned(), tag.to_owned());
     let index = serde_json::to_vec(&Index::new(vec![root])).unwrap();
     std::fs::write(folder.join("index.json"), index).unwrap();
-    std::fs::write(
-        folder.join("oci-layout"),
-        r#"{"imageLayoutVersion":"1.0.0"}"#,
-    )
-    .unwrap();
+    std::fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
 }

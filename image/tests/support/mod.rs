@@ -1,10 +1,6 @@
 //! What tests need beside the crate: a registry, a server of their own, a proxy that breaks things.
 
-#![allow(
-    dead_code,
-    unreachable_pub,
-    reason = "each test file uses its own part of this"
-)]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of this")]
 
 pub mod fault_proxy;
 pub mod http;
@@ -20,9 +16,7 @@ pub fn have(programs: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let missing: Vec<&&str> = programs
         .iter()
-        .filter(|program| {
-            !std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-        })
+        .filter(|program| !std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
         .collect();
     if !missing.is_empty() {
         println!("skipped: {missing:?} not installed");
@@ -79,12 +73,7 @@ pub fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 /// Makes a key and a certificate for `subject_alternative_names`, signed by `authority` (certificate and key), or by
 /// itself. Files: `NAME.pem`, `NAME.key`.
-pub fn certificate(
-    folder: &Path,
-    name: &str,
-    subject_alternative_names: &str,
-    authority: Option<&str>,
-) {
+pub fn certificate(folder: &Path, name: &str, subject_alternative_names: &str, authority: Option<&str>) {
     let path = |file: &str| folder.join(file).display().to_string();
     let (pem, key) = (path(&format!("{name}.pem")), path(&format!("{name}.key")));
     let subject = format!("/CN={name}");
@@ -110,14 +99,7 @@ pub fn certificate(
     if let Some(authority) = authority {
         ca = path(&format!("{authority}.pem"));
         ca_key = path(&format!("{authority}.key"));
-        arguments.extend([
-            "-CA",
-            &ca,
-            "-CAkey",
-            &ca_key,
-            "-addext",
-            "basicConstraints=CA:FALSE",
-        ]);
+        arguments.extend(["-CA", &ca, "-CAkey", &ca_key, "-addext", "basicConstraints=CA:FALSE"]);
     }
     if !subject_alternative_names.is_empty() {
         arguments.extend(["-addext", &names]);

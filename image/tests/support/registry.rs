@@ -84,12 +84,7 @@ impl Registry {
         }
         // Had somebody else answered, this one would not run.
         std::thread::sleep(Duration::from_millis(20));
-        registry
-            .process
-            .try_wait()
-            .unwrap()
-            .is_none()
-            .then_some(registry)
+        registry.process.try_wait().unwrap().is_none().then_some(registry)
     }
 
     /// `127.0.0.1:PORT`.

@@ -46,10 +46,7 @@ impl TokenServer {
             "-subj",
             "/CN=token",
         ];
-        run(
-            "openssl",
-            &[&arguments[..], &["-keyout", &key, "-out", &pem]].concat(),
-        );
+        run("openssl", &[&arguments[..], &["-keyout", &key, "-out", &pem]].concat());
         let der = run("openssl", &["x509", "-in", &pem, "-outform", "DER"]);
         let life = Arc::new(AtomicU64::new(300));
         let pause = Arc::new(AtomicU64::new(0));
@@ -58,11 +55,7 @@ impl TokenServer {
             std::thread::sleep(Duration::from_millis(pauses.load(Ordering::SeqCst)));
             answer(request, &folder, &der, lives.load(Ordering::SeqCst))
         });
-        Self {
-            server,
-            life,
-            pause,
-        }
+        Self { server, life, pause }
     }
 }
 
@@ -97,17 +90,13 @@ fn answer(request: &Request, folder: &Path, certificate: &[u8], life: u64) -> Re
             Some(json!({"type": kind, "name": name, "actions": actions.replace("%2C", ",").split(',').collect::<Vec<_>>()}))
         })
         .collect();
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap()
-        .as_secs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let header = json!({"typ": "JWT", "alg": "RS256", "x5c": [STANDARD.encode(certificate)]});
     let claims = json!({
         "iss": ISSUER, "sub": USER, "aud": values("service").concat(), "exp": now + 300, "nbf": now - 10, "iat": now,
         "jti": format!("{now}-{}", request.target.len()), "access": access,
     });
-    let part =
-        |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(serde_json::to_vec(value).unwrap());
+    let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(serde_json::to_vec(value).unwrap());
     let signed = format!("{}.{}", part(&header), part(&claims));
     let file = tempfile::NamedTempFile::new_in(folder).unwrap();
     std::fs::write(file.path(), &signed).unwrap();
@@ -123,7 +112,5 @@ fn answer(request: &Request, folder: &Path, certificate: &[u8], life: u64) -> Re
         "token"
     };
     let body = serde_json::to_vec(&json!({field: token, "expires_in": life})).unwrap();
-    Response::new(200)
-        .header("Content-Type", "application/json")
-        .body(body)
+    Response::new(200).header("Content-Type", "application/json").body(body)
 }

@@ -46,9 +46,7 @@ pub(super) fn observe(claim: &Claim, manifest: &HostManifest) -> Result<Vec<Made
             programs: programs.clone(),
         },
         Claim::Slice(name) => Made::Slice { name: name.clone() },
-        Claim::Sysctls(names) => Made::Sysctls {
-            values: sysctls(names),
-        },
+        Claim::Sysctls(names) => Made::Sysctls { values: sysctls(names) },
         Claim::Command(program) => Made::Command {
             argv: program.argv.clone(),
             folder: program.folder.clone(),
@@ -62,16 +60,11 @@ pub(super) fn observe(claim: &Claim, manifest: &HostManifest) -> Result<Vec<Made
 fn namespaces(prefix: &str) -> Result<Vec<Made>> {
     let path = Path::new(NAMESPACES);
     let names = names_in(path)?;
-    let folder = names.is_none().then(|| Made::Folder {
-        path: path.to_owned(),
-    });
+    let folder = names.is_none().then(|| Made::Folder { path: path.to_owned() });
     let kept = names.unwrap_or_default();
     let namespaces = Made::NetworkNamespaces {
         prefix: prefix.to_owned(),
-        kept: kept
-            .into_iter()
-            .filter(|name| name.starts_with(prefix))
-            .collect(),
+        kept: kept.into_iter().filter(|name| name.starts_with(prefix)).collect(),
     };
     Ok(folder.into_iter().chain([namespaces]).collect())
 }
@@ -84,13 +77,7 @@ fn names_in(path: &Path) -> Result<Option<BTreeSet<String>>> {
         entries => entries.or_io(place)?,
     };
     entries
-        .map(|entry| {
-            Ok(entry
-                .or_io(place)?
-                .file_name()
-                .to_string_lossy()
-                .into_owned())
-        })
+        .map(|entry| Ok(entry.or_io(place)?.file_name().to_string_lossy().into_owned()))
         .collect::<Result<_>>()
         .map(Some)
 }

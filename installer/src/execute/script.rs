@@ -67,14 +67,10 @@ pub(crate) fn run_program(
         ))
         .stdout(Stdio::from(output))
         .stderr(Stdio::from(errors));
-    let mut child = prepared
-        .spawn()
-        .map_err(|error| command::cannot_start(&name, error))?;
+    let mut child = prepared.spawn().map_err(|error| command::cannot_start(&name, error))?;
     let mut tail = Tail::of(&log)?;
     let status = loop {
-        let ended = child
-            .try_wait()
-            .or_io(|| format!("cannot wait for `{name}`"))?;
+        let ended = child.try_wait().or_io(|| format!("cannot wait for `{name}`"))?;
         tail.tell(progress)?;
         match ended {
             Some(status) => break status,
@@ -86,11 +82,8 @@ pub(crate) fn run_program(
     }
     let text = fs::read(&log).unwrap_or_default();
     let said = command::last_lines(&String::from_utf8_lossy(&text), 20);
-    let failure = Error::new(
-        ErrorKind::Step,
-        format!("`{}` failed: {status}", argv.join(" ")),
-    )
-    .hint(format!("its output is in {}", log.display()));
+    let failure = Error::new(ErrorKind::Step, format!("`{}` failed: {status}", argv.join(" ")))
+        .hint(format!("its output is in {}", log.display()));
     Err(if said.is_empty() {
         failure
     } else {
@@ -138,13 +131,8 @@ impl Tail {
         const LONGEST: usize = 4096;
         let place = || "cannot read a log";
         let mut added = Vec::new();
-        self.file
-            .seek(SeekFrom::Start(self.position))
-            .or_io(place)?;
-        let read = (&self.file)
-            .take(1 << 20)
-            .read_to_end(&mut added)
-            .or_io(place)?;
+        self.file.seek(SeekFrom::Start(self.position)).or_io(place)?;
+        let read = (&self.file).take(1 << 20).read_to_end(&mut added).or_io(place)?;
         self.position += read as u64;
         for byte in added {
             if byte != b'\n' {

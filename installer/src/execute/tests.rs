@@ -102,8 +102,7 @@ fn what_was_there_comes_back_and_what_was_not_goes() {
     symlink("elsewhere", host.path("link")).unwrap();
     let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
     let file = fs::File::open(host.path("etc/certs.d/docker.io/hosts.toml")).unwrap();
-    file.set_times(fs::FileTimes::new().set_modified(old))
-        .unwrap();
+    file.set_times(fs::FileTimes::new().set_modified(old)).unwrap();
     let before = host.state();
     let copy = |to: &str| FileCopy {
         from: host.path("source"),

@@ -20,12 +20,7 @@ const DOUBT: Duration = Duration::from_secs(3);
 /// How often somebody who watches is told that it goes on.
 const TELL: Duration = Duration::from_secs(15);
 
-pub(super) fn wait(
-    executor: &Executor<'_>,
-    probes: &[Probe],
-    seconds: u64,
-    service: Option<&str>,
-) -> Result<()> {
+pub(super) fn wait(executor: &Executor<'_>, probes: &[Probe], seconds: u64, service: Option<&str>) -> Result<()> {
     let services = executor.services();
     let mut watch = match service {
         Some(name) => Some(Watch::begin(&services, name)?),
@@ -71,13 +66,7 @@ fn is_complete(executor: &Executor<'_>, services: &Services, name: &str) -> Resu
     .hint(left_out.remedy))
 }
 
-fn too_late(
-    probe: &Probe,
-    seconds: u64,
-    not_yet: Error,
-    watch: Option<&Watch<'_>>,
-    executor: &Executor<'_>,
-) -> Error {
+fn too_late(probe: &Probe, seconds: u64, not_yet: Error, watch: Option<&Watch<'_>>, executor: &Executor<'_>) -> Error {
     let what = format!("waited {seconds} seconds in vain until {probe}");
     let Some(watch) = watch else {
         return Error::new(ErrorKind::Step, what).because(not_yet);
@@ -94,10 +83,7 @@ fn too_late(
 }
 
 fn log_hint(name: &str, log: &str) -> String {
-    format!(
-        "the log of service {name} ends with:\n{}",
-        last_lines(log, 10)
-    )
+    format!("the log of service {name} ends with:\n{}", last_lines(log, 10))
 }
 
 /// A service that is watched while something is waited for.
@@ -136,27 +122,22 @@ impl<'w> Watch<'w> {
         self.looked = Instant::now();
         let status = self.services.status(self.name)?;
         let log = self.log();
-        let diagnosis = executor
-            .runtime
-            .diagnose(&log)
-            .filter(|diagnosis| diagnosis.hopeless);
-        let ended =
-            status.failed || status.restarts.saturating_sub(self.before.restarts) >= RESTARTS;
+        let diagnosis = executor.runtime.diagnose(&log);
+        let ended = status.failed || status.restarts.saturating_sub(self.before.restarts) >= RESTARTS;
         match diagnosis {
             Some(diagnosis) if ended => Err(self.failure(diagnosis)),
-            Some(diagnosis) => {
+            Some(diagnosis) if diagnosis.hopeless => {
                 let since = *self.suspected.get_or_insert_with(Instant::now);
                 if since.elapsed() >= DOUBT {
                     return Err(self.failure(diagnosis));
                 }
                 Ok(())
             }
-            None if ended => Err(Error::new(
-                ErrorKind::Step,
-                format!("service {} does not stay up", self.name),
-            )
-            .hint(log_hint(self.name, &log))),
-            None => Ok(()),
+            _ if ended => Err(
+                Error::new(ErrorKind::Step, format!("service {} does not stay up", self.name))
+                    .hint(log_hint(self.name, &log)),
+            ),
+            _ => Ok(()),
         }
     }
 

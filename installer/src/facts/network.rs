@@ -220,10 +220,7 @@ mod tests {
              |-- 10.88.0.11\n        /32 host LOCAL\n     |-- 172.17.0.1\n        /32 host LOCAL\n     \
              |-- 172.17.255.255\n        /32 link BROADCAST\n";
         let found = parse_fib_trie(trie);
-        assert_eq!(
-            found,
-            [Ipv4Addr::new(10, 88, 0, 11), Ipv4Addr::new(172, 17, 0, 1)]
-        );
+        assert_eq!(found, [Ipv4Addr::new(10, 88, 0, 11), Ipv4Addr::new(172, 17, 0, 1)]);
         assert_eq!(interface_of(found[0], &routes).as_deref(), Some("eth0"));
         assert_eq!(interface_of(found[1], &routes).as_deref(), Some("docker0"));
         let v6 = parse_if_inet6(
@@ -234,8 +231,7 @@ mod tests {
         assert_eq!(v6.len(), 1);
         assert_eq!(v6[0].ip.to_string(), "2001:db8::5");
         let zero = "0".repeat(32);
-        let reject =
-            format!("{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n");
+        let reject = format!("{zero} 00 {zero} 00 {zero} ffffffff 00000001 00000000 00200200       lo\n");
         assert!(parse_routes_v6(&reject).is_empty());
         let real = format!(
             "{zero} 00 {zero} 00 fe80000000000000000000fffe000001 00000400 00000001 00000000 00000003     eth0\n"
@@ -245,8 +241,7 @@ mod tests {
 
     #[test]
     fn reads_a_hosts_file() {
-        let lines =
-            parse_hosts("127.0.0.1 localhost # me\n\n# nothing\n10.0.0.1\tsea.hub a\nbroken x\n");
+        let lines = parse_hosts("127.0.0.1 localhost # me\n\n# nothing\n10.0.0.1\tsea.hub a\nbroken x\n");
         assert_eq!(lines.len(), 2);
         assert_eq!(lines[1].names, ["sea.hub", "a"]);
     }

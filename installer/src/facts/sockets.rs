@@ -46,10 +46,7 @@ fn parse(table: &str) -> Vec<(u16, u64)> {
                 return None;
             }
             let (_, port) = fields.get(1)?.rsplit_once(':')?;
-            Some((
-                u16::from_str_radix(port, 16).ok()?,
-                fields.get(9)?.parse().ok()?,
-            ))
+            Some((u16::from_str_radix(port, 16).ok()?, fields.get(9)?.parse().ok()?))
         })
         .collect()
 }
@@ -59,10 +56,7 @@ fn owners() -> BTreeMap<u64, String> {
     let mut owners = BTreeMap::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let id = entry.file_name();
-        let Some(id) = id
-            .to_str()
-            .filter(|id| id.bytes().all(|byte| byte.is_ascii_digit()))
-        else {
+        let Some(id) = id.to_str().filter(|id| id.bytes().all(|byte| byte.is_ascii_digit())) else {
             continue;
         };
         let Ok(descriptors) = fs::read_dir(entry.path().join("fd")) else {
@@ -71,11 +65,7 @@ fn owners() -> BTreeMap<u64, String> {
         for descriptor in descriptors.flatten() {
             let inode = fs::read_link(descriptor.path()).ok().and_then(|target| {
                 let target = target.to_str()?.to_owned();
-                target
-                    .strip_prefix("socket:[")?
-                    .strip_suffix(']')?
-                    .parse::<u64>()
-                    .ok()
+                target.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()
             });
             if let Some(inode) = inode {
                 owners.entry(inode).or_insert_with(|| {
@@ -100,13 +90,7 @@ mod tests {
         let found = listeners(&[port]);
         let id = std::process::id();
         assert_eq!(found.len(), 1);
-        assert!(
-            found[0]
-                .process
-                .as_deref()
-                .unwrap()
-                .ends_with(&format!("({id})"))
-        );
+        assert!(found[0].process.as_deref().unwrap().ends_with(&format!("({id})")));
         drop(socket);
         assert!(listeners(&[port]).is_empty());
     }

@@ -7,20 +7,12 @@ use sealrs_image::cluster_image::ContainerImage;
 
 fn rootfs(files: &[&str]) -> RootfsFacts {
     RootfsFacts {
-        files: files
-            .iter()
-            .map(|&path| (path.to_owned(), 1 << 20))
-            .collect(),
+        files: files.iter().map(|&path| (path.to_owned(), 1 << 20)).collect(),
         texts: std::collections::BTreeMap::new(),
     }
 }
 
-fn decide(
-    image: &ClusterImage,
-    facts: &HostFacts,
-    rootfs: &RootfsFacts,
-    options: &Options,
-) -> Result<Plan> {
+fn decide(image: &ClusterImage, facts: &HostFacts, rootfs: &RootfsFacts, options: &Options) -> Result<Plan> {
     let files = ClusterFiles::new(&options.root, &options.cluster);
     let context = Context {
         facts,
@@ -66,9 +58,7 @@ fn script_for_a_user_without_rights() {
 #[test]
 fn script_with_the_images_own_registry_beside_containerd_and_docker() {
     let mut facts = server();
-    facts
-        .programs
-        .extend(["containerd", "docker"].map(str::to_owned));
+    facts.programs.extend(["containerd", "docker"].map(str::to_owned));
     let rootfs = rootfs(&[
         "scripts/init-registry.sh",
         "scripts/uninstall-registry.sh",

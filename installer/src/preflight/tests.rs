@@ -97,28 +97,17 @@ fn needs_on_one_file_system_are_added_up() {
     let disk = |device, free| Disk { device, free };
     // Enough for the rootfs, not for what k3s makes of it: it may do, if images share layers.
     facts.disks.insert(data.clone(), disk(1, 2 << 30));
-    facts
-        .disks
-        .insert("/var/lib/rancher/k3s".into(), disk(1, 2 << 30));
+    facts.disks.insert("/var/lib/rancher/k3s".into(), disk(1, 2 << 30));
     let one = found(&facts, &image, &options);
     assert_eq!(checks(&one), ["disk"]);
     assert!(!one[0].fatal);
     assert!(one[0].problem.contains("have 2048 MiB"), "{one:?}");
-    assert!(
-        one[0]
-            .problem
-            .contains("1024 MiB for /var/lib/sealer/data/my-cluster")
-    );
+    assert!(one[0].problem.contains("1024 MiB for /var/lib/sealer/data/my-cluster"));
     enforce(&one, &Silent).unwrap();
     // On two file systems each has to hold only its own.
-    facts
-        .disks
-        .insert("/var/lib/rancher/k3s".into(), disk(2, 8 << 30));
+    facts.disks.insert("/var/lib/rancher/k3s".into(), disk(2, 8 << 30));
     assert!(found(&facts, &image, &options).is_empty());
     facts.disks.insert(data, disk(1, 1 << 29));
     let small = found(&facts, &image, &options);
-    assert!(
-        small[0].fatal && small[0].problem.contains("have 512 MiB"),
-        "{small:?}"
-    );
+    assert!(small[0].fatal && small[0].problem.contains("have 512 MiB"), "{small:?}");
 }

@@ -113,18 +113,10 @@ impl Runtime for K3s {
 
     /// k3s unpacks itself, and containerd keeps each imported image packed and unpacked.
     fn disk(&self, bundle: u64) -> Vec<(PathBuf, u64)> {
-        vec![(
-            DATA.into(),
-            bundle.saturating_mul(3).saturating_add(512 << 20),
-        )]
+        vec![(DATA.into(), bundle.saturating_mul(3).saturating_add(512 << 20))]
     }
 
-    fn preflight(
-        &self,
-        facts: &HostFacts,
-        image: &ClusterImage,
-        options: &Options,
-    ) -> Vec<Finding> {
+    fn preflight(&self, facts: &HostFacts, image: &ClusterImage, options: &Options) -> Vec<Finding> {
         let mut findings = Vec::new();
         if let Err(error) = config::from_user(&options.runtime_config) {
             findings.push(Finding::error(
@@ -165,11 +157,7 @@ impl Runtime for K3s {
         let mut notes = Vec::new();
         let settings = config::server(context, IMAGE_CONFIG, TOKEN, &mut notes)?;
         let mut steps = vec![
-            context.step(
-                "k3s-claim",
-                "note what k3s will make",
-                Action::Claim(claims()),
-            )?,
+            context.step("k3s-claim", "note what k3s will make", Action::Claim(claims()))?,
             write(
                 context,
                 "k3s-token",
@@ -247,9 +235,7 @@ fn cgroups(facts: &HostFacts, image: &ClusterImage, options: &Options) -> Option
     (!facts.cgroup_v2 && (major, minor) >= (1, 35) && !told).then(|| {
         Finding::error(
             "cgroup",
-            format!(
-                "this host has cgroups of version 1, with which Kubernetes {version} does not start"
-            ),
+            format!("this host has cgroups of version 1, with which Kubernetes {version} does not start"),
             "boot with cgroups of version 2 (kernel parameter systemd.unified_cgroup_hierarchy=1), \
              or pass `--runtime-config kubelet-arg=fail-cgroupv1=false`",
         )
@@ -266,13 +252,7 @@ fn program_path(facts: &HostFacts) -> PathBuf {
     Path::new(folder).join("k3s")
 }
 
-fn write(
-    context: &Context<'_>,
-    id: &str,
-    title: &str,
-    path: &str,
-    content: Content,
-) -> Result<Step> {
+fn write(context: &Context<'_>, id: &str, title: &str, path: &str, content: Content) -> Result<Step> {
     let action = Action::WriteFile {
         path: path.into(),
         mode: Mode(0o600),
@@ -415,15 +395,7 @@ fn start(context: &Context<'_>, program: &Path, import: u64) -> Result<Vec<Step>
         // A pod that is made before it is refused.
         Probe::Prints {
             what: "the default service account is there".to_owned(),
-            argv: kubectl(&[
-                "get",
-                "serviceaccount",
-                "default",
-                "-n",
-                "default",
-                "-o",
-                "name",
-            ]),
+            argv: kubectl(&["get", "serviceaccount", "default", "-n", "default", "-o", "name"]),
             env,
             starts: "serviceaccount/default".to_owned(),
         },

@@ -101,10 +101,7 @@ impl Runtime for Script {
                 Action::Claim(vec![Claim::Command(reset)]),
             )?);
         }
-        let init = program(
-            context,
-            word(&context.files.rootfs().join(FOLDER).join("init.sh")),
-        );
+        let init = program(context, word(&context.files.rootfs().join(FOLDER).join("init.sh")));
         steps.push(context.step("runtime-init", "make the cluster", Action::Run(init))?);
         Ok(RuntimePlan {
             steps,

@@ -57,9 +57,7 @@ fn lock(pid_file: &Path) -> Result<Option<File>> {
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => {
-            Err(error).or_io(|| format!("cannot lock {}", path.display()))
-        }
+        Err(TryLockError::Error(error)) => Err(error).or_io(|| format!("cannot lock {}", path.display())),
     }
 }
 
@@ -108,10 +106,7 @@ pub(super) fn start(folder: &Path, program: &Path, service: &Service) -> Result<
             )
             .because(Error::new(
                 ErrorKind::Step,
-                format!(
-                    "its supervisor ended with {status}: {}",
-                    command::last_lines(&log, 5)
-                ),
+                format!("its supervisor ended with {status}: {}", command::last_lines(&log, 5)),
             )));
         }
         if Instant::now() >= deadline {
@@ -151,10 +146,7 @@ pub(super) fn stop(folder: &Path, name: &str) -> Result<()> {
             }
         }
     };
-    left.extend(process::end(
-        &process::readers_of(&lock_file(&pid_file)),
-        PATIENCE,
-    ));
+    left.extend(process::end(&process::readers_of(&lock_file(&pid_file)), PATIENCE));
     if left.is_empty() {
         files::remove_file(&pid_file)
     } else {

@@ -49,10 +49,7 @@ pub fn supervise(options: &Supervise) -> Result<()> {
     // Fails only for the leader of a group, which then has a session already.
     let _ = rustix::process::setsid();
     // A predecessor that was killed may have left its program running.
-    process::end(
-        &process::readers_of(&lock_file(&options.pid_file)),
-        PATIENCE,
-    );
+    process::end(&process::readers_of(&lock_file(&options.pid_file)), PATIENCE);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -128,14 +125,10 @@ impl<'s> Supervisor<'s> {
 
     fn start(&self) -> Result<Child> {
         let Some((program, arguments)) = self.options.command.split_first() else {
-            return Err(Error::new(
-                ErrorKind::Input,
-                "there is no program to supervise",
-            ));
+            return Err(Error::new(ErrorKind::Input, "there is no program to supervise"));
         };
         let lock_file = lock_file(&self.options.pid_file);
-        let input =
-            File::open(&lock_file).or_io(|| format!("cannot open {}", lock_file.display()))?;
+        let input = File::open(&lock_file).or_io(|| format!("cannot open {}", lock_file.display()))?;
         let log = open_log(&self.options.log_file)?;
         let errors = log
             .try_clone()
@@ -167,9 +160,8 @@ impl<'s> Supervisor<'s> {
 
     fn note(&mut self, child: i32) -> Result<()> {
         self.state.child = child;
-        let text = serde_json::to_vec(&self.state).map_err(|error| {
-            Error::new(ErrorKind::Internal, "cannot write a pid file").because(error)
-        })?;
+        let text = serde_json::to_vec(&self.state)
+            .map_err(|error| Error::new(ErrorKind::Internal, "cannot write a pid file").because(error))?;
         let mut file = &self.pid_file;
         // Longer than before or equal: pids grow and restarts count up. Blanks cover the rest.
         let mut line = text;
@@ -228,11 +220,7 @@ fn shorten(log: &Path) -> Result<()> {
     if length <= LOG_LIMIT {
         return Ok(());
     }
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(log)
-        .or_io(place)?;
+    let mut file = OpenOptions::new().read(true).write(true).open(log).or_io(place)?;
     file.seek(SeekFrom::Start(length - LOG_KEPT)).or_io(place)?;
     let mut kept = File::create(log.with_extension("log.1")).or_io(place)?;
     std::io::copy(&mut file, &mut kept).or_io(place)?;

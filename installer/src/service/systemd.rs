@@ -79,9 +79,7 @@ pub(super) fn log_of_start(name: &str) -> String {
     let unit = format!("{name}.service");
     let shown = systemctl(&["show", "--property=InvocationID", "--value", &unit]);
     match shown.as_ref().map(|shown| shown.stdout.trim()) {
-        Ok(id) if !id.is_empty() => {
-            journal(&["-n", "5000", &format!("_SYSTEMD_INVOCATION_ID={id}")])
-        }
+        Ok(id) if !id.is_empty() => journal(&["-n", "5000", &format!("_SYSTEMD_INVOCATION_ID={id}")]),
         _ => String::new(),
     }
 }
@@ -89,8 +87,7 @@ pub(super) fn log_of_start(name: &str) -> String {
 fn journal(arguments: &[&str]) -> String {
     let command = ["journalctl", "--no-pager", "-o", "cat"];
     // Without a journal there is no log to show.
-    command::run(&[&command, arguments].concat(), LIMIT)
-        .map_or_else(|_| String::new(), |done| done.stdout)
+    command::run(&[&command, arguments].concat(), LIMIT).map_or_else(|_| String::new(), |done| done.stdout)
 }
 
 fn systemctl(arguments: &[&str]) -> Result<Finished> {
@@ -112,10 +109,7 @@ fn render(service: &Service) -> String {
         if service.notifies { "notify" } else { "simple" },
     );
     for (name, value) in &service.env {
-        unit.push_str(&format!(
-            "Environment={}\n",
-            quote(&format!("{name}={value}"), false)
-        ));
+        unit.push_str(&format!("Environment={}\n", quote(&format!("{name}={value}"), false)));
     }
     for line in &service.unit_lines {
         unit.push_str(line);
@@ -145,10 +139,7 @@ fn quote(word: &str, command: bool) -> String {
     if !text.is_empty() && text.chars().all(plain) {
         return text;
     }
-    let escaped = text
-        .replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n");
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!("\"{escaped}\"")
 }
 
@@ -195,10 +186,7 @@ mod tests {
     #[test]
     fn reads_what_systemctl_shows() {
         let status = parse_status("ActiveState=activating\nNRestarts=3\n");
-        assert_eq!(
-            (status.active, status.failed, status.restarts),
-            (false, false, 3)
-        );
+        assert_eq!((status.active, status.failed, status.restarts), (false, false, 3));
         assert!(parse_status("NRestarts=0\nActiveState=active\n").active);
         assert!(parse_status("ActiveState=failed\n").failed);
     }

@@ -34,10 +34,7 @@ pub(super) fn end_processes(cgroups: &[String], socket: &Path) -> Result<Option<
     // Containers are not asked: pods that shut down in good order are for a drain to see to.
     let left = process::end(&found, Duration::from_millis(500));
     if left.is_empty() {
-        return Ok(Some(format!(
-            "ended {} processes of containers",
-            found.len()
-        )));
+        return Ok(Some(format!("ended {} processes of containers", found.len())));
     }
     Err(Error::new(
         ErrorKind::Step,
@@ -95,10 +92,7 @@ pub(super) fn remove_slice(name: &str) -> Result<Option<String>> {
     }
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = fs::read_dir(root).into_iter().flatten().flatten();
-    for hierarchy in hierarchies
-        .map(|entry| entry.path())
-        .chain([root.to_owned()])
-    {
+    for hierarchy in hierarchies.map(|entry| entry.path()).chain([root.to_owned()]) {
         for folder in [name.to_owned(), format!("{name}.slice")] {
             remove_cgroup(&hierarchy.join(folder));
         }
@@ -130,10 +124,7 @@ mod tests {
         };
         let cgroups = ["kubepods".to_owned(), "kubepods.slice".to_owned()];
         for (path, inside) in [
-            (
-                "0::/kubepods.slice/kubepods-besteffort.slice/cri-1.scope",
-                true,
-            ),
+            ("0::/kubepods.slice/kubepods-besteffort.slice/cri-1.scope", true),
             ("5:memory:/x\n4:pids:/kubepods/burstable/pod1/2", true),
             ("0::/system.slice/my-kubepods.service", false),
             ("0::/", false),

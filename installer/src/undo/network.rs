@@ -16,11 +16,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Removes the named network namespaces that came since. Virtual cables into them go with them.
 pub(super) fn remove_namespaces(prefix: &str, kept: &[String]) -> Result<Option<String>> {
     let mut count = 0;
-    for entry in std::fs::read_dir(NAMESPACES)
-        .into_iter()
-        .flatten()
-        .flatten()
-    {
+    for entry in std::fs::read_dir(NAMESPACES).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !name.starts_with(prefix) || kept.contains(&name) {
             continue;
@@ -72,12 +68,8 @@ pub(super) fn remove_rules(prefixes: &[String], programs: &[PathBuf]) -> Result<
         if rules == 0 {
             continue;
         }
-        run(
-            format!("{family}-restore"),
-            &["--noflush"],
-            Some(script.as_bytes()),
-        )?
-        .checked(|| format!("cannot remove {rules} rules from {family}"))?;
+        run(format!("{family}-restore"), &["--noflush"], Some(script.as_bytes()))?
+            .checked(|| format!("cannot remove {rules} rules from {family}"))?;
         count += rules;
     }
     Ok((count > 0).then(|| format!("removed {count} firewall rules and chains")))
@@ -86,11 +78,7 @@ pub(super) fn remove_rules(prefixes: &[String], programs: &[PathBuf]) -> Result<
 /// From what `iptables-save` printed, what `iptables-restore --noflush` has to read to remove the chains and the rules
 /// that use or name them; and how many lines that is.
 fn removal_script(saved: &str, prefixes: &[String]) -> (String, usize) {
-    let is_ours = |chain: &str| {
-        prefixes
-            .iter()
-            .any(|prefix| chain.starts_with(prefix.as_str()))
-    };
+    let is_ours = |chain: &str| prefixes.iter().any(|prefix| chain.starts_with(prefix.as_str()));
     let mut script = String::new();
     let mut count = 0;
     for table in saved.split("COMMIT").filter(|table| table.contains('*')) {
@@ -99,10 +87,7 @@ fn removal_script(saved: &str, prefixes: &[String]) -> (String, usize) {
         let mut chains = BTreeSet::new();
         let mut rules = Vec::new();
         for line in table.lines() {
-            if let Some(chain) = line
-                .strip_prefix(':')
-                .and_then(|line| line.split(' ').next())
-            {
+            if let Some(chain) = line.strip_prefix(':').and_then(|line| line.split(' ').next()) {
                 if is_ours(chain) {
                     chains.insert(chain);
                 }

@@ -42,9 +42,7 @@ impl Place {
         let mut words: Vec<String> = Vec::new();
         if let Some(nobody) = &self.nobody {
             let target = nobody.id().to_string();
-            words.extend(
-                ["nsenter", "--user", "--preserve-credentials", "--target"].map(str::to_owned),
-            );
+            words.extend(["nsenter", "--user", "--preserve-credentials", "--target"].map(str::to_owned));
             words.push(target);
         }
         words.extend(before.iter().map(|&word| word.to_owned()));
@@ -68,12 +66,7 @@ impl Place {
     }
 
     /// Writes an image with these files (mode 0755) into the store.
-    pub(crate) fn image(
-        &self,
-        runtime: &str,
-        files: &[(&str, &[u8])],
-        extension: &serde_json::Value,
-    ) -> Descriptor {
+    pub(crate) fn image(&self, runtime: &str, files: &[(&str, &[u8])], extension: &serde_json::Value) -> Descriptor {
         let mut tar = TarWriter::new(Vec::new());
         for (path, content) in files {
             let entry = Entry {
@@ -87,8 +80,7 @@ impl Place {
                 mtime: 0,
                 xattrs: &[],
             };
-            tar.append_file(&entry, &mut &content[..], &mut [0; 4096])
-                .unwrap();
+            tar.append_file(&entry, &mut &content[..], &mut [0; 4096]).unwrap();
         }
         let tar = tar.finish().unwrap();
         let layer = self.store.put(media_type::LAYER, &tar).unwrap();
@@ -167,13 +159,7 @@ impl Drop for Place {
 /// A process that holds a user namespace in which root is nobody.
 fn nobody() -> Child {
     let mut holder = Command::new("unshare")
-        .args([
-            "--user",
-            "--map-user=65534",
-            "--map-group=65534",
-            "sleep",
-            "600",
-        ])
+        .args(["--user", "--map-user=65534", "--map-group=65534", "sleep", "600"])
         .spawn()
         .unwrap();
     let map = format!("/proc/{}/uid_map", holder.id());
@@ -191,12 +177,7 @@ fn nobody() -> Child {
 /// The program that stands for `sealrs`.
 pub(crate) fn program() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let program = test
-        .parent()
-        .unwrap()
-        .parent()
-        .unwrap()
-        .join("examples/host");
+    let program = test.parent().unwrap().parent().unwrap().join("examples/host");
     assert!(
         program.exists(),
         "{} is missing: cargo test -p sealrs-installer builds it",
@@ -207,11 +188,7 @@ pub(crate) fn program() -> PathBuf {
 
 /// A port that nobody listens on.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 pub(crate) fn text(output: &Output) -> String {
@@ -249,14 +226,8 @@ fn walk(root: &Path, folder: &Path, found: &mut BTreeMap<String, String>) {
         }
         let own = ["log/", "services/", "pki/", "certs/", "secrets/"];
         let varies = own.iter().any(|part| name.contains(part))
-            || ["journal", "host-manifest"]
-                .iter()
-                .any(|end| name.ends_with(end));
-        let content = if varies {
-            Vec::new()
-        } else {
-            fs::read(&path).unwrap()
-        };
+            || ["journal", "host-manifest"].iter().any(|end| name.ends_with(end));
+        let content = if varies { Vec::new() } else { fs::read(&path).unwrap() };
         found.insert(name, format!("{mode:o} {}", Digest::of(&content)));
     }
 }

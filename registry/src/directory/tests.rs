@@ -59,10 +59,7 @@ fn finds_what_was_stored() {
     assert!(directory.is_in_use().unwrap());
     for name in ["library/nginx", "docker.io/library/nginx"] {
         let name = repository(name);
-        let digest = directory
-            .tag(&name, &"1".parse().unwrap())
-            .unwrap()
-            .unwrap();
+        let digest = directory.tag(&name, &"1".parse().unwrap()).unwrap().unwrap();
         let manifest = directory.manifest(&name, &digest).unwrap().unwrap();
         assert_eq!(
             (manifest.bytes.as_slice(), manifest.media_type.as_str()),
@@ -73,24 +70,9 @@ fn finds_what_was_stored() {
             (io::read_to_string(blob.file).unwrap().as_bytes(), blob.size),
             (LAYER, 5)
         );
-        assert!(
-            directory
-                .tag(&name, &"2".parse().unwrap())
-                .unwrap()
-                .is_none()
-        );
-        assert!(
-            directory
-                .manifest(&name, &Digest::of(LAYER))
-                .unwrap()
-                .is_none()
-        );
-        assert!(
-            directory
-                .blob(&name, &Digest::of(MANIFEST))
-                .unwrap()
-                .is_none()
-        );
+        assert!(directory.tag(&name, &"2".parse().unwrap()).unwrap().is_none());
+        assert!(directory.manifest(&name, &Digest::of(LAYER)).unwrap().is_none());
+        assert!(directory.blob(&name, &Digest::of(MANIFEST)).unwrap().is_none());
     }
     assert!(
         directory
@@ -121,16 +103,8 @@ fn each_host_gets_its_own_image_and_no_other() {
     let directory = scratch.open();
     for (name, upstream, found) in [
         ("library/nginx", None, Some("library/nginx")),
-        (
-            "docker.io/library/nginx",
-            None,
-            Some("docker.io/library/nginx"),
-        ),
-        (
-            "library/nginx",
-            Some("docker.io"),
-            Some("docker.io/library/nginx"),
-        ),
+        ("docker.io/library/nginx", None, Some("docker.io/library/nginx")),
+        ("library/nginx", Some("docker.io"), Some("docker.io/library/nginx")),
         (
             "library/nginx",
             Some("index.docker.io"),
@@ -143,18 +117,10 @@ fn each_host_gets_its_own_image_and_no_other() {
         ("app", Some("docker.io"), None),
         ("quay.io/app", None, Some("quay.io/app")),
         ("quay.io/app", Some("mirror.corp"), None),
-        (
-            "quay.io/tool",
-            Some("mirror.corp"),
-            Some("mirror.corp/quay.io/tool"),
-        ),
+        ("quay.io/tool", Some("mirror.corp"), Some("mirror.corp/quay.io/tool")),
         ("tool", Some("quay.io"), None),
         ("quay.io/tool", None, None),
-        (
-            "team/app",
-            Some("localhost:5000"),
-            Some("localhost_5000/team/app"),
-        ),
+        ("team/app", Some("localhost:5000"), Some("localhost_5000/team/app")),
         ("team/app", Some("localhost:5001"), None),
         ("classic/app", None, Some("classic/app")),
         ("classic/app", Some("docker.io"), Some("classic/app")),
@@ -163,40 +129,21 @@ fn each_host_gets_its_own_image_and_no_other() {
         ("docker.io", None, None),
     ] {
         let upstream: Option<Host> = upstream.map(|host| host.parse().unwrap());
-        let result = directory
-            .find(&repository(name), upstream.as_ref())
-            .unwrap();
-        assert_eq!(
-            result.as_ref().map(Repository::as_str),
-            found,
-            "{name} of {upstream:?}"
-        );
+        let result = directory.find(&repository(name), upstream.as_ref()).unwrap();
+        assert_eq!(result.as_ref().map(Repository::as_str), found, "{name} of {upstream:?}");
     }
 }
 
 #[test]
 fn lists_tags_and_repositories() {
     let scratch = Scratch::with(&["a/b:1", "a/b:v2", "a/b/c:1", "quay.io/x:1"]);
-    scratch.write(
-        "docker/registry/v2/repositories/a/b/_manifests/tags/.bad/x",
-        b"",
-    );
+    scratch.write("docker/registry/v2/repositories/a/b/_manifests/tags/.bad/x", b"");
     scratch.write("docker/registry/v2/repositories/NOT/_manifests/x", b"");
     scratch.write("docker/registry/v2/repositories/stray", b"");
     let directory = scratch.open();
     let all = Page::default();
-    assert_eq!(
-        directory.tags(&repository("a/b"), &all).unwrap().names,
-        ["1", "v2"]
-    );
-    let expected = [
-        "a/b",
-        "a/b/c",
-        "docker.io/a/b",
-        "docker.io/a/b/c",
-        "quay.io/x",
-        "x",
-    ];
+    assert_eq!(directory.tags(&repository("a/b"), &all).unwrap().names, ["1", "v2"]);
+    let expected = ["a/b", "a/b/c", "docker.io/a/b", "docker.io/a/b/c", "quay.io/x", "x"];
     assert_eq!(directory.repositories(&all).unwrap().names, expected);
 }
 
@@ -205,13 +152,7 @@ fn an_empty_directory_has_nothing() {
     let scratch = tempfile::tempdir().unwrap();
     let directory = Directory::open(scratch.path()).unwrap();
     assert!(!directory.is_in_use().unwrap());
-    assert!(
-        directory
-            .repositories(&Page::default())
-            .unwrap()
-            .names
-            .is_empty()
-    );
+    assert!(directory.repositories(&Page::default()).unwrap().names.is_empty());
     assert!(directory.find(&repository("a"), None).unwrap().is_none());
 
     let error = Directory::open(&scratch.path().join("missing")).unwrap_err();
@@ -225,8 +166,7 @@ fn damage_is_an_error_and_not_an_answer() {
     let name = repository("a.b/c");
     let (manifest, layer) = (Digest::of(MANIFEST), Digest::of(LAYER));
     let directory = scratch.open();
-    let integrity =
-        |result: Result<bool>| assert_eq!(result.unwrap_err().kind(), ErrorKind::Integrity);
+    let integrity = |result: Result<bool>| assert_eq!(result.unwrap_err().kind(), ErrorKind::Integrity);
 
     for bad in [
         "",
@@ -235,23 +175,12 @@ fn damage_is_an_error_and_not_an_answer() {
         "../../../etc/passwd",
         &"x".repeat(1000),
     ] {
-        scratch.write(
-            &layout::tag_link(&name, &"1".parse().unwrap()),
-            bad.as_bytes(),
-        );
-        integrity(
-            directory
-                .tag(&name, &"1".parse().unwrap())
-                .map(|found| found.is_some()),
-        );
+        scratch.write(&layout::tag_link(&name, &"1".parse().unwrap()), bad.as_bytes());
+        integrity(directory.tag(&name, &"1".parse().unwrap()).map(|found| found.is_some()));
     }
     for bad in [&b"{}"[..], b"", b"not what the digest says"] {
         scratch.write(&layout::blob_data(&manifest), bad);
-        integrity(
-            directory
-                .manifest(&name, &manifest)
-                .map(|found| found.is_some()),
-        );
+        integrity(directory.manifest(&name, &manifest).map(|found| found.is_some()));
     }
     let data = scratch.clear(&layout::blob_data(&layer));
     assert!(directory.blob(&name, &layer).unwrap().is_none());
@@ -266,11 +195,7 @@ fn links_do_not_lead_out() {
     fs::write(&secret, "secret").unwrap();
     let scratch = Scratch::with(&["a.b/c:1"]);
     let (name, layer) = (repository("a.b/c"), Digest::of(LAYER));
-    let up = format!(
-        "{}{}",
-        "../".repeat(40),
-        secret.strip_prefix("/").unwrap().display()
-    );
+    let up = format!("{}{}", "../".repeat(40), secret.strip_prefix("/").unwrap().display());
     for target in [secret.display().to_string(), up] {
         let data = scratch.clear(&layout::blob_data(&layer));
         std::os::unix::fs::symlink(&target, &data).unwrap();
@@ -305,18 +230,12 @@ fn media_types() {
         ),
         (r#"{"manifests":[]}"#, Some(media_type::INDEX)),
         (r#"{"config":{},"layers":[]}"#, Some(media_type::MANIFEST)),
-        (
-            r#"{"schemaVersion":1,"fsLayers":[]}"#,
-            Some(DOCKER_SCHEMA_1),
-        ),
+        (r#"{"schemaVersion":1,"fsLayers":[]}"#, Some(DOCKER_SCHEMA_1)),
         (
             r#"{"schemaVersion":1,"fsLayers":[],"signatures":[]}"#,
             Some(DOCKER_SCHEMA_1_SIGNED),
         ),
-        (
-            r#"{"mediaType":"a/b\r\nX: y","manifests":[]}"#,
-            Some(media_type::INDEX),
-        ),
+        (r#"{"mediaType":"a/b\r\nX: y","manifests":[]}"#, Some(media_type::INDEX)),
         (r#"{"manifests":[],"layers":[]}"#, None),
         ("{}", None),
         ("[]", None),

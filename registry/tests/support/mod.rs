@@ -39,15 +39,8 @@ pub fn have(tools: &[&str]) -> bool {
 
 /// Runs a command that has to succeed and gives its standard output.
 pub fn succeed(command: &mut Command) -> String {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.output().unwrap();
-    let (stdout, stderr) = (
-        String::from_utf8_lossy(&stdout),
-        String::from_utf8_lossy(&stderr),
-    );
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert!(status.success(), "{command:?}: {status}\n{stdout}{stderr}");
     stdout.into_owned()
 }
@@ -101,10 +94,7 @@ impl Image {
         let folder = tempfile::tempdir().unwrap();
         let (file, archive) = (folder.path().join("file"), folder.path().join("image.tar"));
         fs::write(&file, content).unwrap();
-        let script = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../testdata/images/make-image.sh"
-        );
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../testdata/images/make-image.sh");
         succeed(
             Command::new("bash")
                 .args([script, "pause", "docker.io/library/app:1"])
@@ -113,30 +103,15 @@ impl Image {
         );
         let layout = folder.path().join("layout");
         fs::create_dir(&layout).unwrap();
-        succeed(
-            Command::new("tar")
-                .arg("xf")
-                .arg(&archive)
-                .arg("-C")
-                .arg(&layout),
-        );
+        succeed(Command::new("tar").arg("xf").arg(&archive).arg("-C").arg(&layout));
         let blobs: BTreeMap<Digest, Vec<u8>> = fs::read_dir(layout.join("blobs/sha256"))
             .unwrap()
             .map(|entry| fs::read(entry.unwrap().path()).unwrap())
             .map(|bytes| (Digest::of(&bytes), bytes))
             .collect();
-        let index: serde_json::Value =
-            serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
-        let manifest: Digest = index["manifests"][0]["digest"]
-            .as_str()
-            .unwrap()
-            .parse()
-            .unwrap();
-        let layers = blobs
-            .keys()
-            .copied()
-            .filter(|digest| *digest != manifest)
-            .collect();
+        let index: serde_json::Value = serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+        let manifest: Digest = index["manifests"][0]["digest"].as_str().unwrap().parse().unwrap();
+        let layers = blobs.keys().copied().filter(|digest| *digest != manifest).collect();
         Self {
             archive,
             manifest,
@@ -180,11 +155,7 @@ impl Image {
 }
 
 /// Writes a registry directory: the links of `images`, and blobs.
-pub fn write_directory<'a>(
-    dir: &Path,
-    images: &[StoredImage],
-    blobs: impl IntoIterator<Item = &'a [u8]>,
-) {
+pub fn write_directory<'a>(dir: &Path, images: &[StoredImage], blobs: impl IntoIterator<Item = &'a [u8]>) {
     for (path, content) in link_files(images).unwrap() {
         write(&dir.join(path), content.as_bytes());
     }
@@ -219,11 +190,7 @@ impl Sample {
             layers: vec![layer],
         };
         write_directory(dir.path(), &[image], [Self::MANIFEST, Self::LAYER]);
-        Self {
-            dir,
-            manifest,
-            layer,
-        }
+        Self { dir, manifest, layer }
     }
 
     pub fn blob(&self) -> String {
@@ -353,19 +320,14 @@ impl Answer {
 
     /// The code of the error document.
     pub fn code(&self) -> String {
-        self.json()["errors"][0]["code"]
-            .as_str()
-            .unwrap()
-            .to_owned()
+        self.json()["errors"][0]["code"].as_str().unwrap().to_owned()
     }
 }
 
 /// Sends a request as it is written, without any cleaning, and reads the whole answer.
 pub fn ask(address: SocketAddr, method: &str, target: &str, headers: &[&str]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let mut request = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
     if !headers.iter().any(|header| header.starts_with("Host:")) {
         request.push_str("Host: registry\r\n");
@@ -450,10 +412,7 @@ pub fn free_address() -> SocketAddr {
 pub fn wait_for(what: &str, is_there: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_there() {
-        assert!(
-            start.elapsed() < Duration::from_secs(20),
-            "{what} did not come up"
-        );
+        assert!(start.elapsed() < Duration::from_secs(20), "{what} did not come up");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -9,12 +9,7 @@ fn first(text: &str) -> (usize, usize, String, usize) {
     let errors = load(text).map(|steps| steps.len()).expect_err(text);
     let error = errors.iter().next().unwrap();
     let (line, column) = error.span().map_or((0, 0), |span| (span.line, span.column));
-    (
-        line,
-        column,
-        error.message().to_owned(),
-        errors.iter().count(),
-    )
+    (line, column, error.message().to_owned(), errors.iter().count())
 }
 
 /// Texts behind `FROM scratch`, the column in line 2 (0: no place), and the beginning of the message.
@@ -156,12 +151,7 @@ fn mistakes_around_from_and_of_several_lines() {
         ("", 0, 0, "the file has no instructions"),
         ("# only a comment\n", 0, 0, "the file has no instructions"),
         ("COPY a b\n", 0, 0, "the file has no `FROM`"),
-        (
-            "COPY a b\nFROM scratch",
-            1,
-            1,
-            "`COPY` can't stand before `FROM`",
-        ),
+        ("COPY a b\nFROM scratch", 1, 1, "`COPY` can't stand before `FROM`"),
         ("FROM", 1, 1, "`FROM` needs an image"),
         (
             "FROM kubernetes:1.18.0 # Base Image",
@@ -173,12 +163,7 @@ fn mistakes_around_from_and_of_several_lines() {
         ("FROM \"\"", 1, 6, "`` is not the name of an image"),
         ("FROM $X", 1, 6, "`X` is not declared"),
         ("FROM --platform=x a", 1, 17, "`x` is not a platform"),
-        (
-            "FROM --platfrom=x a",
-            1,
-            6,
-            "`FROM` has no flag `--platfrom`",
-        ),
+        ("FROM --platfrom=x a", 1, 6, "`FROM` has no flag `--platfrom`"),
         ("# escape=x\nFROM scratch", 1, 1, "invalid ESCAPE `x`"),
         (
             "# escape=`\n# escape=`\nFROM scratch",
@@ -228,18 +213,8 @@ fn mistakes_around_from_and_of_several_lines() {
             3,
             "`X` is not declared",
         ),
-        (
-            "FROM scratch\nCOPY <<-EOF x\n\t\t$1\nEOF",
-            3,
-            3,
-            "`$1` has no value",
-        ),
-        (
-            "FROM scratch\nCOPY a \\\n# c\n   $X x/",
-            4,
-            4,
-            "`X` is not declared",
-        ),
+        ("FROM scratch\nCOPY <<-EOF x\n\t\t$1\nEOF", 3, 3, "`$1` has no value"),
+        ("FROM scratch\nCOPY a \\\n# c\n   $X x/", 4, 4, "`X` is not declared"),
         (
             "FROM scratch\nCOPY [\"a\", \\\n \"\\u0041$X\", \"c/\"]",
             3,
@@ -259,17 +234,11 @@ fn mistakes_around_from_and_of_several_lines() {
 fn files_that_are_no_text() {
     let target = "linux/amd64".parse().unwrap();
     let error = |bytes: &[u8]| {
-        let errors =
-            Kubefile::load(bytes, "Kubefile", &BuildArgs::new(), &target).expect_err("no text");
+        let errors = Kubefile::load(bytes, "Kubefile", &BuildArgs::new(), &target).expect_err("no text");
         errors.to_string()
     };
     assert_eq!(
-        error(
-            "FROM scratch\nCOPY é\u{e9}"
-                .as_bytes()
-                .strip_suffix(&[0xa9])
-                .unwrap()
-        ),
+        error("FROM scratch\nCOPY é\u{e9}".as_bytes().strip_suffix(&[0xa9]).unwrap()),
         "Kubefile:2:7: error: the file is not UTF-8 here\n  2 | COPY é\u{fffd}\n    |       ^\n  hint: save it as UTF-8"
     );
     // UTF-16.
@@ -388,16 +357,12 @@ Kubefile:8:7: error: `$@` has no value in a Kubefile
 fn later_stages_show_the_line_too() {
     let target = "linux/amd64".parse().unwrap();
     let text = b"FROM scratch\nCOPY app.yaml missing.yaml manifests/\n";
-    let (kubefile, steps) =
-        Kubefile::load(text, "dir/Kubefile", &BuildArgs::new(), &target).unwrap();
+    let (kubefile, steps) = Kubefile::load(text, "dir/Kubefile", &BuildArgs::new(), &target).unwrap();
     let Action::Copy(copy) = &steps[1].action else {
         panic!("{steps:?}")
     };
     let error = kubefile
-        .error_at(
-            copy.sources[1].span,
-            "`missing.yaml` is not in the build context",
-        )
+        .error_at(copy.sources[1].span, "`missing.yaml` is not in the build context")
         .hint("create it");
     assert_eq!(
         error.to_string(),
@@ -414,9 +379,7 @@ dir/Kubefile:2:15: error: `missing.yaml` is not in the build context
 #[test]
 fn a_checksum_fits_one_url_only() {
     for sources in ["x y", "https://h/a https://h/b z/", "<<EOF y\nEOF"] {
-        let (_, _, message, count) = first(&format!(
-            "FROM scratch\nADD --checksum=sha256:{HEX} {sources}"
-        ));
+        let (_, _, message, count) = first(&format!("FROM scratch\nADD --checksum=sha256:{HEX} {sources}"));
         assert_eq!(
             (message.as_str(), count),
             ("`--checksum` is for one `http://` or `https://` source", 1),

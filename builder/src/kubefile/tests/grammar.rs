@@ -20,10 +20,7 @@ fn instructions() {
             "COPY *.yaml conf?/[a-c]* manifests/",
             r#"copy *.yaml conf?/[a-c]* -> "manifests"/"#,
         ),
-        (
-            "COPY **/*.yaml manifests/",
-            r#"copy **/*.yaml -> "manifests"/"#,
-        ),
+        ("COPY **/*.yaml manifests/", r#"copy **/*.yaml -> "manifests"/"#),
         ("COPY [a-c]*.txt x/", r#"copy [a-c]*.txt -> "x"/"#),
         ("COPY arr[[]0].txt x", r#"copy arr[[]0].txt -> "x""#),
         (
@@ -50,19 +47,13 @@ fn instructions() {
         ("COPY 名前 b", r#"copy 名前 -> "b""#),
         // ADD
         ("ADD a.tar.gz /opt", r#"add a.tar.gz -> "opt""#),
-        (
-            "ADD https://h/a/k3s bin/",
-            r#"add <https://h/a/k3s> -> "bin"/"#,
-        ),
+        ("ADD https://h/a/k3s bin/", r#"add <https://h/a/k3s> -> "bin"/"#),
         ("ADD http://h/ bin/k3s", r#"add <http://h/> -> "bin/k3s""#),
         ("ADD a https://h/b x/", r#"add a <https://h/b> -> "x"/"#),
         (r#"ADD ["https://h/b", "x"]"#, r#"add <https://h/b> -> "x""#),
         // APP, CNI, CSI
         ("APP redis local://redis.yaml", "app redis redis.yaml"),
-        (
-            "APP a.b_c-1 local://x local://dir/*.yaml",
-            "app a.b_c-1 x dir/*.yaml",
-        ),
+        ("APP a.b_c-1 local://x local://dir/*.yaml", "app a.b_c-1 x dir/*.yaml"),
         ("APP a https://h/mysql.tgz", "app a <https://h/mysql.tgz>"),
         (r#"APP ["a", "local://my file"]"#, "app a my file"),
         (r#"APP a ["local://x", "local://y"]"#, "app a x y"),
@@ -95,10 +86,7 @@ fn instructions() {
             "CMDS kubectl apply -f x.yaml",
             r#"commands ["kubectl apply -f x.yaml"]"#,
         ),
-        (
-            "CMDS [ -f /x ] && echo '$A'",
-            r#"commands ["[ -f /x ] && echo '$A'"]"#,
-        ),
+        ("CMDS [ -f /x ] && echo '$A'", r#"commands ["[ -f /x ] && echo '$A'"]"#),
         (
             "CMD helm list | grep \"a b\"  # all",
             r#"commands ["helm list | grep \"a b\"  # all"]"#,
@@ -108,16 +96,10 @@ fn instructions() {
             r#"CMD ["echo", "it's", "a=b", "$X"]"#,
             r#"commands ["echo 'it'\\''s' a=b '$X'"]"#,
         ),
-        (
-            r#"CMD ["kubectl apply -f x"]"#,
-            r#"commands ["kubectl apply -f x"]"#,
-        ),
+        (r#"CMD ["kubectl apply -f x"]"#, r#"commands ["kubectl apply -f x"]"#),
         ("CMD a\nCMDS b", "commands [\"a\"]\ncommands [\"b\"]"),
         // ENV, LABEL, KUBEVERSION, MAINTAINER
-        (
-            "ENV A=1 B=\"x y\" C='z' D=a\\ b",
-            r#"env A="1" B="x y" C="z" D="a b""#,
-        ),
+        ("ENV A=1 B=\"x y\" C='z' D=a\\ b", r#"env A="1" B="x y" C="z" D="a b""#),
         ("ENV A=", r#"env A="""#),
         ("ENV A=b=c==", r#"env A="b=c==""#),
         ("ENV ONE TWO= THREE=world", r#"env ONE="TWO= THREE=world""#),
@@ -161,10 +143,7 @@ fn lines() {
         ("\\\nCOPY a b", r#"copy a -> "b""#),
         // Comments, blanks, line ends.
         ("# c\n\n   # c\n  COPY a b\n#", r#"copy a -> "b""#),
-        (
-            "COPY a b\r\nCOPY c \\\r\n  d\r\n",
-            "copy a -> \"b\"\ncopy c -> \"d\"",
-        ),
+        ("COPY a b\r\nCOPY c \\\r\n  d\r\n", "copy a -> \"b\"\ncopy c -> \"d\""),
         (
             "COPY a b\n# escape=`\nCOPY c\\ d e",
             "copy a -> \"b\"\ncopy c d -> \"e\"",
@@ -183,18 +162,9 @@ fn heredocs() {
             "copy EOF:\"hello\\n  world\\n\" -> \"dest\"\ncopy a -> \"b\"",
         ),
         ("COPY <<EOF x\nEOF", r#"copy EOF:"" -> "x""#),
-        (
-            "COPY <<-EOF x\n\t\ta\n\t b\n\tEOF",
-            r#"copy EOF:"a\n b\n" -> "x""#,
-        ),
-        (
-            "COPY <<A <<B dir/\n1\nA\n2\nB",
-            r#"copy A:"1\n" B:"2\n" -> "dir"/"#,
-        ),
-        (
-            "COPY <<X <<Y dir/\nY\nX\nX\nY",
-            r#"copy X:"Y\n" Y:"X\n" -> "dir"/"#,
-        ),
+        ("COPY <<-EOF x\n\t\ta\n\t b\n\tEOF", r#"copy EOF:"a\n b\n" -> "x""#),
+        ("COPY <<A <<B dir/\n1\nA\n2\nB", r#"copy A:"1\n" B:"2\n" -> "dir"/"#),
+        ("COPY <<X <<Y dir/\nY\nX\nX\nY", r#"copy X:"Y\n" Y:"X\n" -> "dir"/"#),
         (
             "COPY a <<conf.yaml b dir/\nx: 1\nconf.yaml",
             r#"copy a conf.yaml:"x: 1\n" b -> "dir"/"#,
@@ -209,16 +179,10 @@ fn heredocs() {
             "COPY <<EOF x\n$ARCH ${ARCH} \\$ARCH \\\\ \\n \"$ARCH\" '$ARCH' $(x) $\nEOF",
             r#"copy EOF:"amd64 amd64 $ARCH \\ \\n \"amd64\" 'amd64' $(x) $\n" -> "x""#,
         ),
-        (
-            "COPY <<'EOF' x\n$1 ${ \\$\nEOF",
-            r#"copy EOF:"$1 ${ \\$\n" -> "x""#,
-        ),
+        ("COPY <<'EOF' x\n$1 ${ \\$\nEOF", r#"copy EOF:"$1 ${ \\$\n" -> "x""#),
         ("COPY <<\"EOF\" x\n$1\nEOF", r#"copy EOF:"$1\n" -> "x""#),
         ("COPY <<E\"O\"F x\n$1\nEOF", r#"copy EOF:"$1\n" -> "x""#),
-        (
-            "COPY <<'one two' x\na\none two",
-            r#"copy one two:"a\n" -> "x""#,
-        ),
+        ("COPY <<'one two' x\na\none two", r#"copy one two:"a\n" -> "x""#),
         ("COPY <<$EOF x\na\n$EOF", r#"copy $EOF:"a\n" -> "x""#),
         // The delimiter alone on its line, nothing else.
         (
@@ -246,14 +210,8 @@ fn heredocs() {
 #[test]
 fn directives() {
     let table = [
-        (
-            "# escape=`\nFROM scratch\nCOPY a\\b `\n c` d/",
-            r#"copy a\b -> "c d"/"#,
-        ),
-        (
-            "#escape = \\\nFROM scratch\nCOPY a\\ b c",
-            r#"copy a b -> "c""#,
-        ),
+        ("# escape=`\nFROM scratch\nCOPY a\\b `\n c` d/", r#"copy a\b -> "c d"/"#),
+        ("#escape = \\\nFROM scratch\nCOPY a\\ b c", r#"copy a b -> "c""#),
         (
             "# syntax=docker/dockerfile:1\n# ESCAPE=`\nFROM scratch\nENV A=`$X",
             r#"env A="$X""#,
@@ -263,10 +221,7 @@ fn directives() {
             "# comment\n# escape=`\nFROM scratch\nCOPY a\\ b c",
             r#"copy a b -> "c""#,
         ),
-        (
-            "\n# escape=`\nFROM scratch\nCOPY a\\ b c",
-            r#"copy a b -> "c""#,
-        ),
+        ("\n# escape=`\nFROM scratch\nCOPY a\\ b c", r#"copy a b -> "c""#),
         (
             "\u{feff}# escape=`\r\nFROM scratch\r\nCOPY a` b c",
             r#"copy a b -> "c""#,
@@ -283,21 +238,12 @@ fn directives() {
 fn base_images() {
     let table = [
         ("FROM scratch", "from scratch"),
-        (
-            "from docker.io/a/b:v1@sha256:00",
-            "from docker.io/a/b:v1@sha256:00",
-        ),
+        ("from docker.io/a/b:v1@sha256:00", "from docker.io/a/b:v1@sha256:00"),
         ("FROM --platform=linux/arm64 a", "from a for linux/arm64"),
-        (
-            "FROM --platform=$TARGETPLATFORM a",
-            "from a for linux/amd64",
-        ),
+        ("FROM --platform=$TARGETPLATFORM a", "from a for linux/amd64"),
         ("FROM ./base.tar", "from ./base.tar"),
         ("FROM a AS base", "from a"),
-        (
-            "ARG V=1\nARG N=k3s W=$V\nFROM ${N}:v$W-$ARCH",
-            "from k3s:v1-amd64",
-        ),
+        ("ARG V=1\nARG N=k3s W=$V\nFROM ${N}:v$W-$ARCH", "from k3s:v1-amd64"),
     ];
     for (text, expected) in table {
         let steps = load(text).unwrap_or_else(|errors| panic!("{text}: {errors}"));
@@ -337,11 +283,7 @@ fn steps_say_where_they_come_from_and_hide_values() {
     assert_eq!(show(&steps[1]), r#"env A="secret""#);
     assert_eq!(steps[1].original, "ENV A=$TOKEN");
     assert_eq!(
-        (
-            steps[1].span.line,
-            steps[1].span.column,
-            steps[1].span.length
-        ),
+        (steps[1].span.line, steps[1].span.column, steps[1].span.length),
         (5, 3, 3)
     );
     assert_eq!(steps[2].original, "COPY <<EOF x");
@@ -372,17 +314,9 @@ LAUNCH ["calico","mixed"]
 #[test]
 fn warnings() {
     let table = [
-        (
-            "FROM scratch\nMAINTAINER a",
-            2,
-            "`MAINTAINER` is deprecated",
-        ),
+        ("FROM scratch\nMAINTAINER a", 2, "`MAINTAINER` is deprecated"),
         ("FROM scratch\nCMD a", 2, "`CMD` is deprecated"),
-        (
-            "FROM scratch\nENV A b",
-            2,
-            "`ENV NAME VALUE` is an old form",
-        ),
+        ("FROM scratch\nENV A b", 2, "`ENV NAME VALUE` is an old form"),
         ("FROM a AS b", 1, "a stage name has no effect"),
         ("# syntax=x\nFROM scratch", 1, "has no effect"),
         (
@@ -410,8 +344,7 @@ fn warnings() {
 fn apps_exist() {
     let check = |text: &str, inherited: &[&str]| {
         let target = "linux/amd64".parse().unwrap();
-        let (kubefile, steps) =
-            Kubefile::load(text.as_bytes(), "Kubefile", &BuildArgs::new(), &target).unwrap();
+        let (kubefile, steps) = Kubefile::load(text.as_bytes(), "Kubefile", &BuildArgs::new(), &target).unwrap();
         let inherited = inherited.iter().map(|&name| name.to_owned()).collect();
         match kubefile.check_apps(&steps, &inherited) {
             Ok(()) => String::new(),
@@ -419,10 +352,7 @@ fn apps_exist() {
         }
     };
     let app = "FROM x\nAPP redis local://r\n";
-    assert_eq!(
-        check(&format!("{app}APPENV redis A=1\nLAUNCH redis"), &[]),
-        ""
-    );
+    assert_eq!(check(&format!("{app}APPENV redis A=1\nLAUNCH redis"), &[]), "");
     assert_eq!(check("FROM x\nAPPCMDS base a\nLAUNCH base", &["base"]), "");
     let errors = check(&format!("{app}LAUNCH redis base redsi other"), &["base"]);
     assert_eq!(errors.matches("does not exist in the image").count(), 2);

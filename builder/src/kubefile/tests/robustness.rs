@@ -103,10 +103,7 @@ fn exercise(bytes: &[u8]) {
             assert!(span.column <= line.chars().count() + 1, "{span:?} {line:?}");
         }
         let shown = findings.to_string();
-        assert!(
-            !shown.contains(|c: char| c.is_control() && c != '\n'),
-            "{shown:?}"
-        );
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
     };
     match Kubefile::load(bytes, "Kubefile", &build_args, &target) {
         Ok((kubefile, steps)) => {
@@ -114,17 +111,10 @@ fn exercise(bytes: &[u8]) {
             if let Err(errors) = kubefile.check_apps(&steps, &BTreeSet::new()) {
                 check(&errors);
             }
-            assert!(matches!(
-                steps.first().map(|step| &step.action),
-                Some(Action::From(_))
-            ));
+            assert!(matches!(steps.first().map(|step| &step.action), Some(Action::From(_))));
         }
         Err(errors) => {
-            assert!(
-                errors
-                    .iter()
-                    .any(|finding| finding.severity() == Severity::Error)
-            );
+            assert!(errors.iter().any(|finding| finding.severity() == Severity::Error));
             check(&errors);
         }
     }

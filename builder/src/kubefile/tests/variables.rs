@@ -137,11 +137,7 @@ fn forms() {
 #[test]
 fn scopes() {
     // Text, build arguments, all environment variables or the first error.
-    type Row = (
-        &'static str,
-        &'static [(&'static str, &'static str)],
-        &'static str,
-    );
+    type Row = (&'static str, &'static [(&'static str, &'static str)], &'static str);
     let table: &[Row] = &[
         ("FROM scratch\nARG A=1\nENV X=$A", &[], r#"X="1""#),
         ("FROM scratch\nARG A=1\nENV X=$A", &[("A", "2")], r#"X="2""#),
@@ -149,11 +145,7 @@ fn scopes() {
         ("FROM scratch\nARG A\nENV X=$A", &[], "`A` has no value"),
         ("FROM scratch\nARG A\nENV X=${A:-d}", &[], r#"X="d""#),
         ("FROM scratch\nARG A=\nENV X=$A", &[], r#"X="""#),
-        (
-            "FROM scratch\nENV X=$A\nARG A=1",
-            &[],
-            "`A` is not declared",
-        ),
+        ("FROM scratch\nENV X=$A\nARG A=1", &[], "`A` is not declared"),
         // Before FROM.
         (
             "ARG A=1\nFROM scratch\nENV X=$A",
@@ -163,16 +155,8 @@ fn scopes() {
         ("ARG A=1\nFROM scratch\nENV X=${A-d}", &[], r#"X="d""#),
         ("ARG A=1\nFROM scratch\nARG A\nENV X=$A", &[], r#"X="1""#),
         ("ARG A=1\nFROM scratch\nARG A=2\nENV X=$A", &[], r#"X="2""#),
-        (
-            "ARG A=1\nFROM scratch\nARG A=2\nENV X=$A",
-            &[("A", "3")],
-            r#"X="3""#,
-        ),
-        (
-            "ARG A\nFROM scratch\nARG A\nENV X=$A",
-            &[("A", "3")],
-            r#"X="3""#,
-        ),
+        ("ARG A=1\nFROM scratch\nARG A=2\nENV X=$A", &[("A", "3")], r#"X="3""#),
+        ("ARG A\nFROM scratch\nARG A\nENV X=$A", &[("A", "3")], r#"X="3""#),
         // ENV wins over ARG, wherever it stands.
         (
             "FROM scratch\nENV A=env\nARG A=arg\nENV X=$A",
@@ -185,16 +169,8 @@ fn scopes() {
             r#"A="env" X="env""#,
         ),
         // An instruction sees what was before it.
-        (
-            "FROM scratch\nENV A=1\nENV A=2 B=$A",
-            &[],
-            r#"A="1" A="2" B="1""#,
-        ),
-        (
-            "FROM scratch\nARG A=1\nARG A=2 B=$A\nENV X=$A$B",
-            &[],
-            r#"X="21""#,
-        ),
+        ("FROM scratch\nENV A=1\nENV A=2 B=$A", &[], r#"A="1" A="2" B="1""#),
+        ("FROM scratch\nARG A=1\nARG A=2 B=$A\nENV X=$A$B", &[], r#"X="21""#),
         // Automatic ones; those with a name of their own win.
         (
             "FROM scratch\nENV X=$ARCH-$TARGETARCH-$TARGETOS-$TARGETPLATFORM-$TARGETVARIANT",
@@ -206,22 +182,14 @@ fn scopes() {
             &[],
             r#"X="amd64amd64""#,
         ),
-        (
-            "FROM scratch\nARG ARCH=mine\nENV X=$ARCH",
-            &[],
-            r#"X="mine""#,
-        ),
+        ("FROM scratch\nARG ARCH=mine\nENV X=$ARCH", &[], r#"X="mine""#),
         (
             "FROM scratch\nARG ARCH\nENV X=$ARCH",
             &[("ARCH", "given")],
             r#"X="given""#,
         ),
         // Build arguments that nobody takes.
-        (
-            "FROM scratch\nENV B=1",
-            &[("B", "2")],
-            "no `ARG` takes `--build-arg B`",
-        ),
+        ("FROM scratch\nENV B=1", &[("B", "2")], "no `ARG` takes `--build-arg B`"),
         (
             "FROM scratch\nARG VERSION=1",
             &[("VERSOIN", "2")],
@@ -255,10 +223,7 @@ fn every_instruction_that_expands_does() {
             r#"copy amd64/* -> "dest"/ mode 644 owner 7:7"#,
         ),
         (r#"COPY ["$ARCH", "\\$D"]"#, r#"copy amd64 -> "$D""#),
-        (
-            "COPY '$D' \\$D $D \"${D}\" x/",
-            r#"copy $D $D dest dest -> "x"/"#,
-        ),
+        ("COPY '$D' \\$D $D \"${D}\" x/", r#"copy $D $D dest dest -> "x"/"#),
         (
             "ADD https://h/$D-${ARCH}.tgz x",
             r#"add <https://h/dest-amd64.tgz> -> "x""#,
@@ -268,14 +233,8 @@ fn every_instruction_that_expands_does() {
         ("CNI $D local://$D", "cni dest dest"),
         ("CSI $D local://$D", "csi dest dest"),
         ("APPENV $D K=$ARCH", r#"appenv dest K="amd64""#),
-        (
-            "APPCMDS $D echo $D $HOME",
-            r#"appcmds dest ["echo $D $HOME"]"#,
-        ),
-        (
-            r#"APPCMDS $D ["echo $HOME"]"#,
-            r#"appcmds dest ["echo $HOME"]"#,
-        ),
+        ("APPCMDS $D echo $D $HOME", r#"appcmds dest ["echo $D $HOME"]"#),
+        (r#"APPCMDS $D ["echo $HOME"]"#, r#"appcmds dest ["echo $HOME"]"#),
         ("LAUNCH $D", "launch dest"),
         (r#"LAUNCH ["$D"]"#, "launch dest"),
         ("CMDS echo $HOME $1", r#"commands ["echo $HOME $1"]"#),
@@ -295,18 +254,13 @@ fn every_instruction_that_expands_does() {
 fn one_mistake_is_told_once() {
     let text = "FROM scratch\nARG A=$NONE\nENV B=$A\nARG C=$B\nCOPY $C x\nENV D=$A$NONE";
     let errors = load(text).unwrap_err();
-    let lines: Vec<usize> = errors
-        .iter()
-        .map(|error| error.span().unwrap().line)
-        .collect();
+    let lines: Vec<usize> = errors.iter().map(|error| error.span().unwrap().line).collect();
     assert_eq!(lines, [2, 6], "{errors}");
 }
 
 #[test]
 fn growth_has_a_limit() {
-    let doubling: String = (1..64)
-        .map(|n| format!("ARG A{n}=$A{m}$A{m}\n", m = n - 1))
-        .collect();
+    let doubling: String = (1..64).map(|n| format!("ARG A{n}=$A{m}$A{m}\n", m = n - 1)).collect();
     let errors = load(&format!("FROM scratch\nARG A0=0123456789\n{doubling}")).unwrap_err();
     let first = errors.iter().next().unwrap();
     assert!(
@@ -315,21 +269,13 @@ fn growth_has_a_limit() {
         first.message()
     );
 
-    let nested = format!(
-        "FROM scratch\nENV A={}x{}",
-        "${X:-".repeat(17),
-        "}".repeat(17)
-    );
+    let nested = format!("FROM scratch\nENV A={}x{}", "${X:-".repeat(17), "}".repeat(17));
     assert!(
         load(&nested)
             .unwrap_err()
             .to_string()
             .contains("nested more than 16 deep")
     );
-    let nested = format!(
-        "FROM scratch\nENV A={}x{}",
-        "${X:-".repeat(16),
-        "}".repeat(16)
-    );
+    let nested = format!("FROM scratch\nENV A={}x{}", "${X:-".repeat(16), "}".repeat(16));
     assert!(load(&nested).is_ok());
 }

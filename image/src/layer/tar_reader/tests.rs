@@ -114,10 +114,7 @@ fn files_above_the_octal_limit_have_their_size_and_place() {
         let large = reader.next_seeking().unwrap().unwrap();
         assert_eq!(large.kind, MemberKind::File(size));
         assert_eq!(large.offset, content - start);
-        assert_eq!(
-            (large.uid, large.gid, large.mtime),
-            (1 << 21, u32::MAX, 1 << 33)
-        );
+        assert_eq!((large.uid, large.gid, large.mtime), (1 << 21, u32::MAX, 1 << 33));
         assert_eq!(reader.next_seeking().unwrap().unwrap().path, "next");
         assert_eq!(reader.next_seeking().unwrap(), None);
     }
@@ -125,18 +122,10 @@ fn files_above_the_octal_limit_have_their_size_and_place() {
 
 #[test]
 fn paths_of_every_length_come_back() {
-    for length in (95..105)
-        .chain(150..160)
-        .chain(250..262)
-        .chain([1000, 4000])
-    {
+    for length in (95..105).chain(150..160).chain(250..262).chain([1000, 4000]) {
         // One long name, and one that ustar can split at a slash.
         let one = "n".repeat(length);
-        let split = format!(
-            "{}/{}",
-            "a".repeat(length / 2),
-            "b".repeat(length - length / 2 - 1)
-        );
+        let split = format!("{}/{}", "a".repeat(length / 2), "b".repeat(length - length / 2 - 1));
         let umlaut = "ö".repeat(length / 2);
         for path in [one, split, umlaut] {
             for kind in [

@@ -71,8 +71,7 @@ impl AuthFile {
                 return Ok(None);
             }
             Err(error) => {
-                return Err(error)
-                    .or_io(|| format!("cannot read the credentials in {}", path.display()));
+                return Err(error).or_io(|| format!("cannot read the credentials in {}", path.display()));
             }
         };
         // Docker and podman begin with an empty file.
@@ -81,12 +80,7 @@ impl AuthFile {
         }
         // The parser's own message may quote a password.
         let content = serde_json::from_slice(&text).map_err(|error| {
-            let place = format!(
-                "{}, line {}, column {}",
-                path.display(),
-                error.line(),
-                error.column()
-            );
+            let place = format!("{}, line {}, column {}", path.display(), error.line(), error.column());
             Error::new(
                 ErrorKind::Input,
                 format!("the credentials in {place} cannot be read: that is not docker's format"),
@@ -158,9 +152,8 @@ impl AuthFile {
                     key.escape_debug(),
                     self.path.display()
                 );
-                return Err(Error::new(ErrorKind::Input, what).hint(
-                    "`auth` has to be the base64 of USER:PASSWORD; log in again to have it written",
-                ));
+                return Err(Error::new(ErrorKind::Input, what)
+                    .hint("`auth` has to be the base64 of USER:PASSWORD; log in again to have it written"));
             };
             // Old versions of docker pad with NUL.
             (user, password) = (name.to_owned(), secret.trim_end_matches('\0').to_owned());
@@ -185,9 +178,7 @@ fn normalise(key: &str) -> String {
     if key == DOCKER_HUB {
         return "docker.io".to_owned();
     }
-    let stripped = key
-        .strip_prefix("https://")
-        .or_else(|| key.strip_prefix("http://"));
+    let stripped = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://"));
     let (host, path) = match stripped {
         // Docker's keys: a URL of the registry's API, of which only the host counts.
         Some(url) => (url.split('/').next().unwrap_or_default(), ""),
@@ -198,9 +189,7 @@ fn normalise(key: &str) -> String {
         },
     };
     let host = match host.to_ascii_lowercase() {
-        host if matches!(host.as_str(), "index.docker.io" | "registry-1.docker.io") => {
-            "docker.io".to_owned()
-        }
+        host if matches!(host.as_str(), "index.docker.io" | "registry-1.docker.io") => "docker.io".to_owned(),
         host => host,
     };
     match path {

@@ -49,10 +49,7 @@ pub(super) fn get(name: &str, server: &str, file: &Path) -> Result<Option<Login>
             std::io::ErrorKind::NotFound => failed("there is no such program in PATH"),
             _ => failed("it cannot be started").because(error),
         };
-        error.hint(format!(
-            "install {program}, or take it out of {}",
-            file.display()
-        ))
+        error.hint(format!("install {program}, or take it out of {}", file.display()))
     })?;
     if let Some(mut stdin) = child.stdin.take() {
         // A helper may know its answer without reading the question.
@@ -78,8 +75,8 @@ pub(super) fn get(name: &str, server: &str, file: &Path) -> Result<Option<Login>
         return Err(failed(&format!("it ended with {}", output.status)).because(words));
     }
     // Neither its answer nor the parser's opinion of it is shown: both hold the secret.
-    let answer: Answer = serde_json::from_slice(&output.stdout)
-        .map_err(|_| failed("its answer is not of docker's format"))?;
+    let answer: Answer =
+        serde_json::from_slice(&output.stdout).map_err(|_| failed("its answer is not of docker's format"))?;
     let (user, secret) = match answer.username.as_str() {
         TOKEN_USER => (String::new(), Secret::IdentityToken(answer.secret)),
         "" => return Ok(None),

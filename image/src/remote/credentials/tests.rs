@@ -39,10 +39,7 @@ fn the_longest_key_that_covers_a_repository_answers() {
     let password = |text: &str| Secret::Password(text.to_owned());
     for (repository, expected) in [
         ("nginx", Some(("hub", password("hub-password")))),
-        (
-            "docker.io/rancher/k3s",
-            Some(("hub", password("hub-password"))),
-        ),
+        ("docker.io/rancher/k3s", Some(("hub", password("hub-password")))),
         ("quay.io/other/x", Some(("quay", password("p")))),
         ("quay.io/teams/x", Some(("quay", password("p")))),
         ("quay.io/team/x", Some(("team", password("p")))),
@@ -64,9 +61,7 @@ fn the_longest_key_that_covers_a_repository_answers() {
         ("unknown.example.com/x", None),
     ] {
         let found = credentials.find(&repository.parse().unwrap()).unwrap();
-        let found = found
-            .as_ref()
-            .map(|login| (login.user.as_str(), login.secret.clone()));
+        let found = found.as_ref().map(|login| (login.user.as_str(), login.secret.clone()));
         assert_eq!(found, expected, "{repository}");
     }
     for broken in ["broken.example.com/x", "colon.example.com/x"] {
@@ -88,19 +83,13 @@ fn a_broken_file_is_named_and_its_secrets_are_not() {
         let error = credentials.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Input, "{content}");
         let text = format!("{error:?}");
-        assert!(
-            text.contains("config.json") && text.contains("line 1"),
-            "{text}"
-        );
+        assert!(text.contains("config.json") && text.contains("line 1"), "{text}");
         assert!(!text.contains("hunter2"), "{text}");
     }
     for empty in ["", "\n", "{}", r#"{"auths": {}}"#] {
         let (_directory, credentials) = credentials(empty);
         assert_eq!(
-            credentials
-                .unwrap()
-                .find(&"a.b/c".parse().unwrap())
-                .unwrap(),
+            credentials.unwrap().find(&"a.b/c".parse().unwrap()).unwrap(),
             None,
             "{empty}"
         );
@@ -111,19 +100,10 @@ fn a_broken_file_is_named_and_its_secrets_are_not() {
 fn nothing_shows_a_secret() {
     let (_directory, credentials) = credentials(TWO);
     let credentials = credentials.unwrap();
-    let login = credentials
-        .find(&"nginx".parse().unwrap())
-        .unwrap()
-        .unwrap();
+    let login = credentials.find(&"nginx".parse().unwrap()).unwrap().unwrap();
     let shown = format!("{credentials:?} {login:?}");
-    assert!(
-        shown.contains("hub") && shown.contains("<redacted>"),
-        "{shown}"
-    );
-    assert!(
-        !shown.contains("hub-password") && !shown.contains("aHVi"),
-        "{shown}"
-    );
+    assert!(shown.contains("hub") && shown.contains("<redacted>"), "{shown}");
+    assert!(!shown.contains("hub-password") && !shown.contains("aHVi"), "{shown}");
 }
 
 #[test]
@@ -133,13 +113,9 @@ fn an_earlier_file_wins_and_a_missing_one_is_none() {
     std::fs::write(place("one"), r#"{"auths": {"a.b": {"username": "one"}}}"#).unwrap();
     let two = r#"{"auths": {"a.b": {"username": "two"}, "c.d": {"username": "two"}}}"#;
     std::fs::write(place("two"), two).unwrap();
-    let credentials =
-        Credentials::from_files(vec![place("zero/x"), place("one"), place("two")]).unwrap();
+    let credentials = Credentials::from_files(vec![place("zero/x"), place("one"), place("two")]).unwrap();
     for (repository, user) in [("a.b/x", "one"), ("c.d/x", "two")] {
-        let login = credentials
-            .find(&repository.parse().unwrap())
-            .unwrap()
-            .unwrap();
+        let login = credentials.find(&repository.parse().unwrap()).unwrap().unwrap();
         assert_eq!(login.user, user, "{repository}");
     }
     assert!(credentials.places().contains("zero/x"));
@@ -161,10 +137,7 @@ fn looks_where_docker_and_podman_do() {
         ("XDG_CONFIG_HOME", "/c"),
     ];
     for (variables, expected) in [
-        (
-            home,
-            vec!["/h/.docker/config.json", "/h/.config/containers/auth.json"],
-        ),
+        (home, vec!["/h/.docker/config.json", "/h/.config/containers/auth.json"]),
         (all.as_slice(), vec!["/d/config.json", "/r/auth"]),
         (
             runtime.as_slice(),

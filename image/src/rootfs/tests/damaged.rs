@@ -19,16 +19,9 @@ fn a_tar_cut_anywhere_is_refused() {
         let result = Scratch::new().unpack(&[whole]);
         // The blob is what its digest says, so a cut between two entries makes a shorter tar, not a broken one.
         if let Err(error) = result {
-            assert!(
-                format!("{error:?}").contains("the middle"),
-                "{cut}: {error:?}"
-            );
+            assert!(format!("{error:?}").contains("the middle"), "{cut}: {error:?}");
         }
-        for kind in [
-            media_type::LAYER,
-            media_type::LAYER_GZIP,
-            media_type::LAYER_ZSTD,
-        ] {
+        for kind in [media_type::LAYER, media_type::LAYER_GZIP, media_type::LAYER_ZSTD] {
             let scratch = Scratch::new();
             let mut memory = Memory::default();
             // The image promises the whole layer; the source has only a part of it.
@@ -44,11 +37,7 @@ fn a_tar_cut_anywhere_is_refused() {
 #[test]
 fn a_flipped_bit_is_found_wherever_it_is() {
     let tar = ordinary().file("noise", &noise(2000, 2)).end();
-    for kind in [
-        media_type::LAYER,
-        media_type::LAYER_GZIP,
-        media_type::LAYER_ZSTD,
-    ] {
+    for kind in [media_type::LAYER, media_type::LAYER_GZIP, media_type::LAYER_ZSTD] {
         let mut memory = Memory::default();
         let layer = memory.add(kind, packed(kind, &tar));
         let root = memory.image(vec![(layer.clone(), Digest::of(&tar))]);
@@ -97,23 +86,12 @@ fn layers_that_are_not_what_the_image_says_are_refused() {
         unpack(media_type::LAYER_ZSTD, &zstd, right, Some(&less)),
         "more bytes than its descriptor says",
     );
-    refused(
-        unpack("application/x-unheard-of", &zstd, right, None),
-        "media type",
-    );
-    refused(
-        unpack(media_type::LAYER_GZIP, &zstd, right, None),
-        "damaged",
-    );
+    refused(unpack("application/x-unheard-of", &zstd, right, None), "media type");
+    refused(unpack(media_type::LAYER_GZIP, &zstd, right, None), "damaged");
     let trailing = [zstd.as_slice(), b"no frame"].concat();
-    refused(
-        unpack(media_type::LAYER_ZSTD, &trailing, right, None),
-        "damaged",
-    );
+    refused(unpack(media_type::LAYER_ZSTD, &trailing, right, None), "damaged");
     // A nonsensical annotation is as good as none.
-    unpack(media_type::LAYER_ZSTD, &zstd, right, Some("a lot"))
-        .0
-        .unwrap();
+    unpack(media_type::LAYER_ZSTD, &zstd, right, Some("a lot")).0.unwrap();
 }
 
 #[test]
@@ -185,8 +163,25 @@ fn a_disk_error_is_not_taken_for_a_damaged_layer() {
     let mut memory = Memory::default();
     let layer = memory.add(media_type::LAYER_ZSTD, packed(media_type::LAYER_ZSTD, &tar));
     let root = memory.image(vec![(layer, Digest::of(&tar))]);
-    let error = scratch
-        .unpack_from(&memory, &memory.read(&root))
-        .unwrap_err();
+    let error = scratch.unpack_from(&memory, &memory.read(&root)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Disk, "{error:?}");
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    let Some(disk) = Tmpfs::mount("2m") else {
+        return;
+    };
+    let tar = RawTar::new().file("large", &noise(4 << 20, 5)).end();
+    for kind in [media_type::LAYER, media_type::LAYER_ZSTD] {
+        let mut memory = Memory::default();
+        let layer = memory.add(kind, packed(kind, &tar));
+        let root = memory.image(vec![(layer, Digest::of(&tar))]);
+        let into = disk.path().join("root");
+        fs::create_dir(&into).unwrap();
+        let error = unpack(&memory, &memory.read(&root), &into, &Silent).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Disk, "{error:?}");
+        assert!(error.remedy().unwrap().starts_with("free some space"), "{error:?}");
+        fs::remove_dir_all(into).unwrap();
+    }
 }

@@ -6,9 +6,7 @@ use super::*;
 fn promising(memory: &mut Memory, path: &str, tar: Vec<u8>) -> (Descriptor, Digest) {
     let digest = Digest::of(&tar);
     let mut layer = memory.add(media_type::LAYER, tar);
-    layer
-        .annotations
-        .insert(annotation::FILE.to_owned(), path.to_owned());
+    layer.annotations.insert(annotation::FILE.to_owned(), path.to_owned());
     (layer, digest)
 }
 
@@ -18,10 +16,7 @@ fn a_layer_that_breaks_its_promise_of_one_file_is_refused() {
     for (what, tar) in [
         ("another file", tar().file("other", b"x")),
         ("a file besides", tar().file("a/f", b"x").file("b", b"x")),
-        (
-            "a folder besides",
-            tar().folder("a", 0o755).file("a/f", b"x"),
-        ),
+        ("a folder besides", tar().folder("a", 0o755).file("a/f", b"x")),
         ("a folder of that name", tar().folder("a/f", 0o755)),
         ("a link of that name", tar().symlink("a/f", "/etc/passwd")),
         ("a hard link", tar().file("a/f", b"x").hard_link("a/f", "b")),
@@ -73,10 +68,7 @@ fn layers_of_one_file_are_unpacked_side_by_side() {
         let footprint = scratch.unpack_from(&memory, &memory.read(&root)).unwrap();
         assert_eq!(footprint.entries, 45);
         for (path, content) in expected {
-            assert!(
-                fs::read(scratch.root().join(&path)).unwrap() == content,
-                "{path}"
-            );
+            assert!(fs::read(scratch.root().join(&path)).unwrap() == content, "{path}");
         }
     }
 }

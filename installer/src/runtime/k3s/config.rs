@@ -44,12 +44,8 @@ fn flags() -> BTreeMap<&'static str, (&'static str, Kind)> {
 /// Why a setting can't be given, if it can't.
 fn refused(setting: &str) -> Option<&'static str> {
     Some(match setting {
-        "token" | "token-file" | "agent-token" | "agent-token-file" => {
-            "sealrs makes the cluster's token itself"
-        }
-        "server" | "cluster-reset" | "cluster-reset-restore-path" => {
-            "this host becomes the cluster's only server"
-        }
+        "token" | "token-file" | "agent-token" | "agent-token-file" => "sealrs makes the cluster's token itself",
+        "server" | "cluster-reset" | "cluster-reset-restore-path" => "this host becomes the cluster's only server",
         "config"
         | "data-dir"
         | "private-registry"
@@ -91,9 +87,7 @@ pub(super) fn server(
     if let Some(interface) = interface.filter(|_| lost && !settings.contains_key("flannel-iface")) {
         settings.insert("flannel-iface".to_owned(), interface.into());
     }
-    let names = settings
-        .entry("tls-san")
-        .or_insert_with(|| Value::Array(Vec::new()));
+    let names = settings.entry("tls-san").or_insert_with(|| Value::Array(Vec::new()));
     if let Value::Array(names) = names {
         for name in [context.host.to_string(), context.facts.hostname.clone()] {
             if !names.iter().any(|known| known.as_str() == Some(&name)) {
@@ -108,12 +102,9 @@ pub(super) fn server(
 fn from_image(text: &str, path: &str, notes: &mut Vec<String>) -> Result<Settings> {
     let place = || format!("`{path}` of the image");
     let broken = |why: String| {
-        Error::new(
-            ErrorKind::Input,
-            format!("{} is not a configuration of k3s", place()),
-        )
-        .because(Error::new(ErrorKind::Input, why))
-        .hint("correct it and build the image again")
+        Error::new(ErrorKind::Input, format!("{} is not a configuration of k3s", place()))
+            .because(Error::new(ErrorKind::Input, why))
+            .hint("correct it and build the image again")
     };
     if text
         .lines()
@@ -122,8 +113,7 @@ fn from_image(text: &str, path: &str, notes: &mut Vec<String>) -> Result<Setting
         return Ok(Settings::new());
     }
     let options = serde_saphyr::options! { strict_booleans: true };
-    let value: Value = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|error| broken(error.to_string()))?;
+    let value: Value = serde_saphyr::from_str_with_options(text, options).map_err(|error| broken(error.to_string()))?;
     let Value::Object(read) = value else {
         return Err(broken("it is not a list of `setting: value`".to_owned()));
     };
@@ -133,9 +123,8 @@ fn from_image(text: &str, path: &str, notes: &mut Vec<String>) -> Result<Setting
         let name = name.trim_end_matches('+');
         match check_name(name)? {
             Some((main, kind)) => {
-                let value = check_value(main, kind, &value).map_err(|error| {
-                    error.hint(format!("correct {} and build it again", place()))
-                })?;
+                let value = check_value(main, kind, &value)
+                    .map_err(|error| error.hint(format!("correct {} and build it again", place())))?;
                 settings.insert(main.to_owned(), value);
             }
             None => {
@@ -160,10 +149,7 @@ pub(super) fn from_user(given: &[String]) -> Result<Settings> {
         let Some((name, value)) = setting.split_once('=') else {
             return Err(Error::new(
                 ErrorKind::Input,
-                format!(
-                    "`--runtime-config {}` is not NAME=VALUE",
-                    setting.escape_debug()
-                ),
+                format!("`--runtime-config {}` is not NAME=VALUE", setting.escape_debug()),
             )
             .hint("write it like `--runtime-config disable=traefik`"));
         };
@@ -190,12 +176,11 @@ fn check_name(name: &str) -> Result<Option<(&'static str, Kind)>> {
     if let Some(&(main, kind)) = flags.get(name) {
         return match refused(main) {
             None => Ok(Some((main, kind))),
-            Some(why) => Err(Error::new(
-                ErrorKind::Input,
-                format!("k3s's setting `{main}` can't be given"),
-            )
-            .because(Error::new(ErrorKind::Input, why))
-            .hint(format!("leave `{main}` out: {why}"))),
+            Some(why) => Err(
+                Error::new(ErrorKind::Input, format!("k3s's setting `{main}` can't be given"))
+                    .because(Error::new(ErrorKind::Input, why))
+                    .hint(format!("leave `{main}` out: {why}")),
+            ),
         };
     }
     let nearest = flags
@@ -235,9 +220,7 @@ fn check_value(name: &str, kind: Kind, value: &Value) -> Result<Value> {
             .and_then(|text| text.parse::<i64>().ok())
             .map(Value::from)
             .ok_or_else(|| bad("a number")),
-        Kind::Text => scalar(value)
-            .map(Value::from)
-            .ok_or_else(|| bad("one value")),
+        Kind::Text => scalar(value).map(Value::from).ok_or_else(|| bad("one value")),
         Kind::List => {
             let items: Option<Vec<String>> = match value {
                 Value::Array(items) => items.iter().map(scalar).collect(),
@@ -326,14 +309,10 @@ mod tests {
     #[test]
     fn reads_the_images_settings() {
         let mut notes = Vec::new();
-        let mut read =
-            |text: &str| from_image(text, "etc/k3s/config.yaml", &mut notes).map(Value::Object);
+        let mut read = |text: &str| from_image(text, "etc/k3s/config.yaml", &mut notes).map(Value::Object);
         assert_eq!(read("# nothing\n\n").unwrap(), json!({}));
         assert_eq!(
-            read(
-                "disable: traefik\nnode-label: [a=b, c=1]\ncluster-init: true\nbrand-new-thing: 1\n"
-            )
-            .unwrap(),
+            read("disable: traefik\nnode-label: [a=b, c=1]\ncluster-init: true\nbrand-new-thing: 1\n").unwrap(),
             json!({
                 "disable": ["traefik"],
                 "node-label": ["a=b", "c=1"],

@@ -12,11 +12,7 @@ struct Known {
     hopeless: bool,
 }
 
-const fn hopeless(
-    parts: &'static [&'static str],
-    cause: &'static str,
-    remedy: &'static str,
-) -> Known {
+const fn hopeless(parts: &'static [&'static str], cause: &'static str, remedy: &'static str) -> Known {
     Known {
         parts,
         cause,
@@ -25,11 +21,7 @@ const fn hopeless(
     }
 }
 
-const fn perhaps(
-    parts: &'static [&'static str],
-    cause: &'static str,
-    remedy: &'static str,
-) -> Known {
+const fn perhaps(parts: &'static [&'static str], cause: &'static str, remedy: &'static str) -> Known {
     Known {
         parts,
         cause,
@@ -39,7 +31,7 @@ const fn perhaps(
 }
 
 /// The first one that is found counts.
-const KNOWN: [Known; 29] = [
+const KNOWN: [Known; 31] = [
     hopeless(
         &["no default routes found"],
         "this host has no default route, so k3s can't find its own address",
@@ -160,7 +152,7 @@ const KNOWN: [Known; 29] = [
         "the kubelet refuses a setting",
         "correct what the line names: it comes from `--runtime-config` or from the image's etc/k3s/config.yaml",
     ),
-    hopeless(
+    perhaps(
         &["kubelet exited: failed to run Kubelet"],
         "the kubelet does not start",
         "put right what the line names",
@@ -220,16 +212,19 @@ pub(super) fn diagnose(log: &str) -> Option<Diagnosis> {
 pub(super) fn left_out(log: &str) -> Option<Diagnosis> {
     const FAILED: &str = "Error encountered while importing ";
     let lines: Vec<&str> = log.lines().collect();
-    let (line, path) = lines.iter().enumerate().find_map(|(number, line)| {
+    let (path, why) = lines.iter().enumerate().find_map(|(number, line)| {
         let (_, rest) = line.split_once(FAILED)?;
-        let (path, _) = rest.split_once(": ")?;
+        let (path, why) = rest.split_once(": ")?;
         let imported = format!("Imported images from {path} in ");
         let later = lines.get(number..).unwrap_or_default();
         // An image that is known by its digest alone gets no tag, and needs none.
-        let has_no_tag = rest.contains("failed to retag images") && rest.contains("@sha256:");
+        let has_no_tag = why.contains("failed to retag images") && why.contains("@sha256:");
         let is_left_out = !has_no_tag && !later.iter().any(|line| line.contains(&imported));
-        is_left_out.then_some((line, path))
+        is_left_out.then_some((path, why))
     })?;
+    let why = why
+        .strip_prefix(&format!("failed to import images from {path}: "))
+        .unwrap_or(why);
     let remedy = if path.ends_with(".txt") {
         "name the images in the image list instead of a .txt file, so that they are in the image, and build it again"
     } else {
@@ -237,10 +232,7 @@ pub(super) fn left_out(log: &str) -> Option<Diagnosis> {
          zstd's window at most 32 MiB) whose images have full names"
     };
     Some(Diagnosis {
-        cause: format!(
-            "k3s could not import what is in the image's `images/`: {}",
-            shorten(line.trim())
-        ),
+        cause: format!("k3s could not import {path}: {}", shorten(why.trim())),
         remedy: remedy.to_owned(),
         hopeless: true,
     })
@@ -251,7 +243,8 @@ fn shorten(line: &str) -> String {
     let message = line
         .split_once(" msg=")
         .map_or(line, |(_, message)| message)
-        .trim_matches('"');
+        .trim_matches('"')
+        .replace("\\\"", "\"");
     let mut short: String = message.chars().take(300).collect();
     if short.len() < message.len() {
         short.push('…');
@@ -264,7 +257,7 @@ mod tests {
     use super::*;
 
     /// Lines as a real one wrote them, and a word of the cause.
-    const LINES: [(&str, &str, bool); 19] = [
+    const LINES: [(&str, &str, bool); 21] = [
         (
             r#"time="2026-11-23T10:00:00Z" level=fatal msg="no default routes found in \"/proc/net/route\" or \"/proc/net/ipv6_route\"""#,
             "default route",
@@ -300,11 +293,7 @@ mod tests {
             "certificate authority",
             true,
         ),
-        (
-            r#"level=error msg="invalid token CA hash length""#,
-            "wrong form",
-            true,
-        ),
+        (r#"level=error msg="invalid token CA hash length""#, "wrong form", true),
         (
             r#"level=info msg="Waiting to retrieve agent configuration; server is not ready: failed to retrieve configuration from server: not authorized""#,
             "refuses the token",
@@ -356,6 +345,16 @@ mod tests {
             false,
         ),
         (
+            r#"level=error msg="kubelet exited: failed to validate kubelet flags: invalid node labels: '[{a b}]' - name part must consist of""#,
+            "refuses a setting",
+            true,
+        ),
+        (
+            r#"level=error msg="kubelet exited: failed to run Kubelet: Failed to start ContainerManager open /proc/sys/vm/overcommit_memory""#,
+            "kubelet does not start",
+            false,
+        ),
+        (
             r#"level=fatal msg="/var/lib/rancher/k3s/server/cred/passwd newer than datastore and could cause a cluster outage. Remove the file(s)""#,
             "contradict",
             true,
@@ -371,6 +370,31 @@ mod tests {
             assert_eq!(diagnosis.hopeless, hopeless, "{line}");
             assert!(!diagnosis.cause.contains("level="), "{diagnosis:?}");
         }
+    }
+
+    #[test]
+    fn knows_which_archives_were_not_imported() {
+        let line = |level: &str, message: &str| format!("time=\"t\" level={level} msg=\"{message}\"\n");
+        let imports = "/var/lib/rancher/k3s/agent/images";
+        let failed = |file: &str, why: &str| {
+            let message = format!("Error encountered while importing {imports}/{file}: {why}");
+            line("error", &message)
+        };
+        let cut = failed("cut.tar", "failed to import images from x: unexpected EOF");
+        let diagnosis = left_out(&cut).unwrap();
+        assert!(diagnosis.cause.contains("cut.tar"), "{diagnosis:?}");
+        assert!(diagnosis.cause.contains("unexpected EOF"), "{diagnosis:?}");
+        let list = failed("list.txt", "failed to pull images");
+        assert!(left_out(&list).unwrap().remedy.contains("image list"));
+
+        let later = line("info", &format!("Imported images from {imports}/cut.tar in 3ms"));
+        assert_eq!(left_out(&(cut.clone() + &later)), None);
+        assert!(left_out(&(later + &cut)).is_some());
+        let tag = "failed to retag images: failed to parse tags for image";
+        let digest = failed("digest.tar", &format!("{tag} docker.io/library/x@sha256:abc: y"));
+        assert_eq!(left_out(&digest), None);
+        assert!(left_out(&failed("bare.tar", &format!("{tag} v1.2: y"))).is_some());
+        assert_eq!(left_out("Importing images from x\nImported a\n"), None);
     }
 
     #[test]

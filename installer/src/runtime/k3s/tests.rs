@@ -18,26 +18,20 @@ fn rootfs(config: Option<&str>) -> RootfsFacts {
     }
     if let Some(config) = config {
         rootfs.files.insert(IMAGE_CONFIG.to_owned(), 1);
-        rootfs
-            .texts
-            .insert(IMAGE_CONFIG.to_owned(), config.to_owned());
+        rootfs.texts.insert(IMAGE_CONFIG.to_owned(), config.to_owned());
     }
     rootfs
 }
 
 fn image() -> ClusterImage {
     let mut image = runtime_image("k3s");
-    image.container_images = [
-        "docker.io/library/nginx:1",
-        "quay.io:5001/a/b:1",
-        "docker.io/x/y:2",
-    ]
-    .map(|image| ContainerImage {
-        image: image.to_owned(),
-        app_name: String::new(),
-        platform: None,
-    })
-    .to_vec();
+    image.container_images = ["docker.io/library/nginx:1", "quay.io:5001/a/b:1", "docker.io/x/y:2"]
+        .map(|image| ContainerImage {
+            image: image.to_owned(),
+            app_name: String::new(),
+            platform: None,
+        })
+        .to_vec();
     image
 }
 
@@ -86,9 +80,7 @@ fn merges_the_settings_of_image_user_and_host() {
          token-file: \"/etc/rancher/k3s/token\"\n"
     );
     facts.default_route = false;
-    assert!(
-        text(&plan_of(&facts, &options), "k3s-config").contains("node-ip:\n  - \"10.88.0.11\"\n")
-    );
+    assert!(text(&plan_of(&facts, &options), "k3s-config").contains("node-ip:\n  - \"10.88.0.11\"\n"));
     let config = text(&plan_of(&facts, &options), "k3s-config");
     assert!(config.contains("flannel-iface: \"eth0\"\n"), "{config}");
     options.runtime_config.push("node-ip=10.0.0.9".into());
@@ -112,10 +104,7 @@ fn mirrors_every_registry_host_of_the_images() {
            \"sea.hub:5000\":\n    endpoint:\n      - \"https://sea.hub:5000\"\n"
     );
     rootfs.files.insert(registry::INIT_SCRIPT.to_owned(), 1);
-    let foreign = text(
-        &plan(&server(), &rootfs, &options).unwrap(),
-        "k3s-registries",
-    );
+    let foreign = text(&plan(&server(), &rootfs, &options).unwrap(), "k3s-registries");
     assert!(
         foreign.contains("- \"https://sea.hub:5000/v2/quay.io_5001\""),
         "{foreign}"
@@ -166,12 +155,7 @@ fn links_only_what_the_host_lacks_and_goes_where_it_can_write() {
 fn an_image_without_k3s_or_with_wrong_settings_is_refused() {
     let error = plan(&server(), &RootfsFacts::default(), &Options::default()).unwrap_err();
     assert!(error.to_string().contains("bin/k3s"));
-    let error = plan(
-        &server(),
-        &rootfs(Some("disabel: x\n")),
-        &Options::default(),
-    )
-    .unwrap_err();
+    let error = plan(&server(), &rootfs(Some("disabel: x\n")), &Options::default()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Input);
 }
 

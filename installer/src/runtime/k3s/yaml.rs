@@ -54,9 +54,9 @@ fn nested(value: &Value, depth: usize, text: &mut String) {
 fn key_text(key: &str) -> String {
     const WORDS: [&str; 9] = ["y", "n", "yes", "no", "on", "off", "true", "false", "null"];
     let plain = key.starts_with(|first: char| first.is_ascii_lowercase())
-        && key.chars().all(|letter| {
-            letter.is_ascii_lowercase() || letter.is_ascii_digit() || "-_".contains(letter)
-        });
+        && key
+            .chars()
+            .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || "-_".contains(letter));
     if plain && !WORDS.contains(&key) {
         key.to_owned()
     } else {
@@ -82,6 +82,9 @@ mod tests {
         let text = document(&value);
         let read: Value = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(read, value, "{text}");
-        assert!(text.contains("mirrors:\n  \"*\": {}\n  \"docker.io\":\n    endpoint:\n      - \"https://sea.hub:5000\"\n"), "{text}");
+        assert!(
+            text.contains("mirrors:\n  \"*\": {}\n  \"docker.io\":\n    endpoint:\n      - \"https://sea.hub:5000\"\n"),
+            "{text}"
+        );
     }
 }

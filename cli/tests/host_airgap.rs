@@ -1,0 +1,209 @@
+//! Across the gap on real parts: images of public names are built in and saved, the registries they came from go away,
+//! and a host without network installs the file. Debian's containerd then pulls every image by its original name.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test"
+)]
+
+mod support;
+#[allow(dead_code, reason = "the tests of k3s need more of it")]
+mod support_k3s;
+
+use std::process::Command;
+
+use support::{assert_has, needs, needs_root, run, succeed, text};
+use support_k3s::host::{CLUSTER, GIVEN, Host, testdata};
+use support_k3s::state::State;
+use support_k3s::upstream::Upstream;
+
+/// Makes this host a "cluster": Debian's containerd, with nothing set up for the private registry but what sealrs wrote.
+const INIT: &str = "#!/bin/bash\n\
+    set -eu\n\
+    systemctl start containerd\n\
+    for _ in $(seq 100); do ctr version >/dev/null 2>&1 && exit; sleep 0.1; done\n\
+    echo 'containerd does not answer' >&2\n\
+    exit 1\n";
+
+const RESET: &str = "#!/bin/bash\n\
+    set -eu\n\
+    ctr -n k8s.io containers ls -q | xargs -r ctr -n k8s.io containers rm\n\
+    systemctl stop containerd\n\
+    rm -rf /var/lib/containerd /run/containerd\n\
+    rmdir /etc/cni/net.d /etc/cni\n\
+    find /sys/fs/cgroup -depth -type d -path '*/k8s.io*' -exec rmdir {} +\n";
+
+/// A busybox with a file `/content`.
+fn image_with(host: &Host, content: &str) -> String {
+    let file = host.scratch.write(&format!("images/{content}/content"), content);
+    let archive = host.scratch.path(&format!("images/{content}.tar"));
+    let arguments = ["busybox", "docker.io/library/unnamed:1", &archive, &file];
+    succeed(Command::new(testdata("images/make-image.sh")).args(arguments));
+    archive
+}
+
+/// Builds in the network where the registries are, with layers that umoci can read, and saves for the host.
+fn build(host: &Host, upstream: &Upstream<'_>, image_list: &str) {
+    let scratch = &host.scratch;
+    scratch.write("context/imageList", image_list);
+    scratch.write("context/etc/deep/motd", "hello");
+    scratch.program("context/bin/tool", "#!/bin/sh\necho tool\n");
+    std::os::unix::fs::symlink("../bin/tool", scratch.path("context/etc/link")).unwrap();
+    std::fs::hard_link(scratch.path("context/bin/tool"), scratch.path("context/bin/other")).unwrap();
+    scratch.program("context/scripts/runtime/init.sh", INIT);
+    scratch.program("context/scripts/runtime/reset.sh", RESET);
+    let kubefile = "FROM scratch\n\
+        LABEL cluster.alpha.sealer.io/cluster-runtime-type=script\n\
+        COPY . .\n\
+        COPY --chmod=0440 etc/deep/motd etc/\n\
+        CMDS [\"bin/tool > said\"]\n";
+    let kubefile = scratch.write("Kubefile", kubefile);
+    let (root, context, ca) = (scratch.path("root"), scratch.path("context"), upstream.ca());
+    let arguments = [
+        "--root",
+        &root,
+        "--quiet",
+        "build",
+        "-f",
+        &kubefile,
+        "-t",
+        "airgap:1",
+        "--compression",
+        "gzip",
+        "--ca-file",
+        &ca,
+        &context,
+    ];
+    succeed(&mut host.connected(env!("CARGO_BIN_EXE_sealrs"), &arguments));
+    scratch.ok(&["save", "airgap:1", "-o", &scratch.path("given/airgap.tar")]);
+}
+
+/// Every path of a tree with its kind, mode, owner, link and content; hard links by their number.
+const TREE: &str = r"cd $0; find . -mindepth 1 \( -path ./certs -o -path ./said \) -prune \
+    -o -type d -printf '%p %y %m %U:%G\n' -o -printf '%p %y %m %U:%G %n %l\n' | sort; \
+    find . \( -path ./certs -o -path ./said \) -prune -o -type f -exec sha256sum {} + | sort";
+
+#[test]
+fn containerd_pulls_and_runs_everything_from_one_file() {
+    needs_root!();
+    needs!(
+        "sshd",
+        "mkfs.ext4",
+        "containerd",
+        "ctr",
+        "runc",
+        "skopeo",
+        "umoci",
+        "docker-registry",
+        "openssl",
+        "gcc",
+        "busybox",
+    );
+    let t = std::time::Instant::now();
+    let host = Host::boot();
+    println!("T boot {:?}", t.elapsed());
+    let upstream = Upstream::start(&host);
+    println!("T up {:?}", t.elapsed());
+    let one = upstream.push(&image_with(&host, "one"), "docker.io/library/box:one");
+    let two = upstream.push(&image_with(&host, "two"), "quay.io/tools/box:two");
+    let three = upstream.push(&image_with(&host, "three"), "localhost:5000/team/box:three");
+    // The same path on another host is another image.
+    let other = upstream.push(&image_with(&host, "other"), "quay.io/team/box:other");
+    println!("T images {:?}", t.elapsed());
+    let list = format!(
+        "box:one\nquay.io/tools/box:two@{two}\nlocalhost:5000/team/box@{three}\nlocalhost:5000/team/box:three\nquay.io/team/box:other\n"
+    );
+    build(&host, &upstream, &list);
+    println!("T build {:?}", t.elapsed());
+    drop(upstream);
+
+    let before = State::of(&host);
+    let summary = host.run(&format!("{GIVEN}/airgap.tar"), &[]);
+    assert_eq!(summary["outcome"], "installed");
+    println!("T run {:?}", t.elapsed());
+    assert_has(&host.ok("cat /etc/hosts"), &["sea.hub"]);
+    host.ok("systemctl is-active --quiet sealrs-registry-my-cluster");
+
+    let pull = |name: &str| {
+        host.bash(&format!(
+            "ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d {name}"
+        ))
+    };
+    for (name, digest, content) in [
+        ("docker.io/library/box:one".to_owned(), one, "one"),
+        (format!("docker.io/library/box@{one}"), one, "one"),
+        (format!("docker.io/library/box:one@{one}"), one, "one"),
+        ("quay.io/tools/box:two".to_owned(), two, "two"),
+        (format!("quay.io/tools/box@{two}"), two, "two"),
+        (format!("quay.io/tools/box:two@{two}"), two, "two"),
+        ("localhost:5000/team/box:three".to_owned(), three, "three"),
+        (format!("localhost:5000/team/box@{three}"), three, "three"),
+        (format!("localhost:5000/team/box:three@{three}"), three, "three"),
+        ("quay.io/team/box:other".to_owned(), other, "other"),
+    ] {
+        succeed(&mut pull(&name));
+        println!("T pull {:?}", t.elapsed());
+        let listed = host.ok(&format!("ctr -n k8s.io images ls name=={name}"));
+        assert_has(&listed, &[&digest.to_string()]);
+        if !name.contains('@') {
+            assert_eq!(
+                host.ok(&format!("ctr -n k8s.io run --rm {name} c cat /content")),
+                content,
+                "{name}"
+            );
+        }
+    }
+    println!("T pulled {:?}", t.elapsed());
+    // What is not inside is not had, and no network is to thank for what is.
+    assert!(!pull("quay.io/team/box:three").output().unwrap().status.success());
+    assert!(host.ok("ip route get 1.1.1.1 >/dev/null 2>&1; timeout 3 bash -c 'exec 3<>/dev/tcp/1.1.1.1/443' 2>/dev/null || echo none").contains("none"));
+
+    println!("T none {:?}", t.elapsed());
+    // Any OCI tool unpacks the file to the tree that is installed.
+    let (archive, layout) = (host.scratch.path("given/airgap.tar"), host.scratch.path("layout"));
+    run(
+        "skopeo",
+        &[
+            "--insecure-policy",
+            "copy",
+            "--quiet",
+            &format!("oci-archive:{archive}"),
+            &format!("oci:{layout}:1"),
+        ],
+    );
+    let unpacked = host.scratch.path("unpacked");
+    run(
+        "umoci",
+        &["raw", "unpack", "--image", &format!("{layout}:1"), &unpacked],
+    );
+    let theirs = text(&run("bash", &["-c", TREE, &unpacked]));
+    let ours = succeed(&mut host.hosts(&["exec", "1", "bash", "-c", TREE, &format!("{CLUSTER}/rootfs")]));
+    assert_has(
+        &ours,
+        &[
+            "./etc/motd f 440 0:0 1",
+            "./bin/tool f 755 0:0 2",
+            "./etc/link l 777 0:0 1 ../bin/tool",
+            "/registry/",
+        ],
+    );
+    assert_eq!(ours, theirs);
+    assert_eq!(host.ok(&format!("cat {CLUSTER}/rootfs/said")), "tool\n");
+
+    println!("T unpacked {:?}", t.elapsed());
+    let again = host.run(&format!("{GIVEN}/airgap.tar"), &[]);
+    assert_eq!(
+        (&again["outcome"], &again["steps"]),
+        (&"already-installed".into(), &0.into())
+    );
+
+    println!("T again {:?}", t.elapsed());
+    assert_eq!(host.delete(), "deleted");
+    println!("T deleted {:?}", t.elapsed());
+    assert_eq!(before.difference(&State::of(&host)), "");
+    assert_eq!(host.delete(), "absent");
+}
