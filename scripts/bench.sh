@@ -234,7 +234,7 @@ for round in $(seq "$rounds"); do
     measure 'rebuild, all files touched' sealrs "$root" sealrs_build
     measure 'rebuild, all files touched' 'tar | sha256sum' "$out" hash_all
 done
-changed=$(find "$context/scripts" -type f -size -4 | sort | head -n1)
+changed=$(find "$context/scripts" -type f -size -4 | sort | sed -n 1p)
 for round in $(seq "$rounds"); do
     echo "# round $round" >>"$changed"
     measure 'rebuild, one file changed' sealrs "$root" sealrs_build

@@ -23,7 +23,6 @@ say "A registry stands for the internet: sealrs's own, with one tiny image in it
 digest=$(Kubefile.examples/quickstart/make-upstream.sh "$scratch/upstream")
 "$sealrs" registry serve --dir "$scratch/upstream" --listen 127.0.0.1:5101 &
 upstream=$!
-sleep 1
 
 say "Building the ClusterImage Kubefile.examples/quickstart"
 "$sealrs" build -f Kubefile.examples/quickstart/Kubefile -t quickstart:v1 Kubefile.examples/quickstart

@@ -6,10 +6,11 @@ cd "$(dirname "$0")/.."
 
 # The real parts: registries, image tools, container runtimes, and what the test hosts are made of.
 packages=(
-    gcc libc6-dev python3 python3-venv shellcheck openssl curl xz-utils strace
+    gcc libc6-dev python3 python3-venv shellcheck openssl curl git strace util-linux
+    xz-utils zstd bzip2 lz4 pigz time
     docker-registry apache2-utils skopeo umoci buildah busybox-static
     containerd runc containernetworking-plugins
-    openssh-server sshpass nftables iproute2 iptables e2fsprogs systemd dbus
+    openssh-server openssh-client sshpass nftables iproute2 iptables conntrack e2fsprogs systemd dbus
 )
 
 missing=()
@@ -22,6 +23,13 @@ if [ ${#missing[@]} -gt 0 ]; then
     else
         echo "installing ${missing[*]}" >&2
         [ -n "$(find /var/lib/apt/lists -name '*_Packages*' -print -quit 2>/dev/null)" ] || apt-get update -qq
+        # What the tests need are programs: no package may start its service on this machine.
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e $policy ]; then
+            printf '#!/bin/sh\nexit 101\n' >$policy
+            chmod +x $policy
+            trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        fi
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
     fi
 fi

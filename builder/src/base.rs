@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use sealrs_image::archive::Archive;
 use sealrs_image::cluster_image::ClusterImage;
-use sealrs_image::copy::{StoreSink, copy};
+use sealrs_image::copy::{BlobSink, copy};
 use sealrs_image::digest::{Digest, VerifyingReader};
 use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::layer::{MemberKind, TarReader, annotation};
@@ -102,12 +102,8 @@ impl Finding<'_> {
                     .hint("load it with `sealrs load -i`, then write the image's name in FROM"),
             );
         }
-        let sink = StoreSink {
-            store: self.store,
-            root: root.clone(),
-            names: images.iter().filter_map(|(name, _)| name.clone()).collect(),
-        };
-        copy(&archive, root, Box::new(sink), self.jobs, self.progress)?;
+        // Only what the new image is made of is wanted: the archive's names are not the store's business.
+        copy(&archive, root, Box::new(BlobSink(self.store)), self.jobs, self.progress)?;
         Ok(root.clone())
     }
 
@@ -128,10 +124,11 @@ impl Finding<'_> {
     fn pull(&self, reference: &Reference, platform: &Platform) -> Result<Descriptor> {
         self.progress.event(Event::Message(&format!("pulling {reference}")));
         let document = self.client.manifest(reference, &reference.selector())?;
-        let mut root = document.descriptor;
+        let root = document.descriptor;
+        let mut member = root.clone();
         if media_type::is_index(&root.media_type) {
             let index: Index = spec::parse(&document.bytes, &format!("the index of {reference}"))?;
-            root = index.select(platform).cloned().ok_or_else(|| {
+            member = index.select(platform).cloned().ok_or_else(|| {
                 Error::new(ErrorKind::NotFound, format!("{reference} has no platform {platform}"))
                     .hint(format!("it has: {}", index.platforms()))
             })?;
@@ -140,12 +137,10 @@ impl Finding<'_> {
             client: self.client.clone(),
             repository: reference.clone(),
         };
-        let sink = StoreSink {
-            store: self.store,
-            root: root.clone(),
-            names: vec![reference.clone()],
-        };
-        copy(&source, &root, Box::new(sink), self.jobs, self.progress)?;
+        copy(&source, &member, Box::new(BlobSink(self.store)), self.jobs, self.progress)?;
+        // The name stays with the index: a digest in it means the index. Other platforms are simply not there.
+        self.store.put(&root.media_type, &document.bytes)?;
+        self.store.tag(Some(reference), &root)?;
         Ok(root)
     }
 }

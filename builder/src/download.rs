@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use sealrs_image::digest::{Digest, Hasher};
 use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::progress::{Event, Progress, Task};
-use sealrs_image::remote::{Client, FileSource};
+use sealrs_image::remote::{Client, FileSource, shown};
 use sealrs_image::spec::Descriptor;
 use sealrs_image::store::Store;
 
@@ -18,7 +18,7 @@ pub(crate) fn fetch(
     file: &RemoteFile,
     progress: &dyn Progress,
 ) -> Result<(Digest, u64)> {
-    let place = || format!("cannot fetch {}", file.url);
+    let place = || format!("cannot fetch {}", shown(&file.url));
     if let Some(digest) = file.checksum
         && let Some(size) = store.size(&digest)
     {
@@ -27,12 +27,12 @@ pub(crate) fn fetch(
     if file.checksum.is_none() {
         progress.event(Event::Warning(&format!(
             "{} has no checksum: the build is only as reproducible as that server; add `--checksum=sha256:…`",
-            file.url
+            shown(&file.url)
         )));
     }
     let source = FileSource::new(client.clone(), &file.url)?;
     let (mut reader, size) = source.start().context(place)?;
-    let task = Task::begin(progress, &format!("fetching {}", file.url), size);
+    let task = Task::begin(progress, &format!("fetching {}", shown(&file.url)), size);
     if let (Some(digest), Some(size)) = (file.checksum, size) {
         drop(reader);
         let blob = Descriptor::new("application/octet-stream", digest, size);

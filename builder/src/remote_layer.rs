@@ -6,7 +6,7 @@ use sealrs_image::digest::{Digest, VerifyingReader};
 use sealrs_image::error::{Context as _, IoResultExt as _, Result};
 use sealrs_image::layer::{self, Compression, Entry, EntryKind, LayerWriter, PackedLayer, TarWriter};
 use sealrs_image::progress::Task;
-use sealrs_image::remote::{Client, FileSource};
+use sealrs_image::remote::{Client, FileSource, shown};
 use sealrs_image::spec::Descriptor;
 
 use crate::contents::{Contents, FileSource as Bytes, Item};
@@ -60,14 +60,14 @@ pub(crate) fn pack(
     {
         return Ok(Packed { layer, cached: true });
     }
-    let place = || format!("cannot fetch {}", file.url);
+    let place = || format!("cannot fetch {}", shown(&file.url));
     let source = FileSource::new(client.clone(), &file.url)?;
     let (mut reader, size) = source.start().context(place)?;
     // A tar's header tells the size, so a server that doesn't leaves only the long way.
     let Some(size) = size else {
         return fetch();
     };
-    let task = Task::begin(packing.progress, &format!("fetching {}", file.url), Some(size));
+    let task = Task::begin(packing.progress, &format!("fetching {}", shown(&file.url)), Some(size));
     let mut start = Vec::new();
     (&mut reader).take(8).read_to_end(&mut start).or_io(place)?;
     let blob = Descriptor::new("application/octet-stream", digest, size);

@@ -13,7 +13,7 @@ mod support;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use support::{Scratch, assert_has, fail, is_installed, outcome, run, succeed};
+use support::{Scratch, assert_has, fail, is_installed, outcome, run, shape, succeed};
 
 /// All commands, as their words, found by their help. The first is sealrs itself.
 fn commands(scratch: &Scratch) -> Vec<Vec<String>> {
@@ -154,22 +154,6 @@ fn man_pages() {
     }
     if !is_installed("groff") {
         println!("skipped: groff is not installed, so the man pages are not set");
-    }
-}
-
-/// The keys of a document, each with the kind of its value.
-fn shape(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => fields
-            .iter()
-            .map(|(key, value)| (key.clone(), shape(value)))
-            .collect::<serde_json::Map<_, _>>()
-            .into(),
-        Value::Array(items) => items.first().map_or(json!([]), |item| json!([shape(item)])),
-        Value::Null => json!("null"),
-        Value::Bool(_) => json!("boolean"),
-        Value::Number(_) => json!("number"),
-        Value::String(_) => json!("string"),
     }
 }
 

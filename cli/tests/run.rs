@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use support::cluster::{Cluster, below};
 use support::images::push;
 use support::registry::{Registry, Setup};
-use support::{Running, assert_has, fail, json, needs, noise, outcome, run, succeed, text, wait_until};
+use support::{Running, assert_has, fail, json, needs, noise, outcome, run, shape, succeed, text, wait_until};
 
 const INIT: &str =
     "#!/bin/bash\nset -eu\nenv | sort > \"$ROOTFS/../seen\"\necho \"init $*\"\necho config > \"$KUBECONFIG\"\n";
@@ -131,9 +131,10 @@ fn installs_serves_and_is_removed_without_a_trace() {
     assert_has(&said, &["--force"]);
     assert_has(&fail(&mut cluster.command(&[], &["delete"]), 2), &["--all"]);
 
-    succeed(&mut cluster.delete());
+    let deleted = json(&mut cluster.delete());
     cluster.assert_gone("deleted");
     assert_eq!(below(&scratch.path("")), before, "and nothing beside it");
+    insta::assert_json_snapshot!("json-shapes", [shape(&ran), shape(&deleted)]);
     assert_has(&succeed(&mut cluster.delete()), &["there is no cluster `my-cluster`"]);
 }
 

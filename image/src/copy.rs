@@ -11,7 +11,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::graph;
 use crate::progress::{Progress, Task};
 use crate::reference::Reference;
-use crate::source::Source;
+use crate::source::{Source, document};
 use crate::spec::Descriptor;
 use crate::store::Store;
 
@@ -158,6 +158,36 @@ pub fn in_parallel<T: Send>(items: Vec<T>, jobs: usize, work: impl Fn(T) -> Resu
     }
 }
 
+/// The store as a sink for blobs that get no name of their own: parts of something that will have one.
+#[derive(Debug)]
+pub struct BlobSink<'s>(pub &'s Store);
+
+impl Sink for BlobSink<'_> {
+    fn order(&self) -> Order {
+        Order::DocumentsLast
+    }
+
+    fn has(&self, blob: &Descriptor) -> Result<bool> {
+        if self.0.size(&blob.digest) != Some(blob.size) {
+            return Ok(false);
+        }
+        // A document is small enough to look at. A damaged one is replaced: it would hide everything that it names.
+        if graph::is_document(blob) && document(self.0, blob).is_err() {
+            self.0.forget(&blob.digest)?;
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {
+        self.0.fetch(blob, source, task)
+    }
+
+    fn commit(self: Box<Self>) -> Result<()> {
+        Ok(())
+    }
+}
+
 /// The store as a sink. The image gets all `names`, or is kept under its digest if there are none.
 #[derive(Debug)]
 pub struct StoreSink<'s> {
@@ -175,11 +205,11 @@ impl Sink for StoreSink<'_> {
     }
 
     fn has(&self, blob: &Descriptor) -> Result<bool> {
-        Ok(self.store.has(&blob.digest))
+        BlobSink(self.store).has(blob)
     }
 
     fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {
-        self.store.fetch(blob, source, task)
+        BlobSink(self.store).take(blob, source, task)
     }
 
     fn commit(self: Box<Self>) -> Result<()> {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::archive::Archive;
 use crate::error::{Error, ErrorKind, Result};
+use crate::lock::Lock;
 use crate::reference::Reference;
 use crate::source::Source;
 use crate::spec::Descriptor;
@@ -20,6 +21,8 @@ pub struct Located {
     pub root: Descriptor,
     /// Its name, if it has one.
     pub name: Option<Reference>,
+    /// Keeps the store as it is while the image is used; none for an archive.
+    _lock: Option<Lock>,
 }
 
 impl std::fmt::Debug for Located {
@@ -28,11 +31,11 @@ impl std::fmt::Debug for Located {
     }
 }
 
-/// Finds the image that `argument` names.
+/// Finds the image that `argument` names: a file, or an image of the store below `root`. A file needs no store.
 ///
 /// # Errors
 /// [`ErrorKind::NotFound`] when there is none, [`ErrorKind::Input`] when it could be several.
-pub fn locate(store: &Store, argument: &str) -> Result<Located> {
+pub fn locate(root: &Path, argument: &str) -> Result<Located> {
     let path = Path::new(argument);
     let looks_like_file = argument.starts_with(['/', '.']) || argument.ends_with(".tar");
     if looks_like_file {
@@ -42,11 +45,14 @@ pub fn locate(store: &Store, argument: &str) -> Result<Located> {
         return Err(Error::new(ErrorKind::NotFound, format!("there is no file {argument}"))
             .hint("give the path of an archive made by `sealrs save`, or the name of an image in the store"));
     }
-    match in_store(store, argument) {
+    let store = Store::open(root)?;
+    let lock = store.share()?;
+    match in_store(&store, argument) {
         Ok((root, name)) => Ok(Located {
-            source: Box::new(store.clone()),
+            source: Box::new(store),
             root,
             name,
+            _lock: Some(lock),
         }),
         Err(error) if error.kind() != ErrorKind::Integrity && path.is_file() => in_archive(path),
         Err(error) => Err(error),
@@ -112,6 +118,7 @@ fn in_archive(path: &Path) -> Result<Located> {
         source: Box::new(archive),
         root,
         name,
+        _lock: None,
     })
 }
 
@@ -145,7 +152,7 @@ mod tests {
         let sink = ArchiveSink::create(&tar, &saved, None, false).unwrap();
         copy(&memory, &saved, Box::new(sink), 1, &Silent).unwrap();
 
-        let find = |argument: &str| locate(&store, argument);
+        let find = |argument: &str| locate(folder.path(), argument);
         let hex = stored.digest.hex();
         for argument in [
             "edge/k3s:v1",
@@ -184,11 +191,12 @@ mod tests {
             let status = child.current_dir(folder.path()).status();
             return assert!(status.unwrap().success());
         };
-        let store = Store::open(Path::new(&folder)).unwrap();
+        let root = Path::new(&folder);
+        let store = Store::open(root).unwrap();
         let mut memory = Memory::default();
         let (stored, saved) = (image(&mut memory, "stored"), image(&mut memory, "saved"));
         std::fs::write("k3s", "a program").unwrap();
-        assert_eq!(locate(&store, "k3s").unwrap_err().kind(), ErrorKind::Integrity);
+        assert_eq!(locate(root, "k3s").unwrap_err().kind(), ErrorKind::Integrity);
         let names = vec!["k3s".parse().unwrap()];
         let sink = StoreSink {
             store: &store,
@@ -196,12 +204,12 @@ mod tests {
             names,
         };
         copy(&memory, &stored, Box::new(sink), 1, &Silent).unwrap();
-        assert_eq!(locate(&store, "k3s").unwrap().root.digest, stored.digest);
-        assert_eq!(locate(&store, "./k3s").unwrap_err().kind(), ErrorKind::Integrity);
+        assert_eq!(locate(root, "k3s").unwrap().root.digest, stored.digest);
+        assert_eq!(locate(root, "./k3s").unwrap_err().kind(), ErrorKind::Integrity);
 
         let sink = ArchiveSink::create(Path::new("An Archive"), &saved, None, false).unwrap();
         copy(&memory, &saved, Box::new(sink), 1, &Silent).unwrap();
-        assert_eq!(locate(&store, "An Archive").unwrap().root.digest, saved.digest);
+        assert_eq!(locate(root, "An Archive").unwrap().root.digest, saved.digest);
     }
 
     #[test]

@@ -27,7 +27,11 @@ impl Drop for Lock {
 /// # Errors
 /// [`ErrorKind::Disk`] when the lock file can't be opened.
 pub fn shared(path: &Path) -> Result<Lock> {
-    let file = open(path)?;
+    let file = match open(path) {
+        // Whoever may only read can still say that he does.
+        Err(error) => File::open(path).map_err(|_| error)?,
+        Ok(file) => file,
+    };
     wait(path, file, File::lock_shared)
 }
 

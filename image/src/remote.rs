@@ -27,6 +27,6 @@ mod wire;
 pub use blob_reader::BlobReader;
 pub use client::{Client, Options};
 pub use credentials::{Credentials, Login};
-pub use file_source::{FileReader, FileSource};
+pub use file_source::{FileReader, FileSource, shown};
 pub use manifest::Document;
 pub use remote_source::RemoteSource;

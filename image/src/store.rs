@@ -98,6 +98,12 @@ impl Store {
         metadata.is_file().then_some(metadata.len())
     }
 
+    /// Removes a blob that proved damaged, so that it can be copied again.
+    pub(crate) fn forget(&self, digest: &Digest) -> Result<()> {
+        let path = self.blob_path(digest);
+        fs::remove_file(&path).or_io(|| format!("cannot remove {}", path.display()))
+    }
+
     /// The descriptor under a name. A reference with tag and digest must agree with what is stored.
     ///
     /// # Errors
@@ -351,6 +357,8 @@ impl Store {
         let _lock = self.lock_index()?;
         let mut index = self.index()?;
         edit(&mut index);
+        // Nothing may be listed whose blobs a power cut could still take away.
+        sync_folder(&self.path.join("blobs/sha256"))?;
         write_atomically(&self.index_path(), &spec::canonical(&index)?)
     }
 }
@@ -429,7 +437,22 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).or_io(place)?;
     file.as_file().sync_data().or_io(place)?;
     file.persist(path).map_err(|error| error.error).or_io(place)?;
-    Ok(())
+    sync_folder(folder)
+}
+
+/// Makes the names in a folder durable: a synced file that a power cut leaves without a name is lost.
+///
+/// # Errors
+/// [`ErrorKind::Disk`] when it can't be synced.
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    File::open(folder)
+        .and_then(|opened| opened.sync_all())
+        .or_io(|| format!("cannot sync the folder {}", folder.display()))
 }
 
 #[cfg(test)]

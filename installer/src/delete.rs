@@ -20,7 +20,8 @@ use crate::undo::Remover;
 
 /// Removes a cluster from this host.
 ///
-/// What can't be removed is reported at the end, after all else was, and is tried again by the next call.
+/// What can't be removed is reported at the end, after all else was, and is tried again by the next call. Only what
+/// does not stop running ends the removal: the rest may be in use.
 ///
 /// # Errors
 /// [`ErrorKind::Conflict`] when the cluster is being worked on; [`ErrorKind::Step`] with all that could not be removed.
@@ -65,7 +66,7 @@ fn take_back(
     let task = Task::begin(progress, "removing the cluster", None);
     let remover = Remover {
         files: cluster_files,
-        environment: environment(cluster_files),
+        environment: environment(cluster_files)?,
         progress,
     };
     let mut failures = Vec::new();
@@ -87,7 +88,13 @@ fn take_back(
                 manifest.undone(number)?;
                 steps += 1;
             }
-            Err(error) => failures.push(error),
+            Err(error) => {
+                failures.push(error);
+                // What still runs must not lose its data, and would make anew what is taken back.
+                if matches!(made, Made::Service { .. } | Made::Processes { .. }) {
+                    break;
+                }
+            }
         }
     }
     drop(task);
@@ -139,11 +146,17 @@ fn fail_with(cluster_files: &ClusterFiles, mut failures: Vec<Error>) -> Result<(
 }
 
 /// The environment that the cluster's scripts ran with. A cluster whose run ended before it had one ran no scripts.
-fn environment(cluster_files: &ClusterFiles) -> Environment {
-    fs::read(cluster_files.environment())
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default()
+fn environment(cluster_files: &ClusterFiles) -> Result<Environment> {
+    let path = cluster_files.environment();
+    let bytes = match fs::read(&path) {
+        Err(error) if files::is_absent(&error) => return Ok(Environment::new()),
+        bytes => bytes.or_io(|| format!("cannot read {}", path.display()))?,
+    };
+    serde_json::from_slice(&bytes).map_err(|error| {
+        Error::new(ErrorKind::Integrity, format!("{} is damaged", path.display()))
+            .because(error)
+            .hint("put it right, or remove it: then scripts of the image run without the cluster's variables")
+    })
 }
 
 /// Removes the cluster's folder. The manifest, by which one sees that a deletion is under way, goes last.
@@ -183,5 +196,50 @@ fn summary(cluster: &str, outcome: Outcome, steps: usize) -> Summary {
         kubeconfig: None,
         steps,
         words: vec![words],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::Manager;
+    use sealrs_image::progress::Silent;
+
+    #[test]
+    fn what_still_runs_keeps_its_data() {
+        let root = tempfile::tempdir().unwrap();
+        let files = ClusterFiles::new(root.path(), "c");
+        // A lock that can't be opened: nobody knows whether the service ended.
+        let lock = files.services().join("x.lock");
+        fs::create_dir_all(&lock).unwrap();
+        let tree = root.path().join("runtime");
+        fs::create_dir(&tree).unwrap();
+        let mut manifest = HostManifest::open(&files.host_manifest(), &files.backup()).unwrap();
+        let made = [
+            Made::Tree { path: tree.clone(), kept: None },
+            Made::Service { name: "x".into(), manager: Manager::Supervised },
+        ];
+        for made in made {
+            manifest.record(made).unwrap();
+        }
+        drop(manifest);
+        let error = delete(root.path(), "c", &Silent).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Step);
+        assert!(tree.is_dir());
+        fs::remove_dir(lock).unwrap();
+        delete(root.path(), "c", &Silent).unwrap();
+        assert!(!tree.exists() && !files.data().exists());
+    }
+
+    #[test]
+    fn a_damaged_environment_is_not_an_empty_one() {
+        let root = tempfile::tempdir().unwrap();
+        let files = ClusterFiles::new(root.path(), "c");
+        fs::create_dir_all(files.data()).unwrap();
+        fs::write(files.environment(), "{").unwrap();
+        let error = delete(root.path(), "c", &Silent).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Integrity);
+        fs::remove_file(files.environment()).unwrap();
+        delete(root.path(), "c", &Silent).unwrap();
     }
 }

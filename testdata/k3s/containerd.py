@@ -150,13 +150,24 @@ version = 2
             prefix = "rpc error: code = NotFound desc = " if str(failure).endswith(": not found") else ""
             raise RuntimeFailure(f'{prefix}failed to pull and unpack image "{name}": {failure}') from failure
         host, path, _, _ = references.parse(reference)
-        ctr("images", "tag", "--force", name, f"{host}/{path}@{images()[name]}")
+        by_digest = f"{host}/{path}@{digest_of(name)}"
+        # `tag --force` would take the name away for a moment from the pods that use it.
+        if not self.present(by_digest):
+            ctr("images", "tag", "--force", name, by_digest)
 
 
 def images():
     """Digest by name of all images."""
     rows = [line.split() for line in ctr("images", "ls").splitlines()[1:]]
     return {row[0]: row[2] for row in rows}
+
+
+def digest_of(name):
+    """The digest of the image with this name; it may have gone meanwhile."""
+    try:
+        return images()[name]
+    except KeyError as problem:
+        raise RuntimeFailure(f'image "{name}": not found') from problem
 
 
 def image_names():
@@ -201,7 +212,7 @@ def remove_container(identity):
 
 def has_entrypoint(image):
     """Whether an image has an entry point, to which the arguments of `ctr run` are only added."""
-    manifest = json.loads(ctr("content", "get", images()[image]))
+    manifest = json.loads(ctr("content", "get", digest_of(image)))
     if "manifests" in manifest:
         ours = [entry for entry in manifest["manifests"] if entry.get("platform", {}).get("os") == "linux"]
         manifest = json.loads(ctr("content", "get", ours[0]["digest"]))

@@ -8,6 +8,7 @@ use sealrs_image::cluster_image::{ClusterImage, name};
 use sealrs_image::error::Result;
 use sealrs_image::graph;
 use sealrs_image::platform::Platform;
+use sealrs_image::progress::{Event, Progress as _};
 use sealrs_image::spec::annotation;
 use sealrs_image::store::Store;
 use serde::Serialize;
@@ -45,12 +46,20 @@ impl Images {
         let _lock = store.share()?;
         let mut rows = Vec::new();
         for (reference, descriptor) in store.list()? {
+            // A damaged image must not hide the others.
+            let blobs = graph::blobs(&store, &descriptor);
+            if let Err(error) = &blobs {
+                let warning = format!("{}: {}", error, error.causes().join(": "));
+                printer.progress().event(Event::Warning(&warning));
+            }
+            let sizes = blobs.unwrap_or_default().into_iter().map(|blob| blob.size);
+            let size = sizes.fold(0, u64::saturating_add);
             let image = ClusterImage::read(&store, &descriptor, &Platform::host()).ok();
             rows.push(Row {
                 name: reference.map(|reference| reference.familiar()),
                 digest: descriptor.digest.to_string(),
                 created: descriptor.annotations.get(annotation::CREATED).cloned(),
-                size: graph::blobs(&store, &descriptor)?.iter().map(|blob| blob.size).sum(),
+                size,
                 runtime: image
                     .as_ref()
                     .and_then(|image| image.labels().get(name::RUNTIME_TYPE).cloned()),

@@ -8,7 +8,6 @@ use sealrs_image::error::{Context as _, ErrorKind, Result, ResultExt as _};
 use sealrs_image::locate::locate;
 use sealrs_image::platform::Platform;
 use sealrs_image::reference::Reference;
-use sealrs_image::store::Store;
 
 use crate::printer::Printer;
 
@@ -30,9 +29,7 @@ pub(crate) struct Inspect {
 
 impl Inspect {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
-        let store = Store::open(root)?;
-        let _lock = store.share()?;
-        let located = locate(&store, &self.image)?;
+        let located = locate(root, &self.image)?;
         let platform = self.platform.unwrap_or_else(Platform::host);
         let image = ClusterImage::read(&*located.source, &located.root, &platform)
             .context(|| format!("cannot inspect {}", self.image))?;

@@ -9,7 +9,6 @@ use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::locate::locate;
 use sealrs_image::platform::Platform;
-use sealrs_image::store::Store;
 use sealrs_installer::Options;
 
 use super::assignment;
@@ -66,9 +65,7 @@ pub(crate) struct Run {
 
 impl Run {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
-        let store = Store::open(root)?;
-        let _lock = store.share()?;
-        let located = locate(&store, &self.image)?;
+        let located = locate(root, &self.image)?;
         // Damage is told with the file's name, whatever noticed it.
         let name = self.image;
         let damaged = |error: Error| match error.kind() {

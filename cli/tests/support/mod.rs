@@ -335,3 +335,18 @@ pub fn outcome(command: &mut Command) -> (Option<i32>, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     (status.code(), text(&stdout) + &text(&stderr))
 }
+
+/// The keys of a document, each with the kind of its value.
+pub fn shape(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let fields = fields.iter().map(|(key, value)| (key.clone(), shape(value)));
+            Value::Object(fields.collect())
+        }
+        Value::Array(items) => items.first().map(shape).into_iter().collect(),
+        Value::Null => "null".into(),
+        Value::Bool(_) => "boolean".into(),
+        Value::Number(_) => "number".into(),
+        Value::String(_) => "string".into(),
+    }
+}

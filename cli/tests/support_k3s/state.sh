@@ -9,7 +9,7 @@ find /etc /usr/local /opt /root /home /srv /tmp /run /var/lib /var/log /var/spoo
     -o -printf 'path %p %y %m %u:%g %l\n'
 find /etc /usr/local /root -xdev -type f -exec sha256sum {} + | sed 's/^/content /'
 awk '{print "mount " $5}' /proc/self/mountinfo
-ip -o link | awk '{print "link " $2}'
+ip -o link | awk '{sub(/@.*/, "", $2); print "link " $2}'
 ip route | sed 's/^/route /'
 # Empty tables and chains that let everything through stay where iptables has once been used.
 nft list ruleset 2>/dev/null | awk '

@@ -16,7 +16,7 @@ use crate::progress::Task;
 use crate::reference::Reference;
 use crate::source::Source;
 use crate::spec::{self, Descriptor, Index, annotation};
-use crate::store::BLOCK;
+use crate::store::{BLOCK, sync_folder};
 
 /// An archive that is being written. It gets its name when it is whole; dropped before, it leaves nothing.
 #[derive(Debug)]
@@ -124,6 +124,7 @@ impl Sink for ArchiveSink {
         sink.partial
             .persist(&sink.path)
             .map_err(|error| error.error)
-            .or_io(place)
+            .or_io(place)?;
+        sync_folder(sink.path.parent().unwrap_or(Path::new(".")))
     }
 }

@@ -122,6 +122,8 @@ impl<R: Read> TarReader<R> {
 
     fn member(&mut self) -> Result<Option<Member>> {
         let mut extended = Extended::default();
+        // One limit for all extended headers of an entry: their number is not bounded otherwise.
+        let mut budget = MAX_EXTENDED;
         loop {
             let Some(header) = self.header()? else {
                 return Ok(None);
@@ -129,11 +131,11 @@ impl<R: Read> TarReader<R> {
             let size = header.entry_size().map_err(|error| broken("a size").because(error))?;
             let kind = header.entry_type();
             match kind.as_byte() {
-                b'x' => pax(&self.extended(size)?, &mut extended)?,
-                b'L' => extended.path = Some(long_name(self.extended(size)?)?),
-                b'K' => extended.link = Some(long_name(self.extended(size)?)?),
+                b'x' => pax(&self.extended(size, &mut budget)?, &mut extended)?,
+                b'L' => extended.path = Some(long_name(self.extended(size, &mut budget)?)?),
+                b'K' => extended.link = Some(long_name(self.extended(size, &mut budget)?)?),
                 // Global records say nothing that matters here (git puts a commit there).
-                b'g' => drop(self.extended(size)?),
+                b'g' => drop(self.extended(size, &mut budget)?),
                 _ => return self.entry(&header, size, extended).map(Some),
             }
         }
@@ -222,12 +224,13 @@ impl<R: Read> TarReader<R> {
         Ok(Some(header))
     }
 
-    fn extended(&mut self, size: u64) -> Result<Vec<u8>> {
-        if size > MAX_EXTENDED {
+    fn extended(&mut self, size: u64, budget: &mut u64) -> Result<Vec<u8>> {
+        if size > *budget {
             return Err(broken("an extended header of more than a mebibyte"));
         }
         let mut bytes = Vec::new();
         let whole = size.next_multiple_of(BLOCK);
+        *budget = budget.saturating_sub(whole);
         (&mut self.input)
             .take(whole)
             .read_to_end(&mut bytes)

@@ -18,6 +18,8 @@ use crate::remote::endpoint::{Endpoint, host_of};
 use crate::remote::failure::{Again, Failure};
 use crate::remote::wire::{Call, Wire};
 
+/// A day: no transfer needs one token longer, and a server's number may be absurd.
+const LONGEST_LIFE: u64 = 24 * 60 * 60;
 /// A token without a word on its life lives this long (Docker's token specification).
 const DEFAULT_LIFE: u64 = 60;
 /// The largest answer of a token server, in bytes.
@@ -221,7 +223,8 @@ impl Auth {
             answer
                 .as_ref()
                 .and_then(|answer| answer.expires_in)
-                .unwrap_or(DEFAULT_LIFE),
+                .unwrap_or(DEFAULT_LIFE)
+                .min(LONGEST_LIFE),
         );
         let token = answer.and_then(|answer| answer.token.filter(|token| !token.is_empty()).or(answer.access_token));
         let header = token.and_then(|token| secret_header(format!("Bearer {token}")));

@@ -272,7 +272,7 @@ impl Read for BlobReader {
 }
 
 /// First byte, last byte and total of a `Content-Range` header.
-fn content_range(header: &str) -> Option<(u64, u64, Option<u64>)> {
+pub(super) fn content_range(header: &str) -> Option<(u64, u64, Option<u64>)> {
     let (range, total) = header.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, last) = range.split_once('-')?;
     let total = match total {

@@ -3,10 +3,11 @@
 use std::io::{self, Read};
 
 use bytes::{Buf as _, Bytes};
-use reqwest::header::{CONTENT_LENGTH, HeaderValue, RANGE};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, HeaderName, HeaderValue, LAST_MODIFIED, RANGE};
 use reqwest::{Response, StatusCode, Url};
 
 use crate::error::{Context as _, Error, ErrorKind, Result, ResultExt as _};
+use crate::remote::blob_reader::content_range;
 use crate::remote::client::Client;
 use crate::remote::endpoint::host_of;
 use crate::remote::failure::Failure;
@@ -19,6 +20,8 @@ use crate::spec::Descriptor;
 pub struct FileSource {
     client: Client,
     url: Url,
+    /// The URL as it may be shown: what follows a `?` may be a secret.
+    shown: String,
 }
 
 /// How often in a row a connection may break without bringing anything.
@@ -35,7 +38,22 @@ pub struct FileReader {
     skip: u64,
     /// Where in the file the next byte is.
     position: u64,
+    /// The size of the file and what tells this version of it from others, as the first answer had them.
+    version: Version,
     failed: u32,
+}
+
+/// What must not change from one connection to the next.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Version {
+    size: Option<u64>,
+    tag: Option<HeaderValue>,
+}
+
+/// A URL without its query, which may hold a token.
+#[must_use]
+pub fn shown(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or(url)
 }
 
 impl FileSource {
@@ -51,7 +69,11 @@ impl FileSource {
                 format!("`{url}` is neither http nor https"),
             ));
         }
-        Ok(Self { client, url: parsed })
+        Ok(Self {
+            client,
+            shown: shown(url).to_owned(),
+            url: parsed,
+        })
     }
 
     /// Starts reading at the beginning. Gives the file's size in bytes as well, if the server tells.
@@ -60,10 +82,7 @@ impl FileSource {
     /// [`ErrorKind::NotFound`], [`ErrorKind::Network`].
     pub fn start(&self) -> Result<(FileReader, Option<u64>)> {
         let reader = self.connect(0)?;
-        let headers = reader.response.as_ref().map(Response::headers);
-        let size = headers
-            .and_then(|headers| headers.get(CONTENT_LENGTH))
-            .and_then(|length| length.to_str().ok()?.parse().ok());
+        let size = reader.version.size;
         Ok((reader, size))
     }
 
@@ -78,8 +97,21 @@ impl FileSource {
             }
             let response = wire.send(&call, None).await?;
             match response.status() {
-                StatusCode::PARTIAL_CONTENT if offset > 0 => Ok((response, 0)),
-                StatusCode::OK => Ok((response, offset)),
+                StatusCode::PARTIAL_CONTENT if offset > 0 => match range(&response) {
+                    Some((first, total)) if first == offset => {
+                        let version = version(&response, total);
+                        Ok((response, 0, version))
+                    }
+                    _ => {
+                        let what = format!("{} sends another part of the file than was asked for", host_of(&self.url));
+                        Err(Failure::from(Error::new(ErrorKind::Integrity, what)))
+                    }
+                },
+                StatusCode::OK => {
+                    let size = header(&response, CONTENT_LENGTH).and_then(|length| length.parse().ok());
+                    let version = version(&response, size);
+                    Ok((response, offset, version))
+                }
                 status if status.is_success() => {
                     let what = format!("{} answers {status}, which is no file", host_of(&self.url));
                     Err(Failure::from(Error::new(ErrorKind::Network, what)))
@@ -87,13 +119,14 @@ impl FileSource {
                 _ => Err(wire.refusal(response).await),
             }
         }));
-        let (response, skip) = connected.context(|| format!("cannot get {}", self.url))?;
+        let (response, skip, version) = connected.context(|| format!("cannot get {}", self.shown))?;
         Ok(FileReader {
             source: self.clone(),
             response: Some(response),
             pending: Bytes::new(),
             skip,
             position: offset,
+            version,
             failed: 0,
         })
     }
@@ -101,7 +134,7 @@ impl FileSource {
 
 impl Source for FileSource {
     fn origin(&self) -> String {
-        self.url.to_string()
+        self.shown.clone()
     }
 
     fn open<'a>(&'a self, _: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
@@ -116,12 +149,26 @@ impl FileReader {
             let client = &self.source.client;
             let Some(response) = &mut self.response else {
                 let again = self.source.connect(self.position)?;
+                if again.version != self.version {
+                    return Err(Error::new(
+                        ErrorKind::Integrity,
+                        format!("{} changed while it was fetched", self.source.shown),
+                    )
+                    .hint("run the same command again"));
+                }
                 self.response = again.response;
                 self.skip = again.skip;
                 continue;
             };
             match client.block_on(client.wire().chunk(response)) {
-                Ok(None) => return Ok(None),
+                Ok(None) if self.version.size.is_none_or(|size| size == self.position) => return Ok(None),
+                Ok(None) => {
+                    return Err(Error::new(
+                        ErrorKind::Integrity,
+                        format!("{} ended after {} bytes", self.source.shown, self.position),
+                    )
+                    .hint("the server or something on the way to it is damaged; run the same command again"));
+                }
                 Ok(Some(mut chunk)) => {
                     let skipped = self.skip.min(chunk.len() as u64);
                     self.skip -= skipped;
@@ -140,6 +187,24 @@ impl FileReader {
                 Err(failure) => return Err(failure.error),
             }
         }
+    }
+}
+
+fn header(response: &Response, name: HeaderName) -> Option<&str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
+/// The first byte and the total of a partial answer.
+fn range(response: &Response) -> Option<(u64, Option<u64>)> {
+    let (first, _, total) = content_range(header(response, CONTENT_RANGE)?)?;
+    Some((first, total))
+}
+
+fn version(response: &Response, size: Option<u64>) -> Version {
+    let headers = response.headers();
+    Version {
+        size,
+        tag: headers.get(ETAG).or_else(|| headers.get(LAST_MODIFIED)).cloned(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Store, entry_name};
 use crate::digest::Digest;
-use crate::error::{IoResultExt as _, Result};
+use crate::error::{Context as _, IoResultExt as _, Result};
 use crate::graph;
 use crate::lock;
 use crate::reference::Reference;
@@ -34,8 +34,11 @@ impl Store {
                 None => entry.digest != image.digest,
             });
         })?;
-        let kept = self.reachable()?;
         let mut collected = Collected::default();
+        // While another image is damaged nobody knows what it needs; `prune` will say so.
+        let Ok(kept) = self.reachable() else {
+            return Ok(collected);
+        };
         // A damaged image has to be removable too; what it no longer tells of is left to `prune`.
         let blobs = graph::blobs(self, image).unwrap_or_else(|_| vec![image.clone()]);
         for blob in blobs.into_iter().map(|blob| blob.digest) {
@@ -74,7 +77,11 @@ impl Store {
     fn reachable(&self) -> Result<BTreeSet<Digest>> {
         let mut kept = BTreeSet::new();
         for entry in self.index()?.manifests {
-            kept.extend(graph::blobs(self, &entry)?.into_iter().map(|blob| blob.digest));
+            let name = entry_name(&entry).map_or_else(|| entry.digest.to_string(), |name| name.familiar());
+            let blobs = graph::blobs(self, &entry)
+                .context(|| format!("image {name} of the store is damaged"))
+                .map_err(|error| error.hint(format!("load or pull it again, or remove it with `sealrs rmi {name}`")))?;
+            kept.extend(blobs.into_iter().map(|blob| blob.digest));
         }
         Ok(kept)
     }

@@ -77,6 +77,7 @@ pub(crate) fn run_program(
             None => thread::sleep(Duration::from_millis(30)),
         }
     };
+    tail.finish(progress)?;
     if status.success() {
         return crate::files::remove_file(&marker);
     }
@@ -125,6 +126,29 @@ impl Tail {
         })
     }
 
+    /// Tells all that is there when the program has ended. What it left running may go on to write.
+    fn finish(&mut self, progress: &dyn Progress) -> Result<()> {
+        let length = self.file.metadata().or_io(|| "cannot read a log")?.len();
+        while self.position < length {
+            let before = self.position;
+            self.tell(progress)?;
+            // It was cut meanwhile.
+            if self.position == before {
+                break;
+            }
+        }
+        if !self.line.is_empty() {
+            self.tell_line(progress);
+        }
+        Ok(())
+    }
+
+    fn tell_line(&mut self, progress: &dyn Progress) {
+        let line = String::from_utf8_lossy(&self.line);
+        progress.event(Event::Message(&format!("  {}", line.trim_end())));
+        self.line.clear();
+    }
+
     /// Tells the lines that were added.
     fn tell(&mut self, progress: &dyn Progress) -> Result<()> {
         /// A line that never ends is told in pieces.
@@ -139,9 +163,7 @@ impl Tail {
                 self.line.push(byte);
             }
             if byte == b'\n' || self.line.len() >= LONGEST {
-                let line = String::from_utf8_lossy(&self.line);
-                progress.event(Event::Message(&format!("  {}", line.trim_end())));
-                self.line.clear();
+                self.tell_line(progress);
             }
         }
         Ok(())

@@ -278,9 +278,8 @@ fn claims() -> Vec<Claim> {
         Claim::Interfaces(INTERFACES.map(str::to_owned).to_vec()),
         Claim::NetworkNamespaces("cni-".to_owned()),
         Claim::Mounts(
-            ["/run/k3s", "/var/lib/kubelet", DATA, "/run/netns"]
-                .map(PathBuf::from)
-                .to_vec(),
+            // Not network namespaces: others have theirs at the same place.
+            ["/run/k3s", "/var/lib/kubelet", DATA].map(PathBuf::from).to_vec(),
         ),
         Claim::Processes {
             cgroups: ["kubepods", "kubepods.slice", "k3s.service"]

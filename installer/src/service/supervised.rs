@@ -19,6 +19,9 @@ use crate::{files, process};
 /// How long a service may take to end before it is killed, and its supervisor a little longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
+/// For longer than this nobody holds the lock who only looks.
+const LOOK: Duration = Duration::from_millis(200);
+
 /// What a pid file says.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(super) struct State {
@@ -38,7 +41,8 @@ fn log_file(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.log"))
 }
 
-/// The file that the supervisor locks and that the service has as standard input: it tells who is left.
+/// The file that the supervisor locks and writes its id to, and that the service has as standard input: it tells who is
+/// left.
 pub(super) fn lock_file(pid_file: &Path) -> PathBuf {
     pid_file.with_extension("lock")
 }
@@ -67,7 +71,12 @@ pub(super) fn start(folder: &Path, program: &Path, service: &Service) -> Result<
     }
     fs::create_dir_all(folder).or_io(|| format!("cannot make the folder {}", folder.display()))?;
     let pid_file = pid_file(folder, &service.name);
+    // A supervisor that waits to start its program again goes on by itself, and its pid file stays its own.
+    let Some(lock) = wait_for_lock(&pid_file, LOOK)? else {
+        return Ok(());
+    };
     files::remove_file(&pid_file)?;
+    drop(lock);
     let before = mark(folder, &service.name);
     let mut argv = vec![
         word(program),
@@ -129,10 +138,10 @@ pub(super) fn stop(folder: &Path, name: &str) -> Result<()> {
     }
     let mut left = Vec::new();
     // Holding the lock means that no supervisor is left, nor can one come.
-    let _lock = match lock(&pid_file)? {
+    let _lock = match wait_for_lock(&pid_file, LOOK)? {
         Some(lock) => lock,
         None => {
-            let supervisor = read_state(&pid_file).map_or(0, |state| state.supervisor);
+            let supervisor = holder(&pid_file)?;
             process::signal(supervisor, Signal::TERM);
             match wait_for_lock(&pid_file, PATIENCE + Duration::from_secs(5))? {
                 Some(lock) => lock,
@@ -152,6 +161,14 @@ pub(super) fn stop(folder: &Path, name: &str) -> Result<()> {
     } else {
         Err(still_running(name, &left))
     }
+}
+
+/// The supervisor that holds the lock.
+fn holder(pid_file: &Path) -> Result<i32> {
+    let path = lock_file(pid_file);
+    let text = fs::read_to_string(&path).or_io(|| format!("cannot read {}", path.display()))?;
+    // 0 stands for none, and gets no signals.
+    Ok(text.trim().parse().unwrap_or(0))
 }
 
 /// Takes a supervisor's lock as soon as it is free; `None` when it is not within `patience`.
@@ -214,4 +231,52 @@ pub(super) fn log_of_start(folder: &Path, name: &str) -> String {
     const LENGTH: u64 = 1 << 20;
     let LogMark(end) = mark(folder, name);
     log_since(folder, name, LogMark(end.saturating_sub(LENGTH)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::process::Command;
+
+    /// A supervisor whose program has ended and is not started yet again, as far as others can tell.
+    fn supervisor_in_back_off(folder: &Path, name: &str) -> std::process::Child {
+        let pid_file = pid_file(folder, name);
+        let lock_file = lock_file(&pid_file);
+        let child = Command::new("sh")
+            .args(["-c", r#"exec 9<>"$0"; flock 9; echo $$ >"$0"; exec sleep 60"#])
+            .arg(&lock_file)
+            .spawn()
+            .unwrap();
+        while fs::read_to_string(&lock_file).map_or(true, |text| text.trim().is_empty()) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        let supervisor = child.id();
+        let state = format!(r#"{{"supervisor":{supervisor},"child":0,"restarts":3}}"#);
+        fs::write(pid_file, state).unwrap();
+        child
+    }
+
+    #[test]
+    fn a_supervisor_in_back_off_is_left_alone_by_start_and_found_by_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut supervisor = supervisor_in_back_off(folder.path(), "x");
+        let service = Service {
+            name: "x".into(),
+            description: String::new(),
+            argv: vec!["true".into()],
+            env: BTreeMap::new(),
+            notifies: false,
+            restart_seconds: 1,
+            unit_lines: Vec::new(),
+        };
+        start(folder.path(), Path::new("/bin/false"), &service).unwrap();
+        let pid_file = pid_file(folder.path(), "x");
+        assert_eq!(read_state(&pid_file).unwrap().restarts, 3);
+        // Also without its pid file it is found.
+        fs::remove_file(&pid_file).unwrap();
+        stop(folder.path(), "x").unwrap();
+        assert!(!supervisor.wait().unwrap().success());
+        assert!(lock(&pid_file).unwrap().is_some());
+    }
 }

@@ -43,9 +43,10 @@ pub struct Supervise {
 /// When files can't be written or the program can't be started at all.
 pub fn supervise(options: &Supervise) -> Result<()> {
     // Whoever asks how the service is takes the lock for a moment.
-    let Some(_lock) = wait_for_lock(&options.pid_file, Duration::from_secs(1))? else {
+    let Some(lock) = wait_for_lock(&options.pid_file, Duration::from_secs(1))? else {
         return Ok(());
     };
+    sign(&lock).or_io(|| format!("cannot write {}", lock_file(&options.pid_file).display()))?;
     // Fails only for the leader of a group, which then has a session already.
     let _ = rustix::process::setsid();
     // A predecessor that was killed may have left its program running.
@@ -57,6 +58,12 @@ pub fn supervise(options: &Supervise) -> Result<()> {
     let ended = runtime.block_on(Supervisor::new(options)?.run());
     crate::files::remove_file(&options.pid_file)?;
     ended
+}
+
+/// Writes into the locked file who holds it: it can be found also when the pid file is gone.
+fn sign(mut lock: &File) -> std::io::Result<()> {
+    lock.set_len(0)?;
+    write!(lock, "{}", std::process::id())
 }
 
 struct Supervisor<'s> {
@@ -128,7 +135,10 @@ impl<'s> Supervisor<'s> {
             return Err(Error::new(ErrorKind::Input, "there is no program to supervise"));
         };
         let lock_file = lock_file(&self.options.pid_file);
-        let input = File::open(&lock_file).or_io(|| format!("cannot open {}", lock_file.display()))?;
+        let place = || format!("cannot open {}", lock_file.display());
+        let mut input = File::open(&lock_file).or_io(place)?;
+        // What is in it is not for the program.
+        input.seek(SeekFrom::End(0)).or_io(place)?;
         let log = open_log(&self.options.log_file)?;
         let errors = log
             .try_clone()
@@ -222,7 +232,13 @@ fn shorten(log: &Path) -> Result<()> {
     }
     let mut file = OpenOptions::new().read(true).write(true).open(log).or_io(place)?;
     file.seek(SeekFrom::Start(length - LOG_KEPT)).or_io(place)?;
-    let mut kept = File::create(log.with_extension("log.1")).or_io(place)?;
+    let mut kept = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(log.with_extension("log.1"))
+        .or_io(place)?;
     std::io::copy(&mut file, &mut kept).or_io(place)?;
     file.set_len(0).or_io(place)
 }
@@ -230,6 +246,7 @@ fn shorten(log: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
 
     #[test]
     fn a_long_log_is_cut_and_its_end_kept() {
@@ -243,7 +260,10 @@ mod tests {
         fs::write(&log, long).unwrap();
         shorten(&log).unwrap();
         assert_eq!(fs::metadata(&log).unwrap().len(), 0);
-        let kept = fs::read(folder.path().join("x.log.1")).unwrap();
+        let kept = folder.path().join("x.log.1");
+        let mode = fs::metadata(&kept).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let kept = fs::read(kept).unwrap();
         assert_eq!(kept.len() as u64, LOG_KEPT);
         assert!(kept.ends_with(b"aend"));
     }
