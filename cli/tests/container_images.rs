@@ -55,7 +55,7 @@ fn names_keep_answering_by_tag_digest_and_both() {
         HERE,
         &[large.clone(), b"small".to_vec()],
     );
-    let two = push(&scratch, &upstream, "two:v1", HERE, &[large.clone()]);
+    let two = push(&scratch, &upstream, "two:v1", HERE, std::slice::from_ref(&large));
     let three = push(&scratch, &upstream, "three:v1", HERE, &[b"three".to_vec()]);
     let four = push(&scratch, &upstream, "four:v1", HERE, &[b"four".to_vec()]);
     scratch.write(

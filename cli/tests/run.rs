@@ -318,6 +318,10 @@ fn preflight_tells_everything_before_anything_is_done() {
         assert_eq!(code, Some(2), "{flags:?}: {said}");
     }
     cluster.assert_gone("refused");
+
+    // What was refused for its place can be installed there later, from the store as well.
+    succeed(&mut cluster.run("x:1", &[]));
+    assert_eq!(cluster.read("kubeconfig"), "config\n");
 }
 
 #[test]

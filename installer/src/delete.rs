@@ -80,7 +80,7 @@ fn take_back(
             }
             _ => {}
         }
-        match remover.undo(number, &made) {
+        match remover.undo(number, &made, manifest) {
             Ok(said) => {
                 if let Some(said) = said {
                     progress.event(Event::Message(&said));
@@ -216,8 +216,14 @@ mod tests {
         fs::create_dir(&tree).unwrap();
         let mut manifest = HostManifest::open(&files.host_manifest(), &files.backup()).unwrap();
         let made = [
-            Made::Tree { path: tree.clone(), kept: None },
-            Made::Service { name: "x".into(), manager: Manager::Supervised },
+            Made::Tree {
+                path: tree.clone(),
+                kept: None,
+            },
+            Made::Service {
+                name: "x".into(),
+                manager: Manager::Supervised,
+            },
         ];
         for made in made {
             manifest.record(made).unwrap();

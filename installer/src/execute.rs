@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::progress::Progress;
 
@@ -58,6 +59,7 @@ impl Executor<'_> {
                     Content::Secret(name) => self.secret(name)?,
                 };
                 self.record_file(path)?;
+                self.record_content(path, || Ok(Digest::of(bytes.as_bytes())))?;
                 files::write(path, bytes.as_bytes(), mode.0)
             }
             Action::CopyFiles { files, link } => files.iter().try_for_each(|file| self.copy(file, *link)),
@@ -115,6 +117,13 @@ impl Executor<'_> {
         }
     }
 
+    fn record_content(&mut self, path: &Path, digest: impl FnOnce() -> Result<Digest>) -> Result<()> {
+        if self.is_own(path) {
+            return Ok(());
+        }
+        self.manifest.record_content(path, digest)
+    }
+
     fn make_folder(&mut self, path: &Path, mode: u32) -> Result<()> {
         if !self.is_own(path) {
             return self.manifest.make_folder(path, mode);
@@ -128,11 +137,18 @@ impl Executor<'_> {
 
     fn copy(&mut self, file: &FileCopy, link: bool) -> Result<()> {
         self.record_file(&file.to)?;
+        self.record_content(&file.to, || {
+            files::digest(&file.from)?.ok_or_else(|| {
+                let text = format!("{} is not there", file.from.display());
+                Error::new(ErrorKind::NotFound, text)
+            })
+        })?;
         files::copy(&file.from, &file.to, file.mode.map(|mode| mode.0), link)
     }
 
     fn link(&mut self, path: &Path, target: &Path) -> Result<()> {
         self.record_file(path)?;
+        self.record_content(path, || Ok(files::link_digest(target)))?;
         let place = || format!("cannot link {}", path.display());
         let partial = files::partial(path);
         files::remove_file(&partial)?;
@@ -141,6 +157,7 @@ impl Executor<'_> {
     }
 
     fn hosts_entry(&mut self, path: &Path, cluster: &str, line: &str) -> Result<()> {
+        let path = &files::behind_links(path)?;
         let text = match fs::read_to_string(path) {
             Err(error) if files::is_absent(&error) => String::new(),
             text => text.or_io(|| format!("cannot read {}", path.display()))?,

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use sealrs_image::digest::{Digest, HashingWriter};
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 
 /// The name under which a file is made before it takes its own. Always the same, so that a second try after a crash
@@ -74,6 +75,43 @@ pub(crate) fn copy(from: &Path, to: &Path, mode: Option<u32>, link: bool) -> Res
     // Renaming one name of a file to another name of it does nothing, by POSIX.
     remove_file(&partial)?;
     sync_folder(to.parent().unwrap_or(Path::new("/")))
+}
+
+/// The digest of what a file holds, or of where a link points; `None` when nothing is there.
+///
+/// # Errors
+/// Disk errors.
+pub(crate) fn digest(path: &Path) -> Result<Option<Digest>> {
+    let place = || format!("cannot read {}", path.display());
+    let metadata = match fs::symlink_metadata(path) {
+        Err(error) if is_absent(&error) => return Ok(None),
+        found => found.or_io(place)?,
+    };
+    if metadata.is_symlink() {
+        let target = fs::read_link(path).or_io(place)?;
+        return Ok(Some(link_digest(&target)));
+    }
+    let mut hashing = HashingWriter::new(io::sink());
+    let mut file = File::open(path).or_io(place)?;
+    io::copy(&mut file, &mut hashing).or_io(place)?;
+    Ok(Some(hashing.into_parts().1.finish()))
+}
+
+/// As [`digest`], for a link that points there.
+pub(crate) fn link_digest(target: &Path) -> Digest {
+    use std::os::unix::ffi::OsStrExt as _;
+    Digest::of(target.as_os_str().as_bytes())
+}
+
+/// The file that `path` leads to, if it is a link: writing to a link's place would end it.
+///
+/// # Errors
+/// When the link leads nowhere.
+pub(crate) fn behind_links(path: &Path) -> Result<PathBuf> {
+    if !exists(path) {
+        return Ok(path.to_owned());
+    }
+    fs::canonicalize(path).or_io(|| format!("cannot follow the link {}", path.display()))
 }
 
 /// Makes the names in a folder durable.

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use serde::{Deserialize, Serialize};
 
@@ -93,6 +94,8 @@ pub enum Made {
         prefixes: Vec<String>,
         /// Where else to look for the iptables programs.
         programs: Vec<PathBuf>,
+        /// The chains and rules of such kind that were there before.
+        kept: BTreeSet<String>,
     },
     /// A cgroup slice with all below it.
     Slice {
@@ -159,6 +162,11 @@ enum Line {
     Made(Made),
     /// The entry with this number was taken back.
     Undone(usize),
+    /// What is about to be written to a file: by it a change by others is seen.
+    Content {
+        path: PathBuf,
+        digest: Digest,
+    },
 }
 
 /// The open host manifest of a cluster.
@@ -169,6 +177,8 @@ pub struct HostManifest {
     entries: Vec<Made>,
     undone: BTreeSet<usize>,
     keys: BTreeSet<String>,
+    /// What was ever written to each file.
+    contents: BTreeMap<PathBuf, BTreeSet<Digest>>,
 }
 
 impl HostManifest {
@@ -184,12 +194,16 @@ impl HostManifest {
             entries: Vec::new(),
             undone: BTreeSet::new(),
             keys: BTreeSet::new(),
+            contents: BTreeMap::new(),
         };
         for line in read {
             match line {
                 Line::Made(made) => manifest.take_in(made),
                 Line::Undone(number) => {
                     manifest.undone.insert(number);
+                }
+                Line::Content { path, digest } => {
+                    manifest.contents.entry(path).or_default().insert(digest);
                 }
             }
         }
@@ -260,6 +274,36 @@ impl HostManifest {
             path: path.to_owned(),
             before,
         })
+    }
+
+    /// Writes down what is about to be written to a file or link, unless it lies in a tree, with which it goes anyway.
+    ///
+    /// # Errors
+    /// What `digest` meets; disk errors.
+    pub(crate) fn record_content(&mut self, path: &Path, digest: impl FnOnce() -> Result<Digest>) -> Result<()> {
+        let mut trees = self.entries.iter().filter_map(|made| match made {
+            Made::Tree { path, .. } => Some(path),
+            _ => None,
+        });
+        if trees.any(|tree| path.starts_with(tree)) {
+            return Ok(());
+        }
+        let digest = digest()?;
+        let known = self.contents.get(path).is_some_and(|known| known.contains(&digest));
+        if known {
+            return Ok(());
+        }
+        self.lines.append(&Line::Content {
+            path: path.to_owned(),
+            digest,
+        })?;
+        self.contents.entry(path.to_owned()).or_default().insert(digest);
+        Ok(())
+    }
+
+    /// Whether what has this digest and lies at `path` was written by us, as far as it was written down.
+    pub(crate) fn may_have_written(&self, path: &Path, digest: Digest) -> bool {
+        self.contents.get(path).is_none_or(|known| known.contains(&digest))
     }
 
     /// Whether a file or link at `path` is ours.

@@ -84,6 +84,19 @@ pub(crate) fn with_descendants(all: &[Process], roots: &BTreeSet<i32>) -> BTreeS
     found
 }
 
+/// A process of `all` and those above it.
+pub(crate) fn with_ancestors(all: &[Process], id: i32) -> BTreeSet<i32> {
+    let mut found = BTreeSet::new();
+    let mut next = Some(id);
+    while let Some(id) = next.filter(|&id| found.insert(id)) {
+        next = all
+            .iter()
+            .find(|process| process.id == id)
+            .map(|process| process.parent);
+    }
+    found
+}
+
 /// Whether a process is there.
 pub(crate) fn is_alive(id: i32) -> bool {
     look(id).is_some()

@@ -8,15 +8,19 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::progress::Progress;
 
 use crate::cluster::ClusterFiles;
 use crate::environment::Environment;
 use crate::execute::{program_environment, run_program};
-use crate::host_manifest::{Before, Made};
+use crate::host_manifest::{Before, HostManifest, Made};
 use crate::service::Services;
 use crate::{files, hosts_file};
+
+pub(crate) use containers::in_cgroup;
+pub(crate) use network::rules_and_chains;
 
 /// What removals are done with.
 pub(crate) struct Remover<'r> {
@@ -30,7 +34,7 @@ impl Remover<'_> {
     ///
     /// # Errors
     /// What stands against it; then it can be tried again.
-    pub(crate) fn undo(&self, number: usize, made: &Made) -> Result<Option<String>> {
+    pub(crate) fn undo(&self, number: usize, made: &Made, manifest: &HostManifest) -> Result<Option<String>> {
         match made {
             Made::Folder { path } => {
                 files::remove_empty_folder(path)?;
@@ -48,7 +52,7 @@ impl Remover<'_> {
                 }
                 Ok(None)
             }
-            Made::File { path, before } => self.restore(path, before),
+            Made::File { path, before } => self.restore(path, before, manifest),
             Made::HostsBlock {
                 path,
                 cluster,
@@ -63,7 +67,11 @@ impl Remover<'_> {
             Made::Mounts { below, kept } => containers::unmount(below, kept),
             Made::NetworkNamespaces { prefix, kept } => network::remove_namespaces(prefix, kept),
             Made::Interfaces { names } => network::remove_interfaces(names),
-            Made::Firewall { prefixes, programs } => network::remove_rules(prefixes, programs),
+            Made::Firewall {
+                prefixes,
+                programs,
+                kept,
+            } => network::remove_rules(prefixes, programs, kept),
             Made::Slice { name } => containers::remove_slice(name),
             Made::Sysctls { values } => {
                 for (name, value) in values {
@@ -74,9 +82,15 @@ impl Remover<'_> {
         }
     }
 
-    /// Puts back what was at a path before.
-    fn restore(&self, path: &Path, before: &Before) -> Result<Option<String>> {
+    /// Puts back what was at a path before, unless somebody changed what we put there.
+    fn restore(&self, path: &Path, before: &Before, manifest: &HostManifest) -> Result<Option<String>> {
         files::remove_file(&files::partial(path))?;
+        if let Some(found) = files::digest(path)?
+            && !manifest.may_have_written(path, found)
+            && !self.is_restored(before, found)?
+        {
+            return Ok(Some(format!("kept {}: it was changed since", path.display())));
+        }
         match before {
             Before::Nothing => {
                 files::remove_file(path)?;
@@ -114,6 +128,16 @@ impl Remover<'_> {
         }
     }
 
+    /// Whether what has this digest is what was there before: a removal that was killed put it back, or nothing was
+    /// written yet.
+    fn is_restored(&self, before: &Before, found: Digest) -> Result<bool> {
+        Ok(match before {
+            Before::Nothing => false,
+            Before::Link(target) => files::link_digest(target) == found,
+            Before::File { backup, .. } => files::digest(&self.files.backup().join(backup))? == Some(found),
+        })
+    }
+
     fn command(
         &self,
         number: usize,
@@ -148,6 +172,7 @@ fn names_in(path: &Path) -> Result<Vec<String>> {
 }
 
 fn hosts_block(path: &Path, cluster: &str, line_break_added: bool) -> Result<Option<String>> {
+    let path = &files::behind_links(path)?;
     files::remove_file(&files::partial(path))?;
     let text = match fs::read_to_string(path) {
         Err(error) if files::is_absent(&error) => return Ok(None),

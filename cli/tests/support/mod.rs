@@ -7,6 +7,7 @@
     unreachable_pub,
     unused_macros,
     unused_imports,
+    clippy::print_stdout,
     reason = "each test file uses its own part of this"
 )]
 

@@ -240,8 +240,8 @@ impl Host {
 
     /// What one wants to see when something went wrong.
     fn explain(&self) -> String {
-        let line = "k3s kubectl get pods,nodes; systemctl --no-pager status k3s | head -20; \
-                    journalctl --no-pager -u k3s -o cat | grep -v level=info | tail -40";
+        let line = "k3s kubectl get pods,nodes; systemctl --no-pager --lines 0 status k3s; \
+                    journalctl --no-pager -u k3s -o cat | grep -vE 'level=info|^I[0-9]' | tail -40";
         let (_, said) = outcome(&mut self.bash(line));
         said
     }

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use sealrs_image::error::{IoResultExt as _, Result};
 
 use crate::action::Claim;
-use crate::files;
 use crate::host_manifest::{HostManifest, Made};
+use crate::undo::{in_cgroup, rules_and_chains};
+use crate::{files, process};
 
 /// Where named network namespaces are mounted (ip-netns(8)).
 pub(crate) const NAMESPACES: &str = "/run/netns";
@@ -25,10 +26,15 @@ pub(super) fn observe(claim: &Claim, manifest: &HostManifest) -> Result<Vec<Made
                 names_in(path)?
             },
         },
-        Claim::Processes { cgroups, socket } => Made::Processes {
-            cgroups: cgroups.clone(),
-            socket: socket.clone(),
-        },
+        Claim::Processes { cgroups, socket } => {
+            let running = process::all();
+            // A name under which others have processes tells nothing: shims and what is below them still count.
+            let foreign = |name: &String| running.iter().any(|other| in_cgroup(other, std::slice::from_ref(name)));
+            Made::Processes {
+                cgroups: cgroups.iter().filter(|name| !foreign(name)).cloned().collect(),
+                socket: socket.clone(),
+            }
+        }
         Claim::Mounts(below) => Made::Mounts {
             below: below.clone(),
             kept: mounts_below(below)?,
@@ -44,6 +50,7 @@ pub(super) fn observe(claim: &Claim, manifest: &HostManifest) -> Result<Vec<Made
         Claim::Firewall { prefixes, programs } => Made::Firewall {
             prefixes: prefixes.clone(),
             programs: programs.clone(),
+            kept: rules_and_chains(prefixes, programs),
         },
         Claim::Slice(name) => Made::Slice { name: name.clone() },
         Claim::Sysctls(names) => Made::Sysctls { values: sysctls(names) },

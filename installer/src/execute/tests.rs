@@ -57,8 +57,9 @@ impl Host {
             progress: &Silent,
         };
         for _ in 0..2 {
-            for (number, made) in self.manifest().standing() {
-                remover.undo(number, &made).unwrap();
+            let manifest = self.manifest();
+            for (number, made) in manifest.standing() {
+                remover.undo(number, &made, &manifest).unwrap();
             }
         }
     }
@@ -149,6 +150,51 @@ fn what_was_there_comes_back_and_what_was_not_goes() {
         state
     };
     assert_eq!(without_time(after), without_time(before));
+}
+
+#[test]
+fn what_was_changed_since_stays() {
+    let host = Host::new();
+    host.foreign("etc/foreign", "foreign");
+    host.execute(&[
+        write(host.path("root/.kube/config"), "ours"),
+        write(host.path("etc/foreign"), "ours"),
+        write(host.path("etc/unchanged"), "ours"),
+        // Other content in a second try is ours as well.
+        write(host.path("etc/unchanged"), "ours anew"),
+        Action::Link {
+            path: host.path("link"),
+            target: "ours".into(),
+        },
+    ]);
+    fs::write(host.path("root/.kube/config"), "ours and more").unwrap();
+    fs::write(host.path("etc/foreign"), "edited").unwrap();
+    fs::remove_file(host.path("link")).unwrap();
+    symlink("theirs", host.path("link")).unwrap();
+    host.undo();
+    let read = |name: &str| fs::read_to_string(host.path(name)).unwrap();
+    assert_eq!(read("root/.kube/config"), "ours and more");
+    assert_eq!(read("etc/foreign"), "edited");
+    assert_eq!(fs::read_link(host.path("link")).unwrap(), Path::new("theirs"));
+    assert!(!host.path("etc/unchanged").exists());
+}
+
+#[test]
+fn a_hosts_file_that_is_a_link_stays_one() {
+    let host = Host::new();
+    host.foreign("static/hosts", "127.0.0.1 localhost\n");
+    symlink("static/hosts", host.path("hosts")).unwrap();
+    host.execute(&[Action::HostsEntry {
+        path: host.path("hosts"),
+        cluster: "c".into(),
+        address: "10.0.0.1".parse().unwrap(),
+        names: vec!["sea.hub".into()],
+    }]);
+    let read = || fs::read_to_string(host.path("static/hosts")).unwrap();
+    assert!(read().contains("sea.hub"));
+    host.undo();
+    assert_eq!(read(), "127.0.0.1 localhost\n");
+    assert_eq!(fs::read_link(host.path("hosts")).unwrap(), Path::new("static/hosts"));
 }
 
 #[test]

@@ -43,7 +43,8 @@ pub(super) fn wait(executor: &Executor<'_>, probes: &[Probe], seconds: u64, serv
             }
             if told.elapsed() >= TELL {
                 told = Instant::now();
-                let text = format!("still waiting until {probe}: {not_yet}");
+                let reason = not_yet.causes().pop().unwrap_or_else(|| not_yet.to_string());
+                let text = format!("still waiting until {probe}: {}", last_lines(&reason, 1));
                 executor.progress.event(Event::Message(&text));
             }
             thread::sleep(pause);

@@ -19,15 +19,7 @@ pub(super) fn end_processes(cgroups: &[String], socket: &Path) -> Result<Option<
         .map(|folder| folder.join(socket.file_name().unwrap_or_default()))
         .unwrap_or_else(|_| socket.to_owned());
     let sockets = [socket, &socket_target].map(|path| path.to_string_lossy().into_owned());
-    let own = std::process::id().cast_signed();
-    let mut found: BTreeSet<i32> = all
-        .iter()
-        .filter(|process| in_cgroup(process, cgroups) || is_shim(process, &sockets))
-        .map(|process| process.id)
-        .collect();
-    found = process::with_descendants(&all, &found);
-    found.retain(|&id| id != own && id > 1);
-    let found: Vec<i32> = found.into_iter().collect();
+    let found = processes_of_containers(&all, std::process::id().cast_signed(), cgroups, &sockets);
     if found.is_empty() {
         return Ok(None);
     }
@@ -42,8 +34,29 @@ pub(super) fn end_processes(cgroups: &[String], socket: &Path) -> Result<Option<
     ))
 }
 
+/// Which of `all` belong to containers. This process and those it was started by never do, nor what shares its cgroup:
+/// sealrs may itself run in a container.
+fn processes_of_containers(all: &[Process], own: i32, cgroups: &[String], sockets: &[String]) -> Vec<i32> {
+    let spared = process::with_ancestors(all, own);
+    let own_cgroups = all
+        .iter()
+        .find(|process| process.id == own)
+        .map(|process| process.cgroups.as_str());
+    let roots: BTreeSet<i32> = all
+        .iter()
+        .filter(|process| {
+            let contained = in_cgroup(process, cgroups) && Some(process.cgroups.as_str()) != own_cgroups;
+            (contained || is_shim(process, sockets)) && !spared.contains(&process.id)
+        })
+        .map(|process| process.id)
+        .collect();
+    let mut found = process::with_descendants(all, &roots);
+    found.retain(|&id| id > 1 && !spared.contains(&id));
+    found.into_iter().collect()
+}
+
 /// Whether a part of one of the process's cgroup paths has such a name.
-fn in_cgroup(process: &Process, names: &[String]) -> bool {
+pub(crate) fn in_cgroup(process: &Process, names: &[String]) -> bool {
     process
         .cgroups
         .lines()
@@ -132,6 +145,21 @@ mod tests {
             assert_eq!(in_cgroup(&process("x", path), &cgroups), inside, "{path}");
         }
         let sockets = ["/run/k3s/containerd/containerd.sock".to_owned()];
+        let process_at = |id, parent, cgroups: &str| Process {
+            id,
+            parent,
+            ..process("x", cgroups)
+        };
+        // sealrs (4) in a pod of somebody else, started by 2 beside 5; and pods (7, 8 below it) of its own.
+        let all = [
+            process_at(2, 1, "0::/kubepods/outer"),
+            process_at(3, 2, "0::/kubepods/outer/shell"),
+            process_at(4, 3, "0::/kubepods/outer"),
+            process_at(5, 1, "0::/kubepods/outer"),
+            process_at(7, 1, "0::/kubepods/pod"),
+            process_at(8, 7, "0::/elsewhere"),
+        ];
+        assert_eq!(processes_of_containers(&all, 4, &cgroups, &sockets), [7, 8]);
         let shim = "/x/containerd-shim-runc-v2 -namespace k8s.io -id 1 -address";
         assert!(is_shim(
             &process(&format!("{shim} /run/k3s/containerd/containerd.sock"), ""),

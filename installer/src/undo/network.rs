@@ -43,33 +43,68 @@ pub(super) fn remove_interfaces(names: &[String]) -> Result<Option<String>> {
     Ok((!removed.is_empty()).then(|| format!("removed the interfaces {}", removed.join(", "))))
 }
 
-/// Removes chains whose name starts so, with the rules that use them.
-pub(super) fn remove_rules(prefixes: &[String], programs: &[PathBuf]) -> Result<Option<String>> {
-    let mut count = 0;
-    for family in ["iptables", "ip6tables"] {
-        let run = |program: String, arguments: &[&str], input: Option<&[u8]>| {
-            let mut argv = vec![program];
-            argv.extend(arguments.iter().map(|&argument| argument.to_owned()));
-            // The host's own programs come first: they know in which form the rules lie.
-            let mut prepared = command::prepare(&argv, &BTreeMap::new(), &[])?;
-            let mut path = command::search_path(&[]);
-            for folder in programs {
-                path.push(":");
-                path.push(folder);
-            }
-            prepared.env("PATH", path);
-            command::output(prepared, input, LIMIT)
-        };
-        // A host without the program has no such rules, or no way to see them.
-        let Ok(saved) = run(format!("{family}-save"), &[], None) else {
+const FAMILIES: [&str; 2] = ["iptables", "ip6tables"];
+
+fn run(program: String, arguments: &[&str], input: Option<&[u8]>, programs: &[PathBuf]) -> Result<command::Finished> {
+    let mut argv = vec![program];
+    argv.extend(arguments.iter().map(|&argument| argument.to_owned()));
+    // The host's own programs come first: they know in which form the rules lie.
+    let mut prepared = command::prepare(&argv, &BTreeMap::new(), &[])?;
+    let mut path = command::search_path(&[]);
+    for folder in programs {
+        path.push(":");
+        path.push(folder);
+    }
+    prepared.env("PATH", path);
+    command::output(prepared, input, LIMIT)
+}
+
+/// What [`remove_rules`] would remove now: chains by their names, and rules as `iptables-save` prints them.
+pub(crate) fn rules_and_chains(prefixes: &[String], programs: &[PathBuf]) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for family in FAMILIES {
+        let Ok(saved) = run(format!("{family}-save"), &[], None, programs) else {
             continue;
         };
-        let (script, rules) = removal_script(&saved.stdout, prefixes);
+        found.extend(to_remove(&saved.stdout, prefixes));
+    }
+    found
+}
+
+fn to_remove(saved: &str, prefixes: &[String]) -> BTreeSet<String> {
+    let (script, _) = removal_script(saved, prefixes, &BTreeSet::new());
+    let names = |line: &str| {
+        ["-D ", "-X "]
+            .iter()
+            .find_map(|command| line.strip_prefix(command))
+            .map(str::to_owned)
+    };
+    script.lines().filter_map(names).collect()
+}
+
+/// Removes chains whose name starts so, with the rules that use them, but for what was there before.
+pub(super) fn remove_rules(
+    prefixes: &[String],
+    programs: &[PathBuf],
+    kept: &BTreeSet<String>,
+) -> Result<Option<String>> {
+    let mut count = 0;
+    for family in FAMILIES {
+        // A host without the program has no such rules, or no way to see them.
+        let Ok(saved) = run(format!("{family}-save"), &[], None, programs) else {
+            continue;
+        };
+        let (script, rules) = removal_script(&saved.stdout, prefixes, kept);
         if rules == 0 {
             continue;
         }
-        run(format!("{family}-restore"), &["--noflush"], Some(script.as_bytes()))?
-            .checked(|| format!("cannot remove {rules} rules from {family}"))?;
+        run(
+            format!("{family}-restore"),
+            &["--noflush"],
+            Some(script.as_bytes()),
+            programs,
+        )?
+        .checked(|| format!("cannot remove {rules} rules from {family}"))?;
         count += rules;
     }
     Ok((count > 0).then(|| format!("removed {count} firewall rules and chains")))
@@ -77,8 +112,9 @@ pub(super) fn remove_rules(prefixes: &[String], programs: &[PathBuf]) -> Result<
 
 /// From what `iptables-save` printed, what `iptables-restore --noflush` has to read to remove the chains and the rules
 /// that use or name them; and how many lines that is.
-fn removal_script(saved: &str, prefixes: &[String]) -> (String, usize) {
-    let is_ours = |chain: &str| prefixes.iter().any(|prefix| chain.starts_with(prefix.as_str()));
+fn removal_script(saved: &str, prefixes: &[String], kept: &BTreeSet<String>) -> (String, usize) {
+    let is_ours =
+        |chain: &str| prefixes.iter().any(|prefix| chain.starts_with(prefix.as_str())) && !kept.contains(chain);
     let mut script = String::new();
     let mut count = 0;
     for table in saved.split("COMMIT").filter(|table| table.contains('*')) {
@@ -93,7 +129,7 @@ fn removal_script(saved: &str, prefixes: &[String]) -> (String, usize) {
                 }
             } else if let Some(rule) = line.strip_prefix("-A ") {
                 let chain = rule.split(' ').next().unwrap_or_default();
-                if !is_ours(chain) && names_ours(rule, &is_ours) {
+                if !is_ours(chain) && names_ours(rule, &is_ours) && !kept.contains(rule) {
                     rules.push(rule);
                 }
             }
@@ -138,6 +174,7 @@ mod tests {
             :PREROUTING ACCEPT [0:0]\n\
             :DOCKER - [0:0]\n\
             :KUBE-SERVICES - [0:0]\n\
+            :KUBE-SVC-X - [0:0]\n\
             :CNI-abc - [0:0]\n\
             -A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n\
             -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n\
@@ -150,17 +187,23 @@ mod tests {
             -A INPUT -p tcp --dport 22 -j ACCEPT\n\
             COMMIT\n";
         let prefixes = ["KUBE-".to_owned(), "CNI-".to_owned()];
-        let (script, count) = removal_script(saved, &prefixes);
+        let (script, count) = removal_script(saved, &prefixes, &BTreeSet::new());
         assert_eq!(
             script,
             "*nat\n\
              -D PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n\
              -D POSTROUTING -s 10.42.0.0/16 -m comment --comment \"flanneld masq\" -j RETURN\n\
-             -F CNI-abc\n-F KUBE-SERVICES\n\
-             -X CNI-abc\n-X KUBE-SERVICES\n\
+             -F CNI-abc\n-F KUBE-SERVICES\n-F KUBE-SVC-X\n\
+             -X CNI-abc\n-X KUBE-SERVICES\n-X KUBE-SVC-X\n\
              COMMIT\n"
         );
-        assert_eq!(count, 4);
-        assert_eq!(removal_script("", &prefixes), (String::new(), 0));
+        assert_eq!(count, 5);
+        assert_eq!(removal_script("", &prefixes, &BTreeSet::new()), (String::new(), 0));
+        // What was there before all of this stays.
+        let kept = to_remove(saved, &prefixes);
+        assert_eq!(removal_script(saved, &prefixes, &kept), (String::new(), 0));
+        let kept = to_remove(&saved.replace("KUBE-", "OTHER-"), &prefixes);
+        let (script, _) = removal_script(saved, &prefixes, &kept);
+        assert!(script.contains("-X KUBE-SERVICES") && !script.contains("CNI-abc") && !script.contains("flanneld"));
     }
 }
