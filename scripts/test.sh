@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 # The real parts: registries, image tools, container runtimes, and what the test hosts are made of.
 packages=(
     gcc libc6-dev python3 python3-venv shellcheck openssl curl git strace util-linux
-    xz-utils zstd bzip2 lz4 pigz time
+    xz-utils zstd bzip2 lz4 pigz time zsh fish groff-base
     docker-registry apache2-utils skopeo umoci buildah busybox-static
     containerd runc containernetworking-plugins
     openssh-server openssh-client sshpass nftables iproute2 iptables conntrack e2fsprogs systemd dbus

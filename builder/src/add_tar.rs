@@ -12,7 +12,7 @@ use sealrs_image::progress::Task;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::describe;
-use crate::contents::{Contents, FileSource, OnDisk};
+use crate::contents::{Contents, FileSource, OnDisk, refuse_whiteout};
 use crate::context::{Ownership, clean, join};
 use crate::image_list::LIST_PATHS;
 use crate::pack::{Digests, Hashing, Packing, open};
@@ -41,6 +41,10 @@ pub(crate) fn format(path: &std::path::Path) -> Result<Format> {
         reader.take(512).read_to_end(&mut start).or_io(place)?;
         Ok(start)
     };
+    // Opening a named pipe would wait for its other end.
+    if !path.symlink_metadata().or_io(place)?.is_file() {
+        return Ok(Format::Other);
+    }
     let bytes = start(&mut File::open(path).or_io(place)?)?;
     let is_tar = |bytes: &[u8]| bytes.get(257..262) == Some(b"ustar");
     // What is packed is a tar only if a tar comes out; anything else is copied as it is.
@@ -209,6 +213,21 @@ impl Rewriting<'_> {
         if path.is_empty() {
             return Ok(());
         }
+        refuse_whiteout(&path)?;
+        if LIST_PATHS.contains(&path.as_str()) {
+            match member.kind {
+                MemberKind::File(size) if size > MAX_LIST => {
+                    return Err(Error::new(ErrorKind::Input, "a list of images has at most 1 MiB"));
+                }
+                MemberKind::Symlink(_) | MemberKind::HardLink(_) => {
+                    return Err(Error::new(
+                        ErrorKind::Input,
+                        "a list of images may not be a link in a tar",
+                    ));
+                }
+                _ => {}
+            }
+        }
         let target;
         let kind = match &member.kind {
             MemberKind::File(size) => EntryKind::File { size: *size },
@@ -238,7 +257,7 @@ impl Rewriting<'_> {
             xattrs: &member.xattrs,
         };
         match kind {
-            EntryKind::File { size } if LIST_PATHS.contains(&path.as_str()) && size <= MAX_LIST => {
+            EntryKind::File { size } if LIST_PATHS.contains(&path.as_str()) => {
                 let mut text = String::new();
                 reader
                     .content()

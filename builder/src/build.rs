@@ -382,6 +382,14 @@ impl Draft {
             return Ok(());
         }
         for layer in layers {
+            // The base may hold the same blob.
+            if self
+                .layers
+                .iter()
+                .any(|below| below.descriptor.digest == layer.descriptor.digest)
+            {
+                continue;
+            }
             self.layers.push(layer);
             self.note("container image blob", false);
         }

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, Result};
 
+use crate::context::clean;
+
 /// The entries of a layer by their path in the rootfs.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
@@ -50,6 +52,8 @@ pub(crate) struct OnDisk {
     pub(crate) path: PathBuf,
     pub(crate) identity: Identity,
     pub(crate) size: u64,
+    /// Whether the file has more names than this one.
+    pub(crate) has_links: bool,
 }
 
 /// What changes whenever a file's content does, on any file system worth its name.
@@ -105,6 +109,15 @@ impl Item {
     }
 }
 
+/// Refuses a path with a name by which layers delete files of lower layers.
+pub(crate) fn refuse_whiteout(path: &str) -> Result<()> {
+    if path.split('/').any(|name| name.starts_with(".wh.")) {
+        let what = format!("`{path}` would delete files in the image: layers mark deletions by names in `.wh.`");
+        return Err(Error::new(ErrorKind::Input, what).hint("rename it, or leave it out with .containerignore"));
+    }
+    Ok(())
+}
+
 impl Contents {
     /// Puts an item at `path`, which must not be empty. A folder joins a folder; anything else replaces.
     pub(crate) fn put(&mut self, path: &str, item: Item) -> Result<()> {
@@ -122,8 +135,71 @@ impl Contents {
             }
             parent = folder;
         }
+        let below = format!("{path}/");
+        if !matches!(item.kind, ItemKind::Folder)
+            && (self
+                .entries
+                .get(path)
+                .is_some_and(|old| matches!(old.kind, ItemKind::Folder))
+                || self
+                    .entries
+                    .range(below.clone()..)
+                    .next()
+                    .is_some_and(|(next, _)| next.starts_with(&below)))
+        {
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("`{path}` is a folder in this instruction, which something else would replace"),
+            ));
+        }
         self.entries.insert(path.to_owned(), item);
         Ok(())
+    }
+
+    /// Refuses names by which layers delete files of lower layers (layer.md: whiteouts).
+    pub(crate) fn refuse_whiteouts(&self) -> Result<()> {
+        self.entries.keys().try_for_each(|path| refuse_whiteout(path))
+    }
+
+    /// Turns further names of one file into hard links. The first in the order of the layer is the file, for a link
+    /// must come after what it links to.
+    pub(crate) fn link_names(&mut self) {
+        let mut first: BTreeMap<(u64, u64), String> = BTreeMap::new();
+        for (path, item) in &mut self.entries {
+            let ItemKind::File(FileSource::Disk(file)) = &item.kind else {
+                continue;
+            };
+            if !file.has_links {
+                continue;
+            }
+            let key = (file.identity.device, file.identity.inode);
+            if let Some(target) = first.get(&key) {
+                item.kind = ItemKind::HardLink(target.clone());
+                item.xattrs.clear();
+            } else {
+                first.insert(key, path.clone());
+            }
+        }
+    }
+
+    /// What lies at `path`, links followed within these contents: `None` when a link leads elsewhere.
+    pub(crate) fn follow(&self, path: &str) -> Option<&Item> {
+        let mut path = path.to_owned();
+        // As many as Linux follows.
+        for _ in 0..40 {
+            let item = self.entries.get(&path)?;
+            let ItemKind::Symlink(target) = &item.kind else {
+                return Some(item);
+            };
+            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let target = if target.starts_with('/') {
+                target.clone()
+            } else {
+                format!("{folder}/{target}")
+            };
+            path = clean(&target).ok()?;
+        }
+        None
     }
 
     /// Adds the folders above the entries that `known` does not hold, so that the layer stands alone.
@@ -161,5 +237,71 @@ impl Contents {
             ItemKind::File(source) => Some((path, source)),
             _ => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk(inode: u64) -> Item {
+        let identity = Identity {
+            device: 1,
+            inode,
+            mtime_ns: 0,
+            ctime_ns: 0,
+        };
+        let file = OnDisk {
+            path: PathBuf::new(),
+            identity,
+            size: 0,
+            has_links: true,
+        };
+        Item::file(FileSource::Disk(file), 0o644)
+    }
+
+    #[test]
+    fn a_hard_link_comes_after_its_file() {
+        let mut contents = Contents::default();
+        for (path, inode) in [("a/z", 1), ("a.b", 1), ("c", 2)] {
+            contents.put(path, disk(inode)).unwrap();
+        }
+        contents.link_names();
+        let kind = |path: &str| &contents.entries[path].kind;
+        assert!(matches!(kind("a.b"), ItemKind::File(_)));
+        assert!(matches!(kind("a/z"), ItemKind::HardLink(target) if target == "a.b"));
+        assert!(matches!(kind("c"), ItemKind::File(_)));
+    }
+
+    #[test]
+    fn a_file_does_not_replace_a_folder() {
+        let mut contents = Contents::default();
+        contents.put("x/d/child", disk(1)).unwrap();
+        assert!(contents.put("x/d", disk(2)).is_err());
+        contents.put("x/d", Item::folder(0o755)).unwrap();
+        assert!(contents.put("x/d", disk(2)).is_err());
+    }
+
+    #[test]
+    fn whiteouts_are_refused() {
+        for (path, is_fine) in [("a/.wh.b", false), (".wh..wh..opq", false), ("a/b.wh.c", true)] {
+            let mut contents = Contents::default();
+            contents.put(path, disk(1)).unwrap();
+            assert_eq!(contents.refuse_whiteouts().is_ok(), is_fine, "{path}");
+        }
+    }
+
+    #[test]
+    fn links_are_followed_within() {
+        let mut contents = Contents::default();
+        let mut link = Item::folder(0o777);
+        link.kind = ItemKind::Symlink("../lists/all".to_owned());
+        contents.put("manifests/imageList", link.clone()).unwrap();
+        assert!(contents.follow("manifests/imageList").is_none());
+        contents.put("lists/all", disk(1)).unwrap();
+        assert!(matches!(
+            contents.follow("manifests/imageList").unwrap().kind,
+            ItemKind::File(_)
+        ));
     }
 }

@@ -1,6 +1,5 @@
 //! The build context: the folder that COPY, ADD and APP take from, walked without ever leaving it.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt as _;
@@ -145,11 +144,10 @@ impl Context {
         ownership: Ownership,
         contents: &mut Contents,
     ) -> Result<()> {
-        let mut links: BTreeMap<(u64, u64), String> = BTreeMap::new();
         if !found.is_folder {
             let metadata =
                 fs::symlink_metadata(&found.path).or_io(|| format!("cannot read {}", found.path.display()))?;
-            let item = item(&found.path, &metadata, destination, ownership, &mut links)?;
+            let item = item(&found.path, &metadata, ownership)?;
             return contents.put(destination, item);
         }
         let mut walk = WalkDir::new(&found.path).min_depth(0).sort_by_file_name().into_iter();
@@ -173,7 +171,7 @@ impl Context {
                 continue;
             }
             let metadata = entry.metadata().map_err(walk_error)?;
-            let item = item(entry.path(), &metadata, &path, ownership, &mut links)?;
+            let item = item(entry.path(), &metadata, ownership)?;
             contents.put(&path, item)?;
         }
         Ok(())
@@ -241,13 +239,7 @@ fn slashed(path: &Path) -> Result<String> {
     })
 }
 
-fn item(
-    path: &Path,
-    metadata: &Metadata,
-    destination: &str,
-    ownership: Ownership,
-    links: &mut BTreeMap<(u64, u64), String>,
-) -> Result<Item> {
+fn item(path: &Path, metadata: &Metadata, ownership: Ownership) -> Result<Item> {
     let kind = metadata.file_type();
     let kind = if kind.is_dir() {
         ItemKind::Folder
@@ -255,18 +247,12 @@ fn item(
         let target = fs::read_link(path).or_io(|| format!("cannot read the link {}", path.display()))?;
         ItemKind::Symlink(slashed(&target)?)
     } else if kind.is_file() {
-        let key = (metadata.dev(), metadata.ino());
-        match links.get(&key) {
-            Some(first) if metadata.nlink() > 1 => ItemKind::HardLink(first.clone()),
-            _ => {
-                links.insert(key, destination.to_owned());
-                ItemKind::File(FileSource::Disk(OnDisk {
-                    path: path.to_owned(),
-                    identity: Identity::of(metadata),
-                    size: metadata.len(),
-                }))
-            }
-        }
+        ItemKind::File(FileSource::Disk(OnDisk {
+            path: path.to_owned(),
+            identity: Identity::of(metadata),
+            size: metadata.len(),
+            has_links: metadata.nlink() > 1,
+        }))
     } else {
         let what = if kind.is_socket() {
             "a socket"
@@ -284,7 +270,7 @@ fn item(
     let mode = match (&kind, ownership.mode) {
         (ItemKind::Symlink(_), _) => 0o777,
         (_, Some(mode)) => mode,
-        (_, None) => portable_mode(metadata.permissions().mode()),
+        (_, None) => portable_mode(metadata.permissions().mode(), metadata.is_dir()),
     };
     let xattrs = if matches!(kind, ItemKind::Folder | ItemKind::File(_)) {
         attributes(path)?
@@ -300,11 +286,11 @@ fn item(
     })
 }
 
-/// A mode that does not depend on the umask of whoever checked the context out: without write permission for group
-/// and others, unless the sticky bit says that it is meant.
-fn portable_mode(mode: u32) -> u32 {
-    let mode = mode & 0o7777;
-    if mode & 0o1000 != 0 { mode } else { mode & !0o022 }
+/// A mode that does not depend on the umask of whoever checked the context out: as in git, all that counts is whether
+/// the owner may execute it (a folder always). Set-uid, set-gid and sticky are kept.
+fn portable_mode(mode: u32, is_folder: bool) -> u32 {
+    let permissions = if is_folder || mode & 0o100 != 0 { 0o755 } else { 0o644 };
+    mode & 0o7000 | permissions
 }
 
 /// The attributes that mean the same on any machine: the user's own, and file capabilities. SELinux labels and the
@@ -353,9 +339,15 @@ mod tests {
 
     #[test]
     fn modes_do_not_depend_on_the_umask() {
-        assert_eq!(portable_mode(0o100_664), portable_mode(0o100_644));
-        assert_eq!(portable_mode(0o775), 0o755);
-        assert_eq!(portable_mode(0o1777), 0o1777);
-        assert_eq!(portable_mode(0o600), 0o600);
+        for (mode, is_folder, wanted) in [
+            (0o100_664, false, 0o644),
+            (0o100_600, false, 0o644),
+            (0o100_750, false, 0o755),
+            (0o104_711, false, 0o4755),
+            (0o040_700, true, 0o755),
+            (0o041_777, true, 0o1755),
+        ] {
+            assert_eq!(portable_mode(mode, is_folder), wanted, "{mode:o}");
+        }
     }
 }

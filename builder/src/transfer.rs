@@ -181,15 +181,23 @@ impl Transfer<'_> {
         for path in contents.entries.keys() {
             self.note_folders(path);
         }
-        for path in LIST_PATHS {
-            if let Some(Item {
-                kind: ItemKind::File(source),
-                ..
-            }) = contents.entries.get(path)
-            {
-                done.lists.insert(path.to_owned(), self.text(source, path)?);
+        contents.refuse_whiteouts()?;
+        for path in LIST_PATHS
+            .into_iter()
+            .filter(|path| contents.entries.contains_key(*path))
+        {
+            match contents.follow(path).map(|item| &item.kind) {
+                Some(ItemKind::File(source)) => {
+                    done.lists.insert(path.to_owned(), self.text(source, path)?);
+                }
+                Some(_) => {}
+                None => {
+                    let what = format!("`{path}` is a link that leads to nothing in this instruction");
+                    return Err(Error::new(ErrorKind::Input, what).hint("copy the list itself to that place"));
+                }
             }
         }
+        contents.link_names();
         let what = if what.is_empty() { "the rootfs" } else { what };
         done.add(self.packing.pack(&contents, what)?);
         Ok(())

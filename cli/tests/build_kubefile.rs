@@ -321,7 +321,11 @@ fn from_an_archive() {
     let absolute = other.path("context/base.tar");
     for name in ["base.tar", "./base.tar", absolute.as_str()] {
         other.build("child:1", &format!("FROM {name}{ON_BASE}"), &[]);
+        let images = other.json(&["images"]);
+        assert_eq!(images.as_array().unwrap().len(), 1, "the base gets no name: {images}");
+        other.ok(&["load", "-i", "context/base.tar"]);
         check_child(&other);
+        other.ok(&["rmi", "example.com/base:v1"]);
     }
     assert_has(
         &other.build_fails(3, "FROM nothing.tar\n", &[]),

@@ -60,7 +60,7 @@ fn pods(images: &[(&str, &str)]) -> String {
     let pod = |(name, image): &(&str, &str)| {
         format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  containers:\n  - name: main\n    \
-             image: '{image}'\n    command: [sh, -c, 'cat /content; sleep 100000']\n---\n"
+             image: '{image}'\n    command: [sh, -c, 'cat /content; echo; sleep 100000']\n---\n"
         )
     };
     images.iter().map(pod).collect()

@@ -14,7 +14,7 @@ use sealrs_image::progress::Progress;
 
 use crate::cluster::ClusterFiles;
 use crate::environment::Environment;
-use crate::execute::{program_environment, run_program};
+use crate::execute::{NAMESPACES, program_environment, run_program};
 use crate::host_manifest::{Before, HostManifest, Made};
 use crate::service::Services;
 use crate::{files, hosts_file};
@@ -65,7 +65,10 @@ impl Remover<'_> {
             Made::Command { argv, folder, env } => self.command(number, argv, folder, env),
             Made::Processes { cgroups, socket } => containers::end_processes(cgroups, socket),
             Made::Mounts { below, kept } => containers::unmount(below, kept),
-            Made::NetworkNamespaces { prefix, kept } => network::remove_namespaces(prefix, kept),
+            Made::NetworkNamespaces { prefix, kept } => {
+                let alone = manifest.has_folder(Path::new(NAMESPACES));
+                network::remove_namespaces(prefix, kept, alone)
+            }
             Made::Interfaces { names } => network::remove_interfaces(names),
             Made::Firewall {
                 prefixes,

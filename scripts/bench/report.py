@@ -55,7 +55,7 @@ def table(jobs):
                 *ratios,
                 f"{max(sample['peak'] for sample in samples) / MIB:.0f}",
                 f"{best['written'] / MIB:.0f}",
-                f"{best['result'] / MIB:.0f}",
+                f"{round(best['result'] / MIB)}",
                 f"{best['others']:.2f}",
             ]
             print(f"  {program:{width - 2}}" + "".join(f"{cell:>9}" for cell in cells))

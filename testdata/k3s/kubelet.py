@@ -16,6 +16,7 @@ from containerd import RuntimeFailure, ctr, has_entrypoint, remove_container, ru
 from store import now
 
 ROOT = "/var/lib/kubelet"
+VOLUME_PLUGINS = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec"
 LOGS = "/var/log/pods"
 LINKS = "/var/log/containers"
 _PULL_BACKOFF = 10.0
@@ -31,6 +32,7 @@ class Kubelet:
         """The traces that a kubelet leaves on a host even before its first pod."""
         for folder in ("pods", "plugins", "plugins_registry", "pod-resources"):
             os.makedirs(os.path.join(ROOT, folder), mode=0o750, exist_ok=True)
+        os.makedirs(VOLUME_PLUGINS, exist_ok=True)
         if not os.path.ismount(ROOT):
             run_command("mount", "--bind", ROOT, ROOT)
         for name, value in (("vm/overcommit_memory", "1"), ("kernel/panic", "10"), ("kernel/panic_on_oops", "1")):

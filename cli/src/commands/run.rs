@@ -83,9 +83,7 @@ impl Run {
             cmds: (!self.cmds.is_empty()).then_some(self.cmds),
             apps: (!self.apps.is_empty()).then(|| self.apps.into_iter().filter(|app| !app.is_empty()).collect()),
             runtime_config: self.runtime_config,
-            executable: std::env::current_exe().map_err(|error| {
-                Error::new(ErrorKind::Internal, "cannot tell where the sealrs program is").because(error)
-            })?,
+            ..Options::default()
         };
         if self.dry_run {
             let plan = sealrs_installer::plan(&*located.source, &image, &options).map_err(damaged)?;

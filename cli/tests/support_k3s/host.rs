@@ -203,7 +203,8 @@ impl Host {
 
     /// What a pod's container has printed.
     pub fn logs(&self, pod: &str) -> String {
-        text(&self.bash(&format!("k3s kubectl logs {pod}")).output().unwrap().stdout)
+        let printed = self.bash(&format!("k3s kubectl logs {pod}")).output().unwrap().stdout;
+        text(&printed).trim().to_owned()
     }
 
     /// Writes down again and again which processes run on the host, with their arguments.

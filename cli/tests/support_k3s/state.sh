@@ -4,7 +4,7 @@ set -u
 export LC_ALL=C
 
 # What systemd and journald change by themselves is left out.
-find /etc /usr/local /opt /root /home /srv /tmp /run /var/lib /var/log /var/spool -xdev \
+find /etc /usr/local /usr/libexec /opt /root /home /srv /tmp /run /var/lib /var/log /var/spool -xdev \
     \( -path /run/systemd -o -path /run/log -o -path /var/log/journal -o -path /tmp/sealrs-test \) -prune \
     -o -printf 'path %p %y %m %u:%g %l\n'
 find /etc /usr/local /root -xdev -type f -exec sha256sum {} + | sed 's/^/content /'

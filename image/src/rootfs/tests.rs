@@ -370,7 +370,7 @@ fn later_layers_and_entries_win() {
         "d/two 644 2",
     ];
     let with = |rest: &[&'static str]| [&below[..], rest].concat();
-    let cases: [(&str, RawTar, Vec<&str>); 16] = [
+    let cases: [(&str, RawTar, Vec<&str>); 17] = [
         (
             "a file by a file",
             RawTar::new().file("f", b"new"),
@@ -444,6 +444,21 @@ fn later_layers_and_entries_win() {
             "a whiteout by way of a link that stays inside",
             RawTar::new().file("l/.wh.one", b"").file("l/.wh.sub", b""),
             vec!["d/ 755", "d/two 644 2", "f 644 file", "l -> d"],
+        ),
+        (
+            "a whiteout of what its own layer holds, by another name, and of what is gone then",
+            RawTar::new()
+                .file("d/one", b"own")
+                .file("l/.wh.one", b"")
+                .file("d/.wh.one", b""),
+            vec![
+                "d/ 755",
+                "d/sub/ 750",
+                "d/sub/deep 644 deep",
+                "d/two 644 2",
+                "f 644 file",
+                "l -> d",
+            ],
         ),
         (
             "a whiteout of a folder",

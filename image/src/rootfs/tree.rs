@@ -236,10 +236,17 @@ impl<'r> Tree<'r> {
         if !has_own {
             return self.remove(path);
         }
-        let (parent, name) = self.parent(path)?;
-        match is_folder(parent, name)? {
-            true => self.hide_all(path),
-            false => Ok(()),
+        let (folder, name) = split(path);
+        let found = self
+            .root
+            .open_dir(or_dot(folder))
+            .and_then(|parent| parent.symlink_metadata(name));
+        match found {
+            Ok(found) if found.is_dir() => self.hide_all(path),
+            Ok(_) => Ok(()),
+            // It went by another name, through a link.
+            Err(error) if is_gone(&error) => Ok(()),
+            Err(error) => Err(misled(error, format!("cannot remove `{}`", path.escape_debug()))),
         }
     }
 

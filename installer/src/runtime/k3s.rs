@@ -37,7 +37,7 @@ const SOCKET: &str = "/run/k3s/containerd/containerd.sock";
 /// What k3s and its kubelet, containerd and network plugins fill.
 ///
 /// Folders that may be there before, as mount points are, are named as well as those above them.
-const TREES: [&str; 15] = [
+const TREES: [&str; 16] = [
     "/var/lib/rancher",
     "/var/lib/rancher/k3s",
     "/etc/rancher",
@@ -47,6 +47,7 @@ const TREES: [&str; 15] = [
     "/run/flannel",
     "/run/containerd",
     "/var/lib/kubelet",
+    "/usr/libexec/kubernetes",
     "/var/lib/cni",
     "/etc/cni",
     "/etc/cni/net.d",

@@ -13,8 +13,9 @@ use crate::{command, files};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Removes the named network namespaces that came since. Virtual cables into them go with them.
-pub(super) fn remove_namespaces(prefix: &str, kept: &[String]) -> Result<Option<String>> {
+/// Removes the named network namespaces that came since. Virtual cables into them go with them. Where nobody had any
+/// before (`alone`), their folder, which is mounted onto itself, is unmounted when it is empty.
+pub(super) fn remove_namespaces(prefix: &str, kept: &[String], alone: bool) -> Result<Option<String>> {
     let mut count = 0;
     for entry in std::fs::read_dir(NAMESPACES).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -25,6 +26,14 @@ pub(super) fn remove_namespaces(prefix: &str, kept: &[String]) -> Result<Option<
         let _ = unmount(entry.path(), UnmountFlags::DETACH);
         files::remove_file(&entry.path())?;
         count += 1;
+    }
+    let is_empty = std::fs::read_dir(NAMESPACES).is_ok_and(|mut names| names.next().is_none());
+    if alone && is_empty {
+        let folder = Path::new(NAMESPACES);
+        let mounts = files::mounts()?.into_iter().filter(|mount| mount == folder).count();
+        for _ in 0..mounts {
+            let _ = unmount(folder, UnmountFlags::DETACH);
+        }
     }
     Ok((count > 0).then(|| format!("removed {count} network namespaces")))
 }
