@@ -257,7 +257,7 @@ impl Rewriting<'_> {
             xattrs: &member.xattrs,
         };
         match kind {
-            EntryKind::File { size } if LIST_PATHS.contains(&path.as_str()) => {
+            EntryKind::File { .. } if LIST_PATHS.contains(&path.as_str()) => {
                 let mut text = String::new();
                 reader
                     .content()

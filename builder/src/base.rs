@@ -137,7 +137,13 @@ impl Finding<'_> {
             client: self.client.clone(),
             repository: reference.clone(),
         };
-        copy(&source, &member, Box::new(BlobSink(self.store)), self.jobs, self.progress)?;
+        copy(
+            &source,
+            &member,
+            Box::new(BlobSink(self.store)),
+            self.jobs,
+            self.progress,
+        )?;
         // The name stays with the index: a digest in it means the index. Other platforms are simply not there.
         self.store.put(&root.media_type, &document.bytes)?;
         self.store.tag(Some(reference), &root)?;

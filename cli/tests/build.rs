@@ -33,28 +33,29 @@ APP dashboard local://dashboard.yaml
 LAUNCH dashboard
 ";
 
-/// The files of a context; `later` and `loose` are what must not matter: time stamps, order of creation, umask.
-fn write_context(scratch: &Scratch, folder: &str, later: bool, loose: bool) {
+/// The files of a context. What must not matter: whether the files were made `later` and in another order, and the
+/// umask of whoever made them.
+fn write_context(scratch: &Scratch, folder: &str, later: bool, umask: u32) {
     let mut files = vec![
-        ("bin/tool", 0o755, noise(1, 300_000)),
-        ("bin/other", 0o755, b"other".to_vec()),
-        ("etc/a.conf", 0o644, b"a=1".to_vec()),
-        ("etc/deep/er/b.conf", 0o600, b"b=1".to_vec()),
-        ("hello.sh", 0o755, b"echo hello".to_vec()),
-        ("dashboard.yaml", 0o644, b"kind: Pod".to_vec()),
+        ("bin/tool", 0o777, noise(1, 300_000)),
+        ("bin/other", 0o777, b"other".to_vec()),
+        ("etc/a.conf", 0o666, b"a=1".to_vec()),
+        ("etc/deep/er/b.conf", 0o666, b"b=1".to_vec()),
+        ("hello.sh", 0o777, b"echo hello".to_vec()),
+        ("dashboard.yaml", 0o666, b"kind: Pod".to_vec()),
     ];
     if later {
         files.reverse();
     }
+    let set_mode = |path: &str, mode: u32| {
+        let mode = fs::Permissions::from_mode(mode & !umask);
+        fs::set_permissions(path, mode).unwrap();
+    };
     for (name, mode, content) in &files {
-        let path = scratch.write(&format!("{folder}/{name}"), content);
-        let mode = if loose { mode | ((mode & 0o200) >> 3) } else { *mode };
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set_mode(&scratch.write(&format!("{folder}/{name}"), content), *mode);
     }
     for name in ["bin", "etc", "etc/deep", "etc/deep/er"] {
-        let mode = if loose { 0o775 } else { 0o755 };
-        let path = scratch.path(&format!("{folder}/{name}"));
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        set_mode(&scratch.path(&format!("{folder}/{name}")), 0o777);
     }
     scratch.write(&format!("{folder}/extra.tar"), insides::tar(&[("inside", b"inner")]));
     if later {
@@ -82,11 +83,11 @@ fn settle() {
 #[test]
 fn the_same_files_give_the_same_digest_anywhere() {
     let (here, there) = (Scratch::new(), Scratch::new());
-    write_context(&here, "context", false, false);
+    write_context(&here, "context", false, 0o022);
     let first = here.build("a:1", KUBEFILE, &[]);
 
     // Another folder, another root, other time stamps, another order, another umask, nothing cached, another name.
-    write_context(&there, "elsewhere/context", true, true);
+    write_context(&there, "elsewhere/context", true, 0o002);
     for (umask, more) in [("000", ""), ("077", "--no-cache")] {
         let script = format!(
             "umask {umask}; exec \"$0\" build {more} -f elsewhere/Kubefile -t b:2 --output json elsewhere/context"
@@ -102,6 +103,9 @@ fn the_same_files_give_the_same_digest_anywhere() {
             assert!(entry.mode & 0o022 == 0, "{entry:?}");
         }
     }
+    write_context(&there, "strict", true, 0o077);
+    let strict = there.json(&["build", "-f", "elsewhere/Kubefile", "-t", "c:1", "strict"]);
+    assert_eq!(strict["digest"], first.digest());
     // Content matters, of course.
     there.write("elsewhere/context/etc/a.conf", "a=2");
     let changed = there.json(&["build", "-f", "elsewhere/Kubefile", "-t", "b:2", "elsewhere/context"]);
@@ -111,7 +115,7 @@ fn the_same_files_give_the_same_digest_anywhere() {
 #[test]
 fn compression_and_epoch_are_part_of_the_input() {
     let scratch = Scratch::new();
-    write_context(&scratch, "context", false, false);
+    write_context(&scratch, "context", false, 0o022);
     let mut digests = std::collections::BTreeSet::new();
     for compression in ["zstd", "gzip", "none"] {
         let flags = ["--compression", compression];
@@ -145,7 +149,7 @@ fn compression_and_epoch_are_part_of_the_input() {
 #[test]
 fn a_rebuild_packs_what_changed_and_nothing_else() {
     let scratch = Scratch::new();
-    write_context(&scratch, "context", false, false);
+    write_context(&scratch, "context", false, 0o022);
     let first = scratch.build("a:1", KUBEFILE, &[]);
     assert_eq!((first.packed(), first.cached()), (5, 0));
 
@@ -174,7 +178,7 @@ fn a_rebuild_packs_what_changed_and_nothing_else() {
     assert_eq!(scratch.rootfs("a:1").file("etc/a.conf"), "a=3");
 
     // A new mode is a change as well; a new label packs nothing.
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(scratch.build("a:1", KUBEFILE, &[]).packed(), 1);
     let labelled = scratch.build("a:1", KUBEFILE, &["--label", "x=y"]);
     assert_eq!((labelled.packed(), labelled.cached()), (0, 5));
@@ -183,10 +187,10 @@ fn a_rebuild_packs_what_changed_and_nothing_else() {
 #[test]
 fn a_fresh_checkout_is_cached() {
     let scratch = Scratch::new();
-    write_context(&scratch, "context", false, false);
+    write_context(&scratch, "context", false, 0o022);
     let first = scratch.build("a:1", KUBEFILE, &[]);
     fs::remove_dir_all(scratch.path("context")).unwrap();
-    write_context(&scratch, "context", true, true);
+    write_context(&scratch, "context", true, 0o002);
     let fresh = scratch.build("a:1", KUBEFILE, &[]);
     assert_eq!((fresh.digest(), fresh.packed(), fresh.cached()), (first.digest(), 0, 5));
 }
@@ -230,7 +234,7 @@ fn an_unchanged_rebuild_does_not_even_read_the_files() {
 #[test]
 fn prune_keeps_images_and_makes_the_cache_forget() {
     let scratch = Scratch::new();
-    write_context(&scratch, "context", false, false);
+    write_context(&scratch, "context", false, 0o022);
     scratch.build("a:1", KUBEFILE, &[]);
     scratch.write("context/etc/a.conf", "a=2");
     let second = scratch.build("a:1", KUBEFILE, &[]);
@@ -258,11 +262,11 @@ fn prune_keeps_images_and_makes_the_cache_forget() {
 fn a_build_killed_at_any_step_can_be_run_again() {
     needs!("strace", "taskset");
     let undisturbed = Scratch::new();
-    write_context(&undisturbed, "context", false, false);
+    write_context(&undisturbed, "context", false, 0o022);
     let wanted = undisturbed.build("a:1", KUBEFILE, &[]);
 
     let scratch = Scratch::new();
-    write_context(&scratch, "context", false, false);
+    write_context(&scratch, "context", false, 0o022);
     scratch.write("Kubefile", KUBEFILE);
     let mut killed = 0;
     for call in RENAMES {
@@ -337,7 +341,7 @@ fn a_build_killed_in_the_middle_of_a_download_can_be_run_again() {
 #[test]
 fn two_builds_at_once_and_a_prune_get_along() {
     let scratch = Scratch::new();
-    write_context(&scratch, "context", false, false);
+    write_context(&scratch, "context", false, 0o022);
     scratch.write("Kubefile", KUBEFILE);
     let root = scratch.path("root");
     let build = |name: &str| {

@@ -72,7 +72,7 @@ fn write_context(scratch: &Scratch) {
     symlink("a.txt", scratch.path("context/link")).unwrap();
     symlink("dir", scratch.path("context/dirlink")).unwrap();
     symlink("../a.txt", scratch.path("context/dir/rel")).unwrap();
-    let mode = fs::Permissions::from_mode(0o750);
+    let mode = fs::Permissions::from_mode(0o755);
     fs::set_permissions(scratch.path("context/dir/one"), mode).unwrap();
 }
 
@@ -93,7 +93,7 @@ fn sources_and_destinations() {
     assert_eq!(rootfs.file("d14"), "a", "a link that is named is followed");
     assert_eq!(rootfs.entry("d07/rel").kind, Kind::Symlink("../a.txt".to_owned()));
     assert_eq!(rootfs.entry("d16").mode, 0o640);
-    assert_eq!(rootfs.entry("d07/one").mode, 0o750);
+    assert_eq!(rootfs.entry("d07/one").mode, 0o755);
     let three = rootfs.entry("d17/three");
     assert_eq!((three.uid, three.gid), (1000, 100));
     assert_eq!(rootfs.file("d20/ünï ☃"), "snow");
@@ -241,7 +241,7 @@ fn links_attributes_and_names_of_any_length_are_kept() {
         "{attributes:?}"
     );
     assert_eq!(rootfs.entry("hard").xattrs["user.folder"], b"f");
-    assert_eq!(rootfs.entry("special").mode, 0o4711);
+    assert_eq!(rootfs.entry("special").mode, 0o4755);
 }
 
 #[test]

@@ -172,7 +172,6 @@ fn dry_run_prints_the_plan_and_does_nothing() {
         .to_owned();
     let plan = plan
         .replace(&scratch.path("root"), "ROOT")
-        .replace(env!("CARGO_BIN_EXE_sealrs"), "SEALRS")
         .replace(&cluster.port.to_string(), "PORT")
         .replace(&digest, "DIGEST")
         .replace(host.trim(), "HOST");

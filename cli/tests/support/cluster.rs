@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use sealrs_image::digest::Digest;
 use serde_json::json;
+use tempfile::TempDir;
 
 use super::{Scratch, is_root, outcome, succeed};
 
@@ -19,14 +20,22 @@ use super::{Scratch, is_root, outcome, succeed};
 pub struct Cluster {
     pub scratch: Scratch,
     pub port: u16,
+    program: TempDir,
     nobody: Option<Child>,
 }
 
 impl Cluster {
     pub fn new() -> Self {
+        // The program stays the same though it be built anew meanwhile.
+        let program = tempfile::tempdir().unwrap();
+        let own = program.path().join("sealrs");
+        if fs::hard_link(env!("CARGO_BIN_EXE_sealrs"), &own).is_err() {
+            fs::copy(env!("CARGO_BIN_EXE_sealrs"), &own).unwrap();
+        }
         Self {
             scratch: Scratch::new(),
             port: free_port(),
+            program,
             nobody: is_root().then(nobody),
         }
     }
@@ -40,7 +49,7 @@ impl Cluster {
             words.push(nobody.id().to_string());
         }
         words.extend(before.iter().map(|&word| word.to_owned()));
-        words.push(env!("CARGO_BIN_EXE_sealrs").to_owned());
+        words.push(self.program.path().join("sealrs").display().to_string());
         let mut command = self.scratch.command(&words[0]);
         command.args(&words[1..]).args(arguments);
         command

@@ -103,7 +103,10 @@ impl FileSource {
                         Ok((response, 0, version))
                     }
                     _ => {
-                        let what = format!("{} sends another part of the file than was asked for", host_of(&self.url));
+                        let what = format!(
+                            "{} sends another part of the file than was asked for",
+                            host_of(&self.url)
+                        );
                         Err(Failure::from(Error::new(ErrorKind::Integrity, what)))
                     }
                 },
