@@ -320,6 +320,7 @@ impl Tmpfs {
 
 impl Drop for Tmpfs {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).status();
+        // At once, though a child that another test forks may hold a file of it open for a moment.
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
     }
 }
