@@ -302,7 +302,6 @@ impl Fetching<'_> {
 fn links(mut stored: Vec<StoredImage>, base: &Lock) -> Result<Files> {
     let name = |reference: &Reference| (reference.repository(), reference.tag().map(str::to_owned));
     let replaced: Vec<_> = stored.iter().map(|image| name(&image.reference)).collect();
-    let kept = |locked: &&Locked| !replaced.contains(&name(&locked.image));
     let inherited = |locked: &Locked| StoredImage {
         reference: locked.image.clone(),
         root: locked.digest,
@@ -310,7 +309,15 @@ fn links(mut stored: Vec<StoredImage>, base: &Lock) -> Result<Files> {
         layers: Vec::new(),
     };
     let below: Vec<StoredImage> = base.images.iter().map(inherited).collect();
-    stored.extend(base.images.iter().filter(kept).map(inherited));
+    stored.extend(base.images.iter().map(|locked| {
+        let mut image = inherited(locked);
+        // Only a tag can be given to another image; the base's goes on answering to its digest.
+        if locked.image.tag().is_some() && replaced.contains(&name(&locked.image)) {
+            let digest = locked.image.digest().unwrap_or(locked.digest);
+            image.reference = locked.image.with_digest(digest);
+        }
+        image
+    }));
     let mut files = BTreeMap::new();
     let now = link_files(&stored)?;
     for path in link_files(&below)?.into_keys().filter(|path| !now.contains_key(path)) {

@@ -12,7 +12,7 @@ use crate::add_tar::{self, Format};
 use crate::apps;
 use crate::base;
 use crate::build::Done;
-use crate::contents::{Contents, FileSource, Item, ItemKind};
+use crate::contents::{Contents, FileSource, Item, ItemKind, refuse_whiteout};
 use crate::context::{Context, Match, Ownership, join};
 use crate::download;
 use crate::image_list::LIST_PATHS;
@@ -110,6 +110,7 @@ impl Transfer<'_> {
         }
         for file in remote {
             let path = self.remote_path(&copy.destination, file)?;
+            refuse_whiteout(&path)?;
             let mode = ownership.mode.unwrap_or(FETCHED_MODE);
             let packed = remote_layer::pack(self.packing, self.client, file, &path, mode, ownership)?;
             self.note_folders(&path);
