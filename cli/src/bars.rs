@@ -31,6 +31,7 @@ enum Style {
 #[derive(Debug)]
 struct Shown {
     what: String,
+    within: Option<u64>,
     total: Option<u64>,
     done: u64,
     last: Instant,
@@ -81,31 +82,33 @@ impl Bars {
         }
     }
 
-    fn begin(&self, id: u64, what: &str, total: Option<u64>) {
+    fn begin(&self, id: u64, within: Option<u64>, what: &str, total: Option<u64>) {
         let bar = match &self.style {
             Style::Drawn(bars) => Some(bars.add(new_bar(what, total))),
             _ => None,
         };
         match self.style {
-            Style::Lines => self.say(&match total {
+            // A line for each part would hide those that matter.
+            Style::Lines if within.is_none() => self.say(&match total {
                 Some(total) => format!("{what} ({})", HumanBytes(total)),
                 None => what.to_owned(),
             }),
-            Style::Json => self.json_event("begin", id, what, 0, total),
             _ => {}
         }
         let now = Instant::now();
-        self.lock().insert(
-            id,
-            Shown {
-                what: what.to_owned(),
-                total,
-                done: 0,
-                last: now,
-                started: now,
-                bar,
-            },
-        );
+        let task = Shown {
+            what: what.to_owned(),
+            within,
+            total,
+            done: 0,
+            last: now,
+            started: now,
+            bar,
+        };
+        if matches!(self.style, Style::Json) {
+            self.json_event("begin", id, &task);
+        }
+        self.lock().insert(id, task);
     }
 
     fn advance(&self, id: u64, bytes: u64) {
@@ -116,6 +119,7 @@ impl Bars {
             bar.set_position(task.done);
         }
         let every = match self.style {
+            Style::Lines if task.within.is_some() => return,
             Style::Lines => LINE_EVERY,
             Style::Json => JSON_EVERY,
             Style::Hidden | Style::Drawn(_) => return,
@@ -125,7 +129,7 @@ impl Bars {
         }
         task.last = Instant::now();
         if matches!(self.style, Style::Json) {
-            self.json_event("progress", id, &task.what, task.done, task.total);
+            self.json_event("progress", id, task);
         } else {
             self.say(&line(task));
         }
@@ -136,15 +140,24 @@ impl Bars {
         if let Some(bar) = &task.bar {
             // The bar goes, a line that tells what was done stays.
             bar.finish_and_clear();
-            self.say(&done(&task));
+            if task.within.is_none() {
+                self.say(&done(&task));
+            }
         }
         if matches!(self.style, Style::Json) {
-            self.json_event("end", id, &task.what, task.done, task.total);
+            self.json_event("end", id, &task);
         }
     }
 
-    fn json_event(&self, event: &str, id: u64, what: &str, done: u64, total: Option<u64>) {
-        let document = serde_json::json!({"event": event, "id": id, "what": what, "bytes": done, "total": total});
+    fn json_event(&self, event: &str, id: u64, task: &Shown) {
+        let document = serde_json::json!({
+            "event": event,
+            "id": id,
+            "within": task.within,
+            "what": task.what,
+            "bytes": task.done,
+            "total": task.total,
+        });
         self.say(&document.to_string());
     }
 
@@ -156,7 +169,12 @@ impl Bars {
 impl Progress for Bars {
     fn event(&self, event: Event<'_>) {
         match event {
-            Event::Begin { id, what, total } => self.begin(id, what, total),
+            Event::Begin {
+                id,
+                within,
+                what,
+                total,
+            } => self.begin(id, within, what, total),
             Event::Advance { id, bytes } => self.advance(id, bytes),
             Event::End { id } => self.end(id),
             Event::Message(text) if matches!(self.style, Style::Json) => {

@@ -9,6 +9,8 @@ mod load;
 mod man;
 mod node;
 mod prune;
+mod pull;
+mod push;
 mod registry;
 mod remote;
 mod rmi;
@@ -32,6 +34,8 @@ pub(crate) enum Command {
     Tag(tag::Tag),
     Rmi(rmi::Rmi),
     Prune(prune::Prune),
+    Pull(pull::Pull),
+    Push(push::Push),
     Save(save::Save),
     Load(load::Load),
     Run(Box<run::Run>),
@@ -54,6 +58,8 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Tag(command) => command.run(root, printer),
         Command::Rmi(command) => command.run(root, printer),
         Command::Prune(command) => command.run(root, printer),
+        Command::Pull(command) => command.run(root, printer),
+        Command::Push(command) => command.run(root, printer),
         Command::Save(command) => command.run(root, printer),
         Command::Load(command) => command.run(root, printer),
         Command::Run(command) => command.run(root, printer),

@@ -8,12 +8,15 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use crate::error::{Context as _, Error, Result};
-use crate::graph;
+use crate::graph::{self, Graph};
 use crate::progress::{Progress, Task};
 use crate::reference::Reference;
 use crate::source::{Source, document};
-use crate::spec::Descriptor;
+use crate::spec::{Descriptor, media_type};
 use crate::store::Store;
+
+/// A blob of at least so many bytes has a progress of its own.
+const WORTH_SHOWING: u64 = 4 << 20;
 
 /// In which order a sink wants the documents (indexes, manifests).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,53 +73,62 @@ pub fn copy(
     jobs: usize,
     progress: &dyn Progress,
 ) -> Result<Copied> {
-    let blobs = graph::blobs(source, root)?;
-    let (documents, mut payload): (Vec<_>, Vec<_>) = blobs.into_iter().partition(graph::is_document);
-    let mut copied = Copied::default();
-    match sink.order() {
-        Order::DocumentsFirst => {
-            // A document comes before those that it names, the payload in the order of the layers.
-            let ordered: Vec<_> = documents.into_iter().rev().chain(payload).collect();
-            move_all(&ordered, source, &*sink, 1, progress, &mut copied)?;
-        }
-        Order::DocumentsLast => {
-            payload.sort_by_key(|blob| std::cmp::Reverse(blob.size));
-            move_all(&payload, source, &*sink, jobs, progress, &mut copied)?;
-            move_all(&documents, source, &*sink, 1, progress, &mut copied)?;
+    let graph = Graph::read(source, root, jobs)?;
+    let source = &graph.over(source);
+    let sink_ref = &*sink;
+    let missing = missing(&graph.blobs, sink_ref, jobs)?;
+    // Sizes come from documents that nobody vouches for.
+    let total = missing.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
+    let copied = Copied {
+        blobs: missing.len() as u64,
+        bytes: total,
+        skipped: (graph.blobs.len() - missing.len()) as u64,
+    };
+    if !missing.is_empty() {
+        let task = Task::begin(progress, &format!("copying from {}", source.origin()), Some(total));
+        let take = |blob: Descriptor| {
+            let part = (blob.size >= WORTH_SHOWING).then(|| task.part(&blob.digest.short(), blob.size));
+            sink_ref
+                .take(&blob, source, part.as_ref().unwrap_or(&task))
+                .context(|| format!("cannot copy blob {} from {}", blob.digest, source.origin()))
+        };
+        let (documents, mut payload): (Vec<_>, Vec<_>) = missing.into_iter().partition(graph::is_document);
+        match sink_ref.order() {
+            Order::DocumentsFirst => {
+                // A document comes before those that it names, the payload in the order of the layers.
+                in_parallel(documents.into_iter().rev().chain(payload).collect(), 1, take)?;
+            }
+            Order::DocumentsLast => {
+                let (indexes, manifests): (Vec<_>, Vec<_>) = documents
+                    .into_iter()
+                    .partition(|document| media_type::is_index(&document.media_type));
+                payload.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+                in_parallel(payload, jobs, take)?;
+                in_parallel(manifests, jobs, take)?;
+                // Each after those that it names.
+                in_parallel(indexes, 1, take)?;
+            }
         }
     }
     sink.commit()?;
     Ok(copied)
 }
 
-fn move_all(
-    blobs: &[Descriptor],
-    source: &dyn Source,
-    sink: &dyn Sink,
-    jobs: usize,
-    progress: &dyn Progress,
-    copied: &mut Copied,
-) -> Result<()> {
-    let mut missing = Vec::new();
-    for blob in blobs {
-        if sink.has(blob)? {
-            copied.skipped += 1;
-        } else {
-            missing.push(blob);
+/// What the sink lacks, in the same order.
+fn missing(blobs: &[Descriptor], sink: &dyn Sink, jobs: usize) -> Result<Vec<Descriptor>> {
+    let found = Mutex::new(Vec::new());
+    in_parallel(blobs.iter().enumerate().collect(), jobs, |(at, blob)| {
+        if !sink.has(blob)? {
+            found
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push((at, blob.clone()));
         }
-    }
-    // Sizes come from documents that nobody vouches for.
-    let total = missing.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
-    copied.blobs += missing.len() as u64;
-    copied.bytes = copied.bytes.saturating_add(total);
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let task = Task::begin(progress, &format!("copying from {}", source.origin()), Some(total));
-    in_parallel(missing, jobs, |blob| {
-        sink.take(blob, source, &task)
-            .context(|| format!("cannot copy blob {} from {}", blob.digest, source.origin()))
-    })
+        Ok(())
+    })?;
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    found.sort_by_key(|(at, _)| *at);
+    Ok(found.into_iter().map(|(_, blob)| blob).collect())
 }
 
 /// Works on `items` in their order, `jobs` at once, and stops taking new ones after the first failure.
@@ -230,7 +242,6 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
     use crate::progress::{Event, Silent};
-    use crate::spec::media_type;
     use crate::testing::{Memory, noise};
 
     /// Writes down what it is told to take.

@@ -1,7 +1,12 @@
 //! Which blobs an image is made of: index, manifests, configs, layers.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
 
+use crate::copy::in_parallel;
+use crate::digest::Digest;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::source::{Source, document};
 use crate::spec::{self, Descriptor, Index, Manifest, media_type};
@@ -9,63 +14,180 @@ use crate::spec::{self, Descriptor, Index, Manifest, media_type};
 /// An image nests at most this deep; deeper is an attack or a defect.
 const MAX_DEPTH: usize = 4;
 
-/// All blobs that `root` reaches, each once: children before the documents that name them, `root` last.
-///
-/// A member of an index that the source lacks is left out: a platform that was not shipped.
-///
-/// # Errors
-/// [`ErrorKind::Integrity`] when a document is damaged or nests too deep; [`ErrorKind::NotFound`] when `root` or a
-/// manifest's own parts are missing.
-pub fn blobs(source: &dyn Source, root: &Descriptor) -> Result<Vec<Descriptor>> {
-    let mut walk = Walk {
-        source,
-        seen: BTreeSet::new(),
-        found: Vec::new(),
-    };
-    walk.visit(root, 0)?;
-    Ok(walk.found)
+/// Documents are remembered up to so many bytes in all; an image's have a few thousand.
+const MAX_REMEMBERED: u64 = 64 << 20;
+
+/// The blobs of an image, and the documents that tell of them.
+#[derive(Debug)]
+pub struct Graph {
+    /// Each once: children before the documents that name them, the root last.
+    pub blobs: Vec<Descriptor>,
+    documents: BTreeMap<Digest, Vec<u8>>,
 }
 
-struct Walk<'s> {
-    source: &'s dyn Source,
-    seen: BTreeSet<crate::digest::Digest>,
+/// All blobs that `root` reaches, as [`Graph::blobs`] has them.
+///
+/// # Errors
+/// As [`Graph::read`].
+pub fn blobs(source: &dyn Source, root: &Descriptor) -> Result<Vec<Descriptor>> {
+    Ok(Graph::read(source, root, 1)?.blobs)
+}
+
+impl Graph {
+    /// Reads the documents of the image `root`, `jobs` at once.
+    ///
+    /// A member of an index that the source lacks is left out: a platform that was not shipped.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Integrity`] when a document is damaged or nests too deep; [`ErrorKind::NotFound`] when `root` or a
+    /// manifest's own parts are missing.
+    pub fn read(source: &dyn Source, root: &Descriptor, jobs: usize) -> Result<Self> {
+        let mut documents: BTreeMap<Digest, Option<Document>> = BTreeMap::new();
+        let mut level = vec![root.clone()];
+        let mut depth = 0;
+        while let Some(first) = level.first() {
+            if depth > MAX_DEPTH {
+                let what = format!("{} of {} nests too deep", first.digest, source.origin());
+                return Err(Error::new(ErrorKind::Integrity, what));
+            }
+            let read = Mutex::new(Vec::new());
+            in_parallel(level, jobs, |descriptor| {
+                let document = match Document::read(source, &descriptor) {
+                    Err(error) if error.kind() == ErrorKind::NotFound && depth > 0 => None,
+                    other => Some(other?),
+                };
+                let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+                read.push((descriptor.digest, document));
+                Ok(())
+            })?;
+            let mut next = BTreeMap::new();
+            for (digest, document) in read.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                let members = document.iter().flat_map(|document| &document.parts);
+                for member in members.filter(|member| is_document(member)) {
+                    next.insert(member.digest, member.clone());
+                }
+                documents.insert(digest, document);
+            }
+            next.retain(|digest, _| !documents.contains_key(digest));
+            level = next.into_values().collect();
+            depth += 1;
+        }
+        let mut walk = Walk {
+            documents: &documents,
+            seen: BTreeSet::new(),
+            found: Vec::new(),
+        };
+        walk.visit(root);
+        let blobs = walk.found;
+        let mut left = MAX_REMEMBERED;
+        let documents = documents
+            .into_iter()
+            .filter_map(|(digest, document)| {
+                let bytes = document?.bytes;
+                left = left.checked_sub(bytes.len() as u64)?;
+                Some((digest, bytes))
+            })
+            .collect();
+        Ok(Self { blobs, documents })
+    }
+
+    /// The source that was read, which is not asked again for the documents that are known by now.
+    #[must_use]
+    pub fn over<'g>(&'g self, source: &'g dyn Source) -> Remembering<'g> {
+        Remembering {
+            source,
+            documents: Cow::Borrowed(&self.documents),
+        }
+    }
+}
+
+/// A source, and what is known of it already.
+pub struct Remembering<'g> {
+    source: &'g dyn Source,
+    documents: Cow<'g, BTreeMap<Digest, Vec<u8>>>,
+}
+
+impl<'g> Remembering<'g> {
+    /// A source whose document with that digest was read before.
+    pub(crate) fn one(source: &'g dyn Source, digest: Digest, bytes: Vec<u8>) -> Self {
+        Self {
+            source,
+            documents: Cow::Owned(BTreeMap::from([(digest, bytes)])),
+        }
+    }
+}
+
+impl std::fmt::Debug for Remembering<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Remembering({}, {} documents)",
+            self.source.origin(),
+            self.documents.len()
+        )
+    }
+}
+
+impl Source for Remembering<'_> {
+    fn origin(&self) -> String {
+        self.source.origin()
+    }
+
+    fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
+        match self.documents.get(&blob.digest) {
+            Some(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                Ok(Box::new(bytes.get(start..).unwrap_or_default()))
+            }
+            None => self.source.open(blob, offset),
+        }
+    }
+}
+
+/// An index or a manifest, read and verified. Anything else has no parts.
+struct Document {
+    bytes: Vec<u8>,
+    parts: Vec<Descriptor>,
+}
+
+impl Document {
+    fn read(source: &dyn Source, descriptor: &Descriptor) -> Result<Self> {
+        if !is_document(descriptor) {
+            return Ok(Self {
+                bytes: Vec::new(),
+                parts: Vec::new(),
+            });
+        }
+        let place = || format!("cannot read image {} of {}", descriptor.digest, source.origin());
+        let bytes = document(source, descriptor).context(place)?;
+        let name = descriptor.digest.to_string();
+        let parts = if media_type::is_index(&descriptor.media_type) {
+            spec::parse::<Index>(&bytes, &name)?.manifests
+        } else {
+            let manifest: Manifest = spec::parse(&bytes, &name)?;
+            manifest.layers.into_iter().chain([manifest.config]).collect()
+        };
+        Ok(Self { bytes, parts })
+    }
+}
+
+struct Walk<'d> {
+    documents: &'d BTreeMap<Digest, Option<Document>>,
+    seen: BTreeSet<Digest>,
     found: Vec<Descriptor>,
 }
 
 impl Walk<'_> {
-    fn visit(&mut self, descriptor: &Descriptor, depth: usize) -> Result<()> {
-        if !self.seen.insert(descriptor.digest) {
-            return Ok(());
+    fn visit(&mut self, descriptor: &Descriptor) {
+        let document = self.documents.get(&descriptor.digest);
+        let absent = matches!(document, Some(None));
+        if absent || !self.seen.insert(descriptor.digest) {
+            return;
         }
-        if depth > MAX_DEPTH {
-            return Err(Error::new(
-                ErrorKind::Integrity,
-                format!("{} of {} nests too deep", descriptor.digest, self.source.origin()),
-            ));
-        }
-        let place = || format!("cannot read image {} of {}", descriptor.digest, self.source.origin());
-        if media_type::is_index(&descriptor.media_type) {
-            let bytes = document(self.source, descriptor).context(place)?;
-            let index: Index = spec::parse(&bytes, &descriptor.digest.to_string())?;
-            for member in &index.manifests {
-                match self.visit(member, depth + 1) {
-                    Err(error) if error.kind() == ErrorKind::NotFound => {
-                        self.seen.remove(&member.digest);
-                    }
-                    other => other?,
-                }
-            }
-        } else if media_type::is_manifest(&descriptor.media_type) {
-            let bytes = document(self.source, descriptor).context(place)?;
-            let manifest: Manifest = spec::parse(&bytes, &descriptor.digest.to_string())?;
-            for blob in manifest.layers.into_iter().chain([manifest.config]) {
-                if self.seen.insert(blob.digest) {
-                    self.found.push(blob);
-                }
-            }
+        for part in document.iter().copied().flatten().flat_map(|document| &document.parts) {
+            self.visit(part);
         }
         self.found.push(descriptor.clone());
-        Ok(())
     }
 }
 

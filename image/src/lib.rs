@@ -5,7 +5,7 @@
 //! * Words of the field: [`digest`], [`reference`], [`platform`], [`spec`] (OCI documents), [`cluster_image`].
 //! * Places: [`store`], [`archive`], [`remote`]; [`locate`] finds what a user names; [`rootfs`] is where an image
 //!   is unpacked.
-//! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`layer`] (writing them).
+//! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`pull`], [`push`], [`layer`] (writing them).
 //! * What went wrong and how far it is: [`error`], [`progress`]. Two processes at once: [`lock`].
 
 pub mod archive;
@@ -19,6 +19,8 @@ pub mod locate;
 pub mod lock;
 pub mod platform;
 pub mod progress;
+pub mod pull;
+pub mod push;
 pub mod reference;
 pub mod remote;
 pub mod rootfs;

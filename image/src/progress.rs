@@ -16,6 +16,8 @@ pub enum Event<'a> {
     Begin {
         /// Names the piece in later events; unique in the process.
         id: u64,
+        /// The piece that it is a part of, whose bytes are counted there as well.
+        within: Option<u64>,
         /// What it is, for people: `copying layer 3f2a…`.
         what: &'a str,
         /// Its size in bytes.
@@ -51,6 +53,7 @@ impl Progress for Silent {
 pub struct Task<'p> {
     progress: &'p dyn Progress,
     id: u64,
+    within: Option<&'p Task<'p>>,
 }
 
 impl std::fmt::Debug for Task<'_> {
@@ -62,15 +65,33 @@ impl std::fmt::Debug for Task<'_> {
 impl<'p> Task<'p> {
     /// Begins a piece of work of `total` bytes, if that is known.
     pub fn begin(progress: &'p dyn Progress, what: &str, total: Option<u64>) -> Self {
+        Self::new(progress, None, what, total)
+    }
+
+    /// Begins a part of this piece: what it tells is told of the whole too.
+    #[must_use]
+    pub fn part<'t>(&'t self, what: &str, total: u64) -> Task<'t> {
+        Task::new(self.progress, Some(self), what, Some(total))
+    }
+
+    fn new<'t>(progress: &'t dyn Progress, within: Option<&'t Task<'t>>, what: &str, total: Option<u64>) -> Task<'t> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        progress.event(Event::Begin { id, what, total });
-        Self { progress, id }
+        progress.event(Event::Begin {
+            id,
+            within: within.map(|task| task.id),
+            what,
+            total,
+        });
+        Task { progress, id, within }
     }
 
     /// Tells that `bytes` more are done.
     pub fn advance(&self, bytes: u64) {
         self.progress.event(Event::Advance { id: self.id, bytes });
+        if let Some(whole) = self.within {
+            whole.advance(bytes);
+        }
     }
 
     /// Counts what is read through it.

@@ -1,4 +1,4 @@
-//! Registries on the network: the pull side of the OCI distribution specification 1.1.
+//! Registries on the network: the client side of the OCI distribution specification 1.1.
 //!
 //! A [`Client`] serves all registries of one run. Outside it blocks, so that its bodies are plain
 //! [`Read`](std::io::Read)ers like those of every other source; inside it is asynchronous.
@@ -18,15 +18,20 @@ mod credentials;
 mod endpoint;
 mod failure;
 mod file_source;
+mod gate;
 mod manifest;
+mod remote_sink;
 mod remote_source;
 mod retry;
+mod sessions;
 mod tls;
+mod upload;
 mod wire;
 
 pub use blob_reader::BlobReader;
-pub use client::{Client, Options};
+pub use client::{CONNECTIONS, Client, Options};
 pub use credentials::{Credentials, Login};
 pub use file_source::{FileReader, FileSource, shown};
 pub use manifest::Document;
+pub use remote_sink::RemoteSink;
 pub use remote_source::RemoteSource;

@@ -71,6 +71,12 @@ impl Store {
         &self.path
     }
 
+    /// Where unfinished work lies, which `prune` removes.
+    #[must_use]
+    pub fn partial_folder(&self) -> PathBuf {
+        self.path.join("partial")
+    }
+
     /// Holds the store: nothing is removed from it until the lock is dropped.
     ///
     /// # Errors

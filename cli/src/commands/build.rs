@@ -17,9 +17,6 @@ use super::assignment;
 use super::remote::Registries;
 use crate::printer::Printer;
 
-/// How many requests and downloads run at once, unless `--jobs` says otherwise.
-const JOBS: usize = 8;
-
 /// Build a ClusterImage from a Kubefile.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -79,10 +76,6 @@ pub(crate) struct Build {
     #[arg(long)]
     no_cache: bool,
 
-    /// Requests and downloads at once.
-    #[arg(long, value_name = "N", default_value_t = JOBS)]
-    jobs: usize,
-
     #[command(flatten)]
     registries: Registries,
 }
@@ -105,7 +98,7 @@ impl Build {
             pull: self.pull,
             compression: self.compression,
             use_cache: !self.no_cache,
-            jobs: self.jobs,
+            jobs: self.registries.jobs,
             epoch: source_date_epoch()?,
             now: Some(now()),
         };

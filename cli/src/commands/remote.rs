@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sealrs_image::error::Result;
-use sealrs_image::remote::{Client, Credentials, Options};
+use sealrs_image::remote::{CONNECTIONS, Client, Credentials, Options};
 
 /// How registries are met.
 #[derive(Debug, Args)]
@@ -17,6 +17,10 @@ pub(crate) struct Registries {
     /// PEM file with a certificate authority to believe, beside the system's. May be given several times.
     #[arg(long = "ca-file", value_name = "FILE")]
     ca_files: Vec<PathBuf>,
+
+    /// Connections to one registry at once. Fewer are used when it says that it is too much.
+    #[arg(long, value_name = "N", default_value_t = CONNECTIONS)]
+    pub(super) jobs: usize,
 }
 
 impl Registries {
@@ -26,6 +30,7 @@ impl Registries {
             insecure_hosts: self.insecure.clone(),
             ca_files: self.ca_files.clone(),
             credentials: Credentials::from_environment()?,
+            connections: self.jobs,
             ..Options::default()
         })
     }

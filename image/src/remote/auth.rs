@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
@@ -30,6 +31,37 @@ const MAX_TOKEN: u64 = 1 << 20;
 pub(super) struct Auth {
     credentials: Arc<Credentials>,
     tokens: Mutex<HashMap<TokenKey, Arc<Slot>>>,
+}
+
+/// What is done with a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access<'a> {
+    /// Reading.
+    Pull,
+    /// Reading and writing.
+    Push,
+    /// The same, taking over blobs of another repository of the registry.
+    Mount(&'a str),
+}
+
+impl Access<'_> {
+    /// Whether anything is written.
+    pub(super) fn writes(self) -> bool {
+        self != Self::Pull
+    }
+
+    /// In the words of Docker's token specification.
+    fn scopes(self, repository: &Reference) -> Vec<String> {
+        let path = repository.path();
+        match self {
+            Self::Pull => vec![format!("repository:{path}:pull")],
+            Self::Push => vec![format!("repository:{path}:pull,push")],
+            Self::Mount(from) => vec![
+                format!("repository:{path}:pull,push"),
+                format!("repository:{from}:pull"),
+            ],
+        }
+    }
 }
 
 /// What a token is good for.
@@ -82,22 +114,22 @@ impl Auth {
         }
     }
 
-    /// The `Authorization` that meets `challenge` for `actions` (`pull`, `pull,push`) on a repository. `refused` is
-    /// one that the registry has just not accepted.
+    /// The `Authorization` that meets `challenge` for `access` to a repository. `refused` is one that the registry has
+    /// just not accepted.
     pub(super) async fn authorization(
         &self,
         wire: &Wire,
         endpoint: &Endpoint,
         challenge: &Challenge,
         repository: &Reference,
-        actions: &str,
+        access: Access<'_>,
         refused: Option<&HeaderValue>,
     ) -> Result<HeaderValue, Failure> {
         let bearer = match challenge {
             Challenge::Basic => return self.basic(endpoint, repository, refused).await,
             Challenge::Bearer(bearer) => bearer,
         };
-        let mut scopes = vec![format!("repository:{}:{actions}", repository.path())];
+        let mut scopes = access.scopes(repository);
         let asked = bearer.scope.iter().flat_map(|scope| scope.split(' '));
         scopes.extend(asked.filter(|scope| !scope.is_empty()).map(str::to_owned));
         scopes.sort();
@@ -317,11 +349,10 @@ fn refresh(realm: Url, bearer: &Bearer, scopes: &[String], token: &str) -> Call 
         .append_pair("service", bearer.service.as_deref().unwrap_or_default())
         .append_pair("scope", &scopes.join(" "))
         .append_pair("refresh_token", token);
-    let body = form.query().map(str::to_owned);
+    let body = form.query().map(|form| Bytes::from(form.to_owned()));
     Call {
-        method: Method::POST,
         body,
-        ..Call::get(realm)
+        ..Call::new(Method::POST, realm)
     }
     .header(
         CONTENT_TYPE,

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Response, StatusCode};
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::task::JoinHandle;
 
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, ErrorKind, Result, ResultExt as _};
 use crate::reference::Reference;
-use crate::remote::auth::Auth;
+use crate::remote::auth::{Access, Auth};
 use crate::remote::blob_reader::BlobReader;
 use crate::remote::challenge::Challenge;
 use crate::remote::credentials::Credentials;
@@ -46,7 +47,13 @@ pub struct Options {
     pub attempts: u32,
     /// The pause after the first failed attempt; it doubles with each further one.
     pub first_pause: Duration,
+    /// Connections to one host at once, in each direction.
+    pub connections: usize,
 }
+
+/// Connections to one host at once, unless the user says otherwise: enough to hide the way there, and few enough for
+/// any registry.
+pub const CONNECTIONS: usize = 8;
 
 impl Default for Options {
     fn default() -> Self {
@@ -58,6 +65,7 @@ impl Default for Options {
             stall_timeout: Duration::from_secs(30),
             attempts: 6,
             first_pause: Duration::from_millis(250),
+            connections: CONNECTIONS,
         }
     }
 }
@@ -94,7 +102,7 @@ impl Client {
             background: Background::new()?,
             wire: Wire::new(&tls, insecure_hosts, options.connect_timeout, options.stall_timeout)?,
             auth: Auth::new(options.credentials),
-            endpoints: Endpoints::default(),
+            endpoints: Endpoints::new(options.connections),
             backoff: Backoff {
                 attempts: options.attempts,
                 first: options.first_pause,
@@ -169,35 +177,69 @@ impl Client {
         self.0.endpoints.find(&self.0.wire, repository.host()).await
     }
 
-    /// Asks a registry once, and once more with what its challenge asks for.
+    /// Asks a registry for `path` below `/v2/`, once, and once more with what its challenge asks for.
     ///
     /// Gives back answers of success, and 404, which means something else to each caller.
     pub(super) async fn ask(
         &self,
         repository: &Reference,
         path: &str,
-        header: Option<(reqwest::header::HeaderName, HeaderValue)>,
+        header: Option<(HeaderName, HeaderValue)>,
+    ) -> Result<Response, Failure> {
+        let mut call = Call::get(self.endpoint(repository).await?.url(path)?);
+        call.headers.extend(header);
+        self.request(repository, &call, Access::Pull).await
+    }
+
+    /// Sends a request that may be repeated, as [`Client::ask`] does. It waits for its place at the host's gate.
+    pub(super) async fn request(
+        &self,
+        repository: &Reference,
+        call: &Call,
+        access: Access<'_>,
     ) -> Result<Response, Failure> {
         let endpoint = self.endpoint(repository).await?;
-        let mut call = Call::get(endpoint.url(path)?);
-        call.headers.extend(header);
+        let _permit = endpoint.gate(access).enter().await;
+        self.request_through(repository, call, access).await
+    }
+
+    /// The same for who has a place already.
+    pub(super) async fn request_through(
+        &self,
+        repository: &Reference,
+        call: &Call,
+        access: Access<'_>,
+    ) -> Result<Response, Failure> {
+        let endpoint = self.endpoint(repository).await?;
+        let answer = self.request_authorized(&endpoint, repository, call, access).await;
+        endpoint.gate(access).heed(&answer);
+        answer
+    }
+
+    async fn request_authorized(
+        &self,
+        endpoint: &Endpoint,
+        repository: &Reference,
+        call: &Call,
+        access: Access<'_>,
+    ) -> Result<Response, Failure> {
         let mut challenge = endpoint.challenge();
         let mut refused: Option<HeaderValue> = None;
         // The second round is for a challenge that is new, or a token that is old.
         for _ in 0..2 {
             let authorization = match &challenge {
-                Some(challenge) => Some(
+                Some(challenge) if same_origin(&call.url, &endpoint.base) => Some(
                     self.0
                         .auth
-                        .authorization(&self.0.wire, &endpoint, challenge, repository, "pull", refused.as_ref())
+                        .authorization(&self.0.wire, endpoint, challenge, repository, access, refused.as_ref())
                         .await?,
                 ),
-                None => None,
+                _ => None,
             };
-            let response = self.0.wire.send(&call, authorization.as_ref()).await?;
+            let response = self.0.wire.send(call, authorization.as_ref()).await?;
             match response.status() {
                 // Only the registry itself may ask who we are, not those that it redirects to.
-                StatusCode::UNAUTHORIZED if same_origin(response.url(), &call.url) => {
+                StatusCode::UNAUTHORIZED if same_origin(response.url(), &endpoint.base) => {
                     let Some(asked) = Challenge::choose(response.headers()).or(challenge) else {
                         return Err(self.0.wire.refusal(response).await);
                     };
@@ -205,7 +247,7 @@ impl Client {
                     challenge = Some(asked);
                     refused = authorization;
                 }
-                StatusCode::FORBIDDEN if same_origin(response.url(), &call.url) => {
+                StatusCode::FORBIDDEN if same_origin(response.url(), &endpoint.base) => {
                     let words = self.0.wire.refusal(response).await.error;
                     let denied = self.0.auth.denied(&host_of(&endpoint.base), repository).await;
                     return Err(denied.because(words).into());
@@ -216,6 +258,42 @@ impl Client {
             }
         }
         Err(self.0.auth.denied(&host_of(&endpoint.base), repository).await.into())
+    }
+
+    /// Sends a request whose body can be sent only once. What its authorization lacks must have been found out before.
+    pub(super) async fn stream(
+        &self,
+        repository: &Reference,
+        call: &Call,
+        access: Access<'_>,
+        body: reqwest::Body,
+    ) -> Result<Response, Failure> {
+        let endpoint = self.endpoint(repository).await?;
+        let authorization = match endpoint.challenge() {
+            Some(challenge) if same_origin(&call.url, &endpoint.base) => Some(
+                self.0
+                    .auth
+                    .authorization(&self.0.wire, &endpoint, &challenge, repository, access, None)
+                    .await?,
+            ),
+            _ => None,
+        };
+        let sent = self.0.wire.send_stream(call, authorization.as_ref(), body).await;
+        let answer = match sent {
+            Ok(response) if response.status().is_success() => Ok(response),
+            Ok(response) => Err(self.0.wire.refusal(response).await),
+            Err(failure) => Err(failure),
+        };
+        endpoint.gate(access).heed(&answer);
+        answer
+    }
+
+    pub(super) fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.0.background.handle.spawn(work)
     }
 
     /// Waits for asynchronous work on the caller's thread.

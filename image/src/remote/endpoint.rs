@@ -8,8 +8,10 @@ use std::time::Duration;
 use reqwest::{Response, StatusCode, Url};
 
 use crate::error::{Error, ErrorKind, Result, ResultExt as _};
+use crate::remote::auth::Access;
 use crate::remote::challenge::Challenge;
 use crate::remote::failure::Failure;
+use crate::remote::gate::Gate;
 use crate::remote::wire::{Call, Wire, same_origin};
 
 /// How long a host that may speak plain HTTP is given to show that it speaks TLS.
@@ -98,6 +100,11 @@ pub(super) struct Endpoint {
     pub(super) base: Url,
     /// What it asks of everybody, as far as known.
     challenge: Mutex<Option<Challenge>>,
+    /// Requests that read.
+    pulls: Arc<Gate>,
+    /// Requests that write. Apart from the others: who copies from one repository of a host to another holds one of
+    /// each, and must not wait for himself.
+    pushes: Arc<Gate>,
 }
 
 impl Endpoint {
@@ -106,6 +113,11 @@ impl Endpoint {
         self.base
             .join(path)
             .or_fail(ErrorKind::Internal, || format!("`{path}` does not make a URL"))
+    }
+
+    /// The gate for what is done.
+    pub(super) fn gate(&self, access: Access<'_>) -> &Arc<Gate> {
+        if access.writes() { &self.pushes } else { &self.pulls }
     }
 
     pub(super) fn challenge(&self) -> Option<Challenge> {
@@ -119,18 +131,34 @@ impl Endpoint {
 }
 
 /// The registries met so far.
-#[derive(Debug, Default)]
-pub(super) struct Endpoints(Mutex<HashMap<String, Arc<Endpoint>>>);
+#[derive(Debug)]
+pub(super) struct Endpoints {
+    met: Mutex<HashMap<String, Arc<Endpoint>>>,
+    /// Connections to each at once.
+    connections: usize,
+}
 
 impl Endpoints {
+    pub(super) fn new(connections: usize) -> Self {
+        Self {
+            met: Mutex::default(),
+            connections,
+        }
+    }
+
     /// The API of `host` (as a reference names it). Asks it first when it is new.
     pub(super) async fn find(&self, wire: &Wire, host: &str) -> Result<Arc<Endpoint>, Failure> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned();
+        let known = self
+            .met
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(host)
+            .cloned();
         if let Some(endpoint) = known {
             return Ok(endpoint);
         }
-        let found = Arc::new(probe(wire, host).await?);
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = Arc::new(probe(wire, host, self.connections).await?);
+        let mut all = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever came first stays: others may hold it already.
         Ok(Arc::clone(all.entry(host.to_owned()).or_insert(found)))
     }
@@ -138,7 +166,7 @@ impl Endpoints {
 
 /// Asks `/v2/` for its scheme and its challenge. Only a host that may speak plain HTTP is asked that way, and only
 /// after it has shown that it speaks no TLS.
-async fn probe(wire: &Wire, host: &str) -> Result<Endpoint, Failure> {
+async fn probe(wire: &Wire, host: &str, connections: usize) -> Result<Endpoint, Failure> {
     let host = match host {
         "docker.io" => "registry-1.docker.io",
         host => host,
@@ -187,6 +215,8 @@ async fn probe(wire: &Wire, host: &str) -> Result<Endpoint, Failure> {
     Ok(Endpoint {
         base,
         challenge: Mutex::new(challenge),
+        pulls: Gate::new(connections),
+        pushes: Gate::new(connections),
     })
 }
 

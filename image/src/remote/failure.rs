@@ -35,6 +35,8 @@ pub(super) struct Failure {
     pub(super) error: Error,
     /// Whether a plain HTTP server meets TLS this way: it broke off or spoke something else before there was any.
     pub(super) before_tls: bool,
+    /// The status of the server's answer, if it answered.
+    pub(super) status: Option<StatusCode>,
 }
 
 impl From<Error> for Failure {
@@ -50,6 +52,7 @@ impl Failure {
             again,
             error,
             before_tls: false,
+            status: None,
         }
     }
 
@@ -177,7 +180,10 @@ impl Failure {
         if status == StatusCode::TOO_MANY_REQUESTS {
             error = error.hint("wait a while, or log in: registries allow more to those they know");
         }
-        Self::new(again, error)
+        Self {
+            status: Some(status),
+            ..Self::new(again, error)
+        }
     }
 }
 

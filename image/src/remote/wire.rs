@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Client, Method, Response, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 
 use crate::error::{Error, ErrorKind, Result, ResultExt as _};
 use crate::remote::endpoint::{InsecureHosts, host_of, is_loopback};
@@ -11,6 +12,8 @@ use crate::remote::failure::Failure;
 use crate::remote::tls::Tls;
 
 const MAX_REDIRECTS: usize = 10;
+/// How much more patience an answer to a request with a body gets.
+pub(super) const AFTER_BODY: u32 = 4;
 
 /// A request, apart from its authorization.
 #[derive(Debug)]
@@ -19,17 +22,26 @@ pub(super) struct Call {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     /// Sent with a method that has a body.
-    pub(super) body: Option<String>,
+    pub(super) body: Option<Bytes>,
 }
 
 impl Call {
-    pub(super) fn get(url: Url) -> Self {
+    pub(super) fn new(method: Method, url: Url) -> Self {
         Self {
-            method: Method::GET,
+            method,
             url,
             headers: HeaderMap::new(),
             body: None,
         }
+    }
+
+    pub(super) fn get(url: Url) -> Self {
+        Self::new(Method::GET, url)
+    }
+
+    pub(super) fn body(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = Some(body.into());
+        self
     }
 
     pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -137,7 +149,39 @@ impl Wire {
         Ok(body)
     }
 
+    /// Sends a request whose body is made while it is sent. It leads nowhere else, and nobody limits its time but who
+    /// makes the body; the answer after the body's end may take `patience` times [`AFTER_BODY`].
+    pub(super) async fn send_stream(
+        &self,
+        call: &Call,
+        authorization: Option<&HeaderValue>,
+        body: reqwest::Body,
+    ) -> Result<Response, Failure> {
+        let sent = self.request(call, &call.url, authorization).body(body).send().await;
+        sent.map_err(|error| Failure::transport(&error, &call.url, self.authorities))
+    }
+
+    /// How long a server may say nothing.
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
     async fn once(&self, call: &Call, url: &Url, authorization: Option<&HeaderValue>) -> Result<Response, Failure> {
+        let mut request = self.request(call, url, authorization);
+        let mut patience = self.patience;
+        if let Some(body) = &call.body {
+            request = request.body(body.clone());
+            // The body has to get there, and what it ends (an upload) has to be put in its place.
+            patience = patience.saturating_mul(AFTER_BODY);
+        }
+        match tokio::time::timeout(patience, request.send()).await {
+            Ok(Ok(response)) => Ok(response),
+            Ok(Err(error)) => Err(Failure::transport(&error, url, self.authorities)),
+            Err(_) => Err(Failure::silent(url, patience)),
+        }
+    }
+
+    fn request(&self, call: &Call, url: &Url, authorization: Option<&HeaderValue>) -> RequestBuilder {
         let client = match (is_loopback(url), self.insecure_hosts.lists(url)) {
             (false, false) => &self.verified,
             (false, true) => &self.unverified,
@@ -152,14 +196,7 @@ impl Wire {
         if let Some(authorization) = authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        if let Some(body) = &call.body {
-            request = request.body(body.clone());
-        }
-        match tokio::time::timeout(self.patience, request.send()).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Failure::transport(&error, url, self.authorities)),
-            Err(_) => Err(Failure::silent(url, self.patience)),
-        }
+        request
     }
 }
 
