@@ -1,100 +1,114 @@
 //! ADD of a local tar: its entries become a layer, in their order, without a temporary copy.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::path::Path;
 use std::time::SystemTime;
 
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
-use sealrs_image::layer::{Entry, EntryKind, LayerWriter, Member, MemberKind, PackedLayer, TarReader, TarWriter};
+use sealrs_image::layer::{
+    Compression, Entry, EntryKind, LayerWriter, Member, MemberKind, PackedLayer, TarReader, TarWriter,
+};
 use sealrs_image::progress::Task;
-use serde::{Deserialize, Serialize};
 
 use crate::cache::describe;
 use crate::contents::{Contents, FileSource, OnDisk, refuse_whiteout};
 use crate::context::{Ownership, clean, join};
-use crate::image_list::LIST_PATHS;
+use crate::inside::{Listed, Listing};
 use crate::pack::{Digests, Hashing, Packing, open};
 
 const BUFFER: usize = 256 << 10;
-/// A list of images is text; more than this is something else.
-const MAX_LIST: u64 = 1 << 20;
 
-/// What a file of the build context is, by its first bytes.
+/// What ADD does with a file of the build context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
-    Tar,
-    TarGzip,
-    TarZstd,
-    /// A packed tar that can't be read here, with the name of its packing.
-    Unreadable(&'static str),
-    /// No tar: it is copied as it is.
+    /// A tar, packed like this: it is unpacked.
+    Tar(Compression),
+    /// It is copied as it is.
     Other,
 }
 
-/// Tells what a file is. ADD unpacks tars, whatever they are called.
-pub(crate) fn format(path: &std::path::Path) -> Result<Format> {
+/// Tells what a file is. ADD unpacks tars, whatever they are called; something else that is packed is copied as it is.
+///
+/// # Errors
+/// [`ErrorKind::Input`] for what may be a tar but can't be read: copied as it is, nobody would notice.
+pub(crate) fn format(path: &Path) -> Result<Format> {
     let place = || format!("cannot read {}", path.display());
-    let start = |reader: &mut dyn Read| -> Result<Vec<u8>> {
-        let mut start = Vec::new();
-        reader.take(512).read_to_end(&mut start).or_io(place)?;
-        Ok(start)
-    };
     // Opening a named pipe would wait for its other end.
     if !path.symlink_metadata().or_io(place)?.is_file() {
         return Ok(Format::Other);
     }
-    let bytes = start(&mut File::open(path).or_io(place)?)?;
-    let is_tar = |bytes: &[u8]| bytes.get(257..262) == Some(b"ustar");
-    // What is packed is a tar only if a tar comes out; anything else is copied as it is.
-    let inside = |mut reader: Box<dyn Read>| {
-        let mut start = [0u8; 512];
-        reader.read_exact(&mut start).is_ok() && is_tar(&start)
+    let start = start_of(&mut File::open(path).or_io(place)?).or_io(place)?;
+    let unreadable = |why: &str| {
+        Err(Error::new(
+            ErrorKind::Input,
+            format!("{} is packed with {why}, which can't be unpacked here", path.display()),
+        )
+        .hint("repack it with zstd or gzip, or use COPY to take it over as it is"))
     };
-    Ok(match bytes.as_slice() {
-        bytes if is_tar(bytes) => Format::Tar,
-        [0x1f, 0x8b, ..] => {
-            let file = File::open(path).or_io(place)?;
-            if inside(Box::new(flate2::read::MultiGzDecoder::new(file))) {
-                Format::TarGzip
-            } else {
-                Format::Other
-            }
-        }
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let file = File::open(path).or_io(place)?;
-            if inside(Box::new(zstd::Decoder::new(file).or_io(place)?)) {
-                Format::TarZstd
-            } else {
-                Format::Other
-            }
-        }
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Format::Unreadable("xz"),
-        [b'B', b'Z', b'h', ..] => Format::Unreadable("bzip2"),
-        _ => Format::Other,
-    })
+    match start.as_slice() {
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => return unreadable("xz"),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => return unreadable("bzip2"),
+        _ => {}
+    }
+    let compression = Compression::of_start(&start);
+    if compression == Compression::None {
+        return match (is_tar(&start), called_packed_tar(path)) {
+            (true, _) => Ok(Format::Tar(compression)),
+            (false, false) => Ok(Format::Other),
+            (false, true) => Err(no_tar(path, "it is not packed with gzip or zstd")),
+        };
+    }
+    let file = BufReader::new(File::open(path).or_io(place)?);
+    match start_of(&mut compression.inflater(file)?) {
+        Ok(start) if is_tar(&start) => Ok(Format::Tar(compression)),
+        Ok(_) if called_packed_tar(path) => Err(no_tar(path, "what is packed in it is no tar")),
+        Ok(_) => Ok(Format::Other),
+        Err(error) => Err(error).or_io(place).map_err(|error| error.hint(USE_COPY)),
+    }
+}
+
+const USE_COPY: &str = "copy the file again from where it came, or use COPY to take it over as it is";
+
+fn no_tar(path: &Path, why: &str) -> Error {
+    Error::new(ErrorKind::Input, format!("{} is no packed tar", path.display()))
+        .because(Error::new(ErrorKind::Input, why))
+        .hint(USE_COPY)
+}
+
+/// Up to the first header of a tar.
+fn start_of(reader: &mut dyn Read) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    reader.take(512).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+/// Whether these bytes are a tar's first header. Its check sum tells: not every tar has a magic number.
+fn is_tar(start: &[u8]) -> bool {
+    start.get(257..262) == Some(b"ustar") || matches!(TarReader::new(start).next(), Ok(Some(_)))
+}
+
+/// Whether a file's name says that it is a packed tar.
+fn called_packed_tar(path: &Path) -> bool {
+    let name = path.to_string_lossy().to_lowercase();
+    [".tar.gz", ".tgz", ".tar.zst", ".tar.zstd", ".tzst"]
+        .iter()
+        .any(|end| name.ends_with(end))
 }
 
 /// A layer made of a tar.
 pub(crate) struct Unpacked {
     pub(crate) layer: PackedLayer,
-    pub(crate) found: Found,
+    pub(crate) listing: Listing,
     pub(crate) cached: bool,
-}
-
-/// What was noticed among a tar's entries: the cache keeps it beside the layer.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Found {
-    pub(crate) lists: BTreeMap<String, String>,
-    pub(crate) folders: BTreeSet<String>,
 }
 
 /// Re-writes a tar, the only file of `contents`, as a layer below `destination`.
 pub(crate) fn pack(
     packing: &Packing<'_>,
     contents: &Contents,
-    format: Format,
+    compression: Compression,
     destination: &str,
     ownership: Ownership,
 ) -> Result<Unpacked> {
@@ -108,41 +122,39 @@ pub(crate) fn pack(
     let shape = describe(contents, &settings, None).unwrap_or_else(|| Digest::of(b""));
     if packing.use_cache {
         let read = packing.learn(contents, &shape, name)?;
-        if let Some((key, layer)) = packing.cached(contents, &settings, &read)
-            && let Some(found) = packing.cache.found(&key)
-        {
+        if let Some(layer) = packing.cached(contents, &settings, &read) {
+            let listing = packing.layers().listing(&layer)?;
             return Ok(Unpacked {
                 layer,
-                found,
+                listing,
                 cached: true,
             });
         }
     }
     let started = SystemTime::now();
-    let (layer, found, digest) = rewrite(packing, file, format, destination, ownership)?;
+    let (layer, listing, digest) = rewrite(packing, file, compression, destination, ownership)?;
     packing.known.remember(file, digest, started);
+    packing.cache.remember_listing(&layer.descriptor.digest, &listing)?;
     let read = Digests::from([((file.identity, file.size), digest)]);
     if let Some(key) = packing.key(contents, &settings, &read) {
-        packing.cache.remember_found(&key, &found)?;
         packing.cache.remember_layer(&key, &layer)?;
     }
     packing.cache.remember_shape(&shape)?;
     Ok(Unpacked {
         layer,
-        found,
+        listing,
         cached: false,
     })
 }
 
-/// Gives the layer, what was found in the tar, and the digest of the tar's file.
+/// Gives the layer, what it holds, and the digest of the tar's file.
 fn rewrite(
     packing: &Packing<'_>,
     file: &OnDisk,
-    format: Format,
+    compression: Compression,
     destination: &str,
     ownership: Ownership,
-) -> Result<(PackedLayer, Found, Digest)> {
-    let place = || format!("cannot read {}", file.path.display());
+) -> Result<(PackedLayer, Listing, Digest)> {
     let task = Task::begin(
         packing.progress,
         &format!("packing {}", file.path.display()),
@@ -155,47 +167,16 @@ fn rewrite(
         ownership,
         mtime: packing.mtime,
         buffer: vec![0; BUFFER],
-        found: Found::default(),
+        listing: Listing::default(),
     };
-    {
-        let reader = BufReader::with_capacity(BUFFER, &mut hashing);
-        let input: Box<dyn Read + '_> = match format {
-            Format::TarGzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
-            Format::TarZstd => Box::new(zstd::Decoder::with_buffer(reader).or_io(place)?),
-            _ => Box::new(reader),
-        };
-        let mut reader = TarReader::new(Inflating(input));
-        while let Some(member) = reader.next().context(place)? {
-            rewriting.entry(&member, &mut reader).context(|| {
-                format!(
-                    "cannot take over `{}` of {}",
-                    member.path.escape_debug(),
-                    file.path.display()
-                )
-            })?;
-        }
-    }
-    // What comes after the tar's end belongs to the file as well.
-    io::copy(&mut hashing, &mut io::sink()).or_io(place)?;
-    Ok((rewriting.tar.finish()?.finish()?, rewriting.found, hashing.finish()))
-}
-
-/// Reads what comes out of an inflater. Its own errors mean a damaged file, not a failing disk.
-struct Inflating<R>(R);
-
-impl<R: Read> Read for Inflating<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer).map_err(|error| {
-            let ours = error
-                .get_ref()
-                .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>);
-            if ours || error.raw_os_error().is_some() || error.kind() == io::ErrorKind::Interrupted {
-                return error;
-            }
-            let damaged = Error::new(ErrorKind::Integrity, "the file is damaged or cut off").because(error);
-            damaged.hint("copy it again from where it came").into()
-        })
-    }
+    rewriting
+        .all(compression.inflater(BufReader::with_capacity(BUFFER, &mut hashing))?)
+        .context(|| format!("cannot unpack {}", file.path.display()))
+        .map_err(|error| match error.kind() {
+            ErrorKind::Integrity => error.hint(USE_COPY),
+            _ => error,
+        })?;
+    Ok((rewriting.tar.finish()?.finish()?, rewriting.listing, hashing.finish()))
 }
 
 struct Rewriting<'p> {
@@ -204,37 +185,30 @@ struct Rewriting<'p> {
     ownership: Ownership,
     mtime: u64,
     buffer: Vec<u8>,
-    found: Found,
+    listing: Listing,
 }
 
 impl Rewriting<'_> {
+    fn all(&mut self, tar: impl Read) -> Result<()> {
+        let mut reader = TarReader::new(tar);
+        while let Some(member) = reader.next()? {
+            self.entry(&member, &mut reader)
+                .context(|| format!("cannot take over `{}`", member.path.escape_debug()))?;
+        }
+        // What comes after the tar's end belongs to the file as well, and so do the check sums of its packing.
+        reader.drain()
+    }
+
     fn entry<R: Read>(&mut self, member: &Member, reader: &mut TarReader<R>) -> Result<()> {
         let path = join(self.destination, &clean(&member.path)?);
         if path.is_empty() {
             return Ok(());
         }
         refuse_whiteout(&path)?;
-        if LIST_PATHS.contains(&path.as_str()) {
-            match member.kind {
-                MemberKind::File(size) if size > MAX_LIST => {
-                    return Err(Error::new(ErrorKind::Input, "a list of images has at most 1 MiB"));
-                }
-                MemberKind::Symlink(_) | MemberKind::HardLink(_) => {
-                    return Err(Error::new(
-                        ErrorKind::Input,
-                        "a list of images may not be a link in a tar",
-                    ));
-                }
-                _ => {}
-            }
-        }
         let target;
         let kind = match &member.kind {
             MemberKind::File(size) => EntryKind::File { size: *size },
-            MemberKind::Folder => {
-                self.found.folders.insert(path.clone());
-                EntryKind::Folder
-            }
+            MemberKind::Folder => EntryKind::Folder,
             MemberKind::Symlink(to) => EntryKind::Symlink(to),
             MemberKind::HardLink(to) => {
                 target = join(self.destination, &clean(to)?);
@@ -257,18 +231,18 @@ impl Rewriting<'_> {
             xattrs: &member.xattrs,
         };
         match kind {
-            EntryKind::File { .. } if LIST_PATHS.contains(&path.as_str()) => {
-                let mut text = String::new();
-                reader
-                    .content()
-                    .read_to_string(&mut text)
-                    .or_io(|| format!("cannot read `{path}`"))?;
-                self.tar.append_file(&entry, &mut text.as_bytes(), &mut self.buffer)?;
-                self.found.lists.insert(path, text);
-                Ok(())
-            }
-            EntryKind::File { .. } => self.tar.append_file(&entry, &mut reader.content(), &mut self.buffer),
-            _ => self.tar.append(&entry),
+            EntryKind::File { .. } => self.tar.append_file(&entry, &mut reader.content(), &mut self.buffer)?,
+            _ => self.tar.append(&entry)?,
         }
+        self.listing.0.push(match kind {
+            EntryKind::File { .. } => (path, Listed::File),
+            EntryKind::Folder => (path, Listed::Folder),
+            EntryKind::Symlink(target) => (path, Listed::Symlink(target.to_owned())),
+            EntryKind::HardLink(target) => {
+                let target = Listed::HardLink(target.to_owned());
+                (path, target)
+            }
+        });
+        Ok(())
     }
 }

@@ -1,26 +1,25 @@
 //! FROM: nothing, an archive file, an image of the store, or one of a registry.
 
-use std::collections::BTreeSet;
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use sealrs_image::archive::Archive;
 use sealrs_image::cluster_image::ClusterImage;
-use sealrs_image::copy::{BlobSink, copy};
-use sealrs_image::digest::{Digest, VerifyingReader};
-use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
-use sealrs_image::layer::{MemberKind, TarReader, annotation};
+use sealrs_image::copy::{BlobSink, copy, in_parallel};
+use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
+use sealrs_image::layer::{PackedLayer, annotation};
 use sealrs_image::platform::Platform;
-use sealrs_image::progress::{Event, Progress};
+use sealrs_image::progress::{Event, Progress, Task};
 use sealrs_image::reference::Reference;
 use sealrs_image::remote::{Client, RemoteSource};
-use sealrs_image::rootfs;
-use sealrs_image::source::Source as _;
 use sealrs_image::spec::{self, Descriptor, Index, media_type};
 use sealrs_image::store::Store;
 
 use crate::image_list::{LOCK_PATH, Lock};
+use crate::inside::Layers;
+use crate::rootfs::Rootfs;
 
 /// When FROM asks the registry although the store has the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -151,73 +150,42 @@ impl Finding<'_> {
     }
 }
 
-/// The lock of the container images that a base holds already.
-pub(crate) fn lock(store: &Store, image: &ClusterImage) -> Result<Lock> {
-    if image.container_images.is_empty() {
-        return Ok(Lock::default());
+/// What a base's layers unpack to. They are read when this is the first build on them.
+pub(crate) fn rootfs(image: &ClusterImage, layers: Layers<'_>, jobs: usize, progress: &dyn Progress) -> Result<Rootfs> {
+    let packed = image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids);
+    let mut packed: Vec<PackedLayer> = packed
+        .map(|(descriptor, &diff_id)| PackedLayer {
+            descriptor: descriptor.clone(),
+            diff_id,
+        })
+        // Blobs of container images: nobody copies into their folders.
+        .filter(|layer| !layer.descriptor.annotations.contains_key(annotation::BLOB))
+        .collect();
+    let listings = Mutex::new(BTreeMap::new());
+    {
+        let _task = Task::begin(progress, "looking into the base", None);
+        in_parallel(packed.iter().enumerate().collect(), jobs, |(at, layer)| {
+            let listing = layers.listing(layer)?;
+            listings
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(at, listing);
+            Ok(())
+        })
+        .context(|| "cannot look into the base")?;
     }
-    // The lock is written last, so it is looked for from the top.
-    for (layer, &diff_id) in image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids).rev() {
-        if layer.annotations.contains_key(annotation::FILE) {
-            continue;
-        }
-        if let Some(bytes) = read_file(store, layer, diff_id, LOCK_PATH)? {
-            return spec::parse(&bytes, "the base's images.lock");
-        }
+    let mut rootfs = Rootfs::default();
+    let listings = listings.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (layer, listing) in packed.drain(..).zip(listings.into_values()) {
+        rootfs.put_layer(layer, listing, None);
     }
-    // An image that sealer built lists its images in an annotation only.
-    Ok(Lock::default())
+    Ok(rootfs)
 }
 
-/// The content of a small file of a layer, if the layer has it.
-pub(crate) fn read_file(store: &Store, layer: &Descriptor, diff_id: Digest, path: &str) -> Result<Option<Vec<u8>>> {
-    let mut found = None;
-    read_layer(store, layer, diff_id, |tar| {
-        while let Some(member) = tar.next()? {
-            if member.path == path && matches!(member.kind, MemberKind::File(size) if size <= spec::MAX_DOCUMENT) {
-                let mut bytes = Vec::new();
-                tar.content()
-                    .read_to_end(&mut bytes)
-                    .or_io(|| format!("cannot read `{path}`"))?;
-                found = Some(bytes);
-            }
-        }
-        tar.drain()
-    })?;
-    Ok(found)
-}
-
-/// The folders of a base, for the rule that COPY to an existing folder goes into it.
-pub(crate) fn folders(store: &Store, image: &ClusterImage) -> Result<BTreeSet<String>> {
-    let mut folders = BTreeSet::new();
-    for (layer, &diff_id) in image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids) {
-        if layer.annotations.contains_key(annotation::FILE) {
-            continue;
-        }
-        read_layer(store, layer, diff_id, |tar| {
-            while let Some(member) = tar.next()? {
-                if matches!(member.kind, MemberKind::Folder) {
-                    let path = member.path.trim_start_matches("./").trim_end_matches('/');
-                    folders.insert(path.to_owned());
-                } else if let Some((folder, _)) = member.path.trim_start_matches("./").rsplit_once('/') {
-                    folders.insert(folder.to_owned());
-                }
-            }
-            tar.drain()
-        })?;
+/// The lock of the container images that a base holds. One that sealer built has none.
+pub(crate) fn lock(rootfs: &Rootfs, layers: Layers<'_>) -> Result<Lock> {
+    match rootfs.base_file(LOCK_PATH, layers)? {
+        Some(bytes) => spec::parse(&bytes, "the base's images.lock"),
+        None => Ok(Lock::default()),
     }
-    Ok(folders)
-}
-
-fn read_layer(
-    store: &Store,
-    layer: &Descriptor,
-    diff_id: Digest,
-    mut read: impl FnMut(&mut TarReader<&mut dyn Read>) -> Result<()>,
-) -> Result<()> {
-    let packed = VerifyingReader::new(store.open(layer, 0)?, layer.digest, layer.size);
-    rootfs::unpacked(packed, &layer.media_type, diff_id, None, |tar| {
-        read(&mut TarReader::new(tar))
-    })
-    .context(|| format!("cannot read layer {} of the base", layer.digest))
 }

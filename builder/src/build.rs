@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 
-use sealrs_image::cluster_image::{Application, BuildClient, ClusterImage, Extension, ImageKind, Launch, name};
+use sealrs_image::cluster_image::{
+    Application, BuildClient, ClusterImage, ContainerImage, Extension, ImageKind, Launch, name,
+};
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::layer::{Compression, PackedLayer};
 use sealrs_image::platform::Platform;
@@ -25,6 +27,7 @@ use crate::context::Context;
 use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock, Wanted};
 use crate::kubefile::{Action, App, AppKind, BaseImage, Kubefile, Span, Step};
 use crate::pack::{Packed, Packing};
+use crate::rootfs::Rootfs;
 use crate::transfer::Transfer;
 
 /// What to build, and how.
@@ -114,7 +117,7 @@ pub fn build(
         progress,
     };
     let mut draft = Draft::default();
-    let mut base = None;
+    let mut rootfs = Rootfs::default();
     for step in &steps {
         // A failure shows the line of the Kubefile that it is about.
         let at_step = |error: Error| {
@@ -123,8 +126,8 @@ pub fn build(
             kubefile.error_at(step.span, message).because(error).of_kind(kind)
         };
         if let Action::From(from) = &step.action {
-            base = find_base(from, &finding, options).map_err(at_step)?;
-            if let Some(base) = &base {
+            if let Some(base) = find_base(from, &finding, options).map_err(at_step)? {
+                rootfs = base::rootfs(&base, packing.layers(), options.jobs, progress).map_err(at_step)?;
                 draft.start_from(base);
             }
             let inherited = draft.applications.iter().map(|app| app.name.clone()).collect();
@@ -135,9 +138,8 @@ pub fn build(
             packing: &packing,
             context: &context,
             client,
-            base: base.as_ref(),
-            folders: &mut draft.folders,
-            base_folders: &mut draft.base_folders,
+            rootfs: &mut rootfs,
+            span: step.span,
         };
         match &step.action {
             Action::Copy(copy) => {
@@ -155,10 +157,18 @@ pub fn build(
     draft.check_apps(&kubefile)?;
     known.save()?;
 
-    let base_lock = match &base {
-        Some(base) => base::lock(store, base)?,
-        None => Lock::default(),
-    };
+    let mut lists = Vec::new();
+    for path in LIST_PATHS {
+        let text = rootfs.text(path, packing.layers()).map_err(|(error, span)| {
+            let message = format!("cannot take the image list `{path}`");
+            let kind = error.kind();
+            kubefile.error_at(span, message).because(error).of_kind(kind)
+        })?;
+        if let Some(text) = text {
+            lists.extend(image_list::parse(&text, path)?);
+        }
+    }
+    let base_lock = base::lock(&rootfs, packing.layers())?;
     let lock = if options.fetch_images {
         let fetching = Fetching {
             client,
@@ -168,8 +178,8 @@ pub fn build(
             jobs: options.jobs,
             progress,
         };
-        let fetched = fetching.fetch(wanted(options, &draft.lists)?, base_lock)?;
-        draft.add_images(fetched.layers, fetched.files, &fetched.lock, &packing)?;
+        let fetched = fetching.fetch(wanted(options, lists)?, base_lock, &draft.container_images)?;
+        draft.add_images(fetched.layers, fetched.files, &fetched.lock, &packing, &rootfs)?;
         fetched.lock
     } else {
         base_lock
@@ -200,13 +210,7 @@ fn find_base(from: &BaseImage, finding: &Finding<'_>, options: &Options) -> Resu
 }
 
 /// Everything that asks for a container image, less what is ignored.
-fn wanted(options: &Options, lists: &BTreeMap<String, String>) -> Result<Vec<Wanted>> {
-    let mut wanted = Vec::new();
-    for path in LIST_PATHS {
-        if let Some(text) = lists.get(path) {
-            wanted.extend(image_list::parse(text, path)?);
-        }
-    }
+fn wanted(options: &Options, mut wanted: Vec<Wanted>) -> Result<Vec<Wanted>> {
     for path in &options.image_lists {
         wanted.extend(read_list(path)?);
     }
@@ -241,10 +245,8 @@ struct Draft {
     /// Where this Kubefile defines its apps.
     app_spans: BTreeMap<String, Span>,
     launch: Launch,
-    /// Image lists by their path in the rootfs, as the last instruction left them.
-    lists: BTreeMap<String, String>,
-    folders: BTreeSet<String>,
-    base_folders: Option<BTreeSet<String>>,
+    /// What the base says that it holds.
+    container_images: Vec<ContainerImage>,
     packed: usize,
     cached: usize,
 }
@@ -254,7 +256,6 @@ struct Draft {
 pub(crate) struct Done {
     pub(crate) layers: Vec<PackedLayer>,
     pub(crate) cached: usize,
-    pub(crate) lists: BTreeMap<String, String>,
     /// For apps: their files, relative to the app's folder, in the order of the sources.
     pub(crate) files: Vec<String>,
 }
@@ -267,25 +268,22 @@ impl Done {
 }
 
 impl Draft {
-    fn start_from(&mut self, base: &ClusterImage) {
-        let layers = base.manifest.layers.iter().zip(&base.config.rootfs.diff_ids);
+    fn start_from(&mut self, base: ClusterImage) {
+        let layers = base.manifest.layers.into_iter().zip(base.config.rootfs.diff_ids);
         self.layers = layers
-            .map(|(descriptor, &diff_id)| PackedLayer {
-                descriptor: descriptor.clone(),
-                diff_id,
-            })
+            .map(|(descriptor, diff_id)| PackedLayer { descriptor, diff_id })
             .collect();
-        self.history.clone_from(&base.config.history);
-        self.labels.clone_from(base.labels());
-        self.author.clone_from(&base.config.author);
-        self.config_env.clone_from(&base.config.config.env);
-        self.applications.clone_from(&base.extension.applications);
+        self.history = base.config.history;
+        self.labels = base.config.config.labels;
+        self.author = base.config.author;
+        self.config_env = base.config.config.env;
+        self.applications = base.extension.applications;
+        self.container_images = base.container_images;
     }
 
     fn add(&mut self, step: &Step, done: Done) {
         self.cached += done.cached;
         self.packed += done.layers.len() - done.cached.min(done.layers.len());
-        self.lists.extend(done.lists);
         for layer in done.layers {
             self.layers.push(layer);
             self.note(&step.original, false);
@@ -377,6 +375,7 @@ impl Draft {
         files: BTreeMap<String, Vec<u8>>,
         lock: &Lock,
         packing: &Packing<'_>,
+        rootfs: &Rootfs,
     ) -> Result<()> {
         if files.is_empty() {
             return Ok(());
@@ -399,7 +398,7 @@ impl Draft {
         }
         let lock = FileSource::Inline(pretty(lock)?);
         contents.put(LOCK_PATH, Item::file(lock, 0o644))?;
-        contents.complete_parents(&self.folders);
+        contents.complete_parents(|path| rootfs.is_folder(path));
         let packed = packing.pack(&contents, "registry data")?;
         self.cached += usize::from(packed.cached);
         self.packed += usize::from(!packed.cached);
@@ -452,7 +451,7 @@ fn finish(options: &Options, mut draft: Draft, lock: &Lock, store: &Store) -> Re
         env: draft.env,
         launch: draft.launch,
     };
-    let container_images = listed(lock);
+    let container_images = listed(lock, draft.container_images);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     let mut annotations = BTreeMap::from([
         (name::EXTENSION.to_owned(), text(spec::canonical(&extension)?)),

@@ -16,8 +16,8 @@ use sealrs_image::layer::PackedLayer;
 use sealrs_image::spec::Descriptor;
 use serde::{Deserialize, Serialize};
 
-use crate::add_tar::Found;
 use crate::contents::{Contents, FileSource, Identity, ItemKind, OnDisk};
+use crate::inside::Listing;
 
 /// A file that changed this shortly before it was read may change again without a new time stamp (FAT keeps two
 /// seconds), so its metadata proves nothing yet.
@@ -39,7 +39,7 @@ struct Remembered {
 impl Cache {
     pub(crate) fn open(root: &Path) -> Result<Self> {
         let folder = root.join("cache");
-        for kind in ["layers", "tars", "shapes", "files"] {
+        for kind in ["layers", "listings", "insides", "shapes", "files"] {
             let folder = folder.join(kind);
             fs::create_dir_all(&folder).or_io(|| format!("cannot make {}", folder.display()))?;
         }
@@ -68,14 +68,27 @@ impl Cache {
         )
     }
 
-    /// What was found in the tar that the layer of `key` came of.
-    pub(crate) fn found(&self, key: &Digest) -> Option<Found> {
-        let bytes = fs::read(self.folder.join("tars").join(key.hex())).ok()?;
+    /// What the layer of this digest holds.
+    pub(crate) fn listing(&self, layer: &Digest) -> Option<Listing> {
+        let bytes = fs::read(self.folder.join("listings").join(layer.hex())).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
-    pub(crate) fn remember_found(&self, key: &Digest, found: &Found) -> Result<()> {
-        self.write("tars", &key.hex(), &serde_json::to_vec(found).unwrap_or_default())
+    pub(crate) fn remember_listing(&self, layer: &Digest, listing: &Listing) -> Result<()> {
+        self.write(
+            "listings",
+            &layer.hex(),
+            &serde_json::to_vec(listing).unwrap_or_default(),
+        )
+    }
+
+    /// A file that was read out of a layer.
+    pub(crate) fn file(&self, key: &Digest) -> Option<Vec<u8>> {
+        fs::read(self.folder.join("insides").join(key.hex())).ok()
+    }
+
+    pub(crate) fn remember_file(&self, key: &Digest, bytes: &[u8]) -> Result<()> {
+        self.write("insides", &key.hex(), bytes)
     }
 
     /// Whether a layer of this shape (names and sizes, not content) was built before.

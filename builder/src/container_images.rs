@@ -78,8 +78,9 @@ impl Resolved {
 }
 
 impl Fetching<'_> {
-    /// Fetches `wanted`. `base` are the images that lower layers hold already.
-    pub(crate) fn fetch(&self, wanted: Vec<Wanted>, base: Lock) -> Result<Fetched> {
+    /// Fetches `wanted`. `base` are the images that lower layers hold already, `listed` what the base's annotation says
+    /// of them: it names those of a base without a lock as well.
+    pub(crate) fn fetch(&self, wanted: Vec<Wanted>, base: Lock, listed: &[ContainerImage]) -> Result<Fetched> {
         if wanted.is_empty() {
             return Ok(Fetched {
                 lock: base,
@@ -95,7 +96,7 @@ impl Fetching<'_> {
         files.extend(small);
 
         let stored: Vec<StoredImage> = resolved.iter().map(stored).collect();
-        for (path, content) in links(stored, &base)? {
+        for (path, content) in links(stored, &base, listed)? {
             files.insert(path, content);
         }
         let own = Lock {
@@ -299,7 +300,7 @@ impl Fetching<'_> {
 /// The link files of the registry, by their paths in the rootfs. The images of the base are linked anew, because what
 /// is added decides which of them answer to a name without a host; a link of the base that no longer holds is
 /// whited out (layer.md).
-fn links(mut stored: Vec<StoredImage>, base: &Lock) -> Result<Files> {
+fn links(mut stored: Vec<StoredImage>, base: &Lock, listed: &[ContainerImage]) -> Result<Files> {
     let name = |reference: &Reference| (reference.repository(), reference.tag().map(str::to_owned));
     let replaced: Vec<_> = stored.iter().map(|image| name(&image.reference)).collect();
     let inherited = |locked: &Locked| StoredImage {
@@ -318,11 +319,14 @@ fn links(mut stored: Vec<StoredImage>, base: &Lock) -> Result<Files> {
         }
         image
     }));
+    let unlocked = unlocked(base, listed);
+    let now = link_files_beside(&unlocked, &stored)?;
     let mut files = BTreeMap::new();
-    let now = link_files(&stored)?;
-    for path in link_files(&below)?.into_keys().filter(|path| !now.contains_key(path)) {
-        let (folder, file) = path.rsplit_once('/').unwrap_or(("", &path));
-        files.insert(format!("{REGISTRY}/{folder}/.wh.{file}"), Vec::new());
+    for path in link_files_beside(&unlocked, &below)?.into_keys() {
+        if !now.contains_key(&path) {
+            let (folder, file) = path.rsplit_once('/').unwrap_or(("", &path));
+            files.insert(format!("{REGISTRY}/{folder}/.wh.{file}"), Vec::new());
+        }
     }
     for (path, content) in now {
         files.insert(format!("{REGISTRY}/{path}"), content.into_bytes());
@@ -330,16 +334,42 @@ fn links(mut stored: Vec<StoredImage>, base: &Lock) -> Result<Files> {
     Ok(files)
 }
 
-/// What the annotation of a ClusterImage says of its container images.
-pub(crate) fn listed(lock: &Lock) -> Vec<ContainerImage> {
-    lock.images
-        .iter()
-        .map(|locked| ContainerImage {
-            image: locked.image.to_string(),
-            app_name: String::new(),
-            platform: Some(locked.platform.clone()),
-        })
+/// The link files of images that lie beside others which sealer stored. Those answer to their names without a host
+/// only, so another host's image may not take such a name.
+fn link_files_beside(unlocked: &[Reference], stored: &[StoredImage]) -> Result<BTreeMap<String, String>> {
+    let mut files = link_files(stored)?;
+    for taken in unlocked {
+        let other =
+            |image: &StoredImage| image.reference.path() == taken.path() && image.reference.host() != taken.host();
+        if stored.iter().any(other) {
+            let repository = format!("{}/{}/", layout::repositories(), taken.path());
+            files.retain(|path, _| !path.strip_prefix(&repository).is_some_and(|rest| rest.starts_with('_')));
+        }
+    }
+    Ok(files)
+}
+
+/// The images of a base that its annotation names and its lock does not: sealer and older tools write no lock.
+fn unlocked(base: &Lock, listed: &[ContainerImage]) -> Vec<Reference> {
+    let listed = listed.iter().filter_map(|image| image.image.parse::<Reference>().ok());
+    listed
+        .filter(|reference| base.images.iter().all(|locked| locked.image != *reference))
         .collect()
+}
+
+/// What the annotation of a ClusterImage says of its container images: those of the lock, and those of the base that
+/// are in no lock, as its annotation has them.
+pub(crate) fn listed(lock: &Lock, base: Vec<ContainerImage>) -> Vec<ContainerImage> {
+    let is_locked = |image: &ContainerImage| {
+        let reference = image.image.parse::<Reference>().ok();
+        reference.is_some_and(|reference| lock.images.iter().any(|locked| locked.image == reference))
+    };
+    let own = lock.images.iter().map(|locked| ContainerImage {
+        image: locked.image.to_string(),
+        app_name: String::new(),
+        platform: Some(locked.platform.clone()),
+    });
+    own.chain(base.into_iter().filter(|image| !is_locked(image))).collect()
 }
 
 fn blob_path(digest: &Digest) -> String {

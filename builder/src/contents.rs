@@ -8,8 +8,6 @@ use std::path::PathBuf;
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, Result};
 
-use crate::context::clean;
-
 /// The entries of a layer by their path in the rootfs.
 #[derive(Debug, Default)]
 pub(crate) struct Contents {
@@ -182,49 +180,22 @@ impl Contents {
         }
     }
 
-    /// What lies at `path`, links followed within these contents: `None` when a link leads elsewhere.
-    pub(crate) fn follow(&self, path: &str) -> Option<&Item> {
-        let mut path = path.to_owned();
-        // As many as Linux follows.
-        for _ in 0..40 {
-            let item = self.entries.get(&path)?;
-            let ItemKind::Symlink(target) = &item.kind else {
-                return Some(item);
-            };
-            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            let target = if target.starts_with('/') {
-                target.clone()
-            } else {
-                format!("{folder}/{target}")
-            };
-            path = clean(&target).ok()?;
-        }
-        None
-    }
-
-    /// Adds the folders above the entries that `known` does not hold, so that the layer stands alone.
-    pub(crate) fn complete_parents(&mut self, known: &BTreeSet<String>) {
+    /// Adds the folders above the entries that `is_there` does not know, so that the layer stands alone.
+    pub(crate) fn complete_parents(&mut self, is_there: impl Fn(&str) -> bool) {
         let mut missing = BTreeSet::new();
         for path in self.entries.keys() {
             let mut rest = path.as_str();
             while let Some((folder, _)) = rest.rsplit_once('/') {
-                if !self.entries.contains_key(folder) && !known.contains(folder) {
-                    missing.insert(folder.to_owned());
+                if self.entries.contains_key(folder) || missing.contains(folder) || is_there(folder) {
+                    break;
                 }
+                missing.insert(folder.to_owned());
                 rest = folder;
             }
         }
         for folder in missing {
             self.entries.insert(folder, Item::folder(0o755));
         }
-    }
-
-    /// The folders that exist once this layer is applied.
-    pub(crate) fn folders(&self) -> impl Iterator<Item = &String> {
-        self.entries
-            .iter()
-            .filter(|(_, item)| matches!(item.kind, ItemKind::Folder))
-            .map(|(path, _)| path)
     }
 
     /// Bytes of all files.
@@ -289,19 +260,5 @@ mod tests {
             contents.put(path, disk(1)).unwrap();
             assert_eq!(contents.refuse_whiteouts().is_ok(), is_fine, "{path}");
         }
-    }
-
-    #[test]
-    fn links_are_followed_within() {
-        let mut contents = Contents::default();
-        let mut link = Item::folder(0o777);
-        link.kind = ItemKind::Symlink("../lists/all".to_owned());
-        contents.put("manifests/imageList", link.clone()).unwrap();
-        assert!(contents.follow("manifests/imageList").is_none());
-        contents.put("lists/all", disk(1)).unwrap();
-        assert!(matches!(
-            contents.follow("manifests/imageList").unwrap().kind,
-            ItemKind::File(_)
-        ));
     }
 }

@@ -1,4 +1,4 @@
-//! Files that ADD and APP name by URL: into the store, resumed and verified.
+//! Files that APP names by URL: into the store, resumed and verified.
 
 use std::io::{self, Read};
 
@@ -25,10 +25,7 @@ pub(crate) fn fetch(
         return Ok((digest, size));
     }
     if file.checksum.is_none() {
-        progress.event(Event::Warning(&format!(
-            "{} has no checksum: the build is only as reproducible as that server; add `--checksum=sha256:…`",
-            shown(&file.url)
-        )));
+        warn(progress, file);
     }
     let source = FileSource::new(client.clone(), &file.url)?;
     let (mut reader, size) = source.start().context(place)?;
@@ -52,14 +49,26 @@ pub(crate) fn fetch(
         io::Write::write_all(&mut blob, bytes).or_io(place)?;
         task.advance(read as u64);
     }
-    let found = hasher.finish();
-    if let Some(expected) = file.checksum.filter(|expected| *expected != found) {
-        return Err(Error::new(ErrorKind::Integrity, place())
-            .because(Error::new(
-                ErrorKind::Integrity,
-                format!("its digest is {found} where {expected} was expected"),
-            ))
-            .hint("check the URL and the checksum"));
-    }
+    check(file.checksum, hasher.finish()).context(place)?;
     blob.finish()
+}
+
+/// Says that a file has no checksum.
+pub(crate) fn warn(progress: &dyn Progress, file: &RemoteFile) {
+    progress.event(Event::Warning(&format!(
+        "{} has no checksum: the build is only as reproducible as that server; add `--checksum=sha256:…`",
+        shown(&file.url)
+    )));
+}
+
+/// Refuses a file that is not what its checksum says.
+pub(crate) fn check(checksum: Option<Digest>, found: Digest) -> Result<()> {
+    match checksum {
+        Some(expected) if expected != found => Err(Error::new(
+            ErrorKind::Integrity,
+            format!("its digest is {found} where {expected} was expected"),
+        )
+        .hint("check the URL and the checksum")),
+        _ => Ok(()),
+    }
 }

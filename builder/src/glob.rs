@@ -10,7 +10,7 @@ use std::str::CharIndices;
 
 /// A pattern that is right in itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Glob {
+pub(crate) struct Glob {
     pattern: String,
     parts: Vec<Part>,
 }
@@ -36,7 +36,7 @@ enum Token {
 
 /// Why a text is no pattern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PatternProblem(pub(crate) &'static str);
+pub(crate) struct PatternProblem(pub(crate) &'static str);
 
 impl fmt::Display for PatternProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -51,7 +51,7 @@ impl Glob {
     ///
     /// # Errors
     /// If a set is not closed or empty, or the pattern ends with an escape.
-    pub fn parse(pattern: &str) -> Result<Self, PatternProblem> {
+    pub(crate) fn parse(pattern: &str) -> Result<Self, PatternProblem> {
         let parts = pattern.split('/').map(Part::parse).collect::<Result<Vec<Part>, _>>()?;
         Ok(Self {
             pattern: pattern.to_owned(),
@@ -61,13 +61,13 @@ impl Glob {
 
     /// The pattern as it was written.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.pattern
     }
 
     /// The one path that it matches, if it has no wildcards.
     #[must_use]
-    pub fn literal(&self) -> Option<String> {
+    pub(crate) fn literal(&self) -> Option<String> {
         let names: Option<Vec<&str>> = self
             .parts
             .iter()
@@ -82,7 +82,7 @@ impl Glob {
     /// The folder below which everything lies that it can match: its parts before the first one with a wildcard.
     /// Empty for the root.
     #[must_use]
-    pub fn base(&self) -> String {
+    pub(crate) fn base(&self) -> String {
         let folders = self.parts.len().saturating_sub(1);
         let names: Vec<&str> = self
             .parts
@@ -100,14 +100,14 @@ impl Glob {
     ///
     /// What lies in a folder that matches belongs to that folder; it does not match by itself.
     #[must_use]
-    pub fn matches(&self, path: &str) -> bool {
+    pub(crate) fn matches(&self, path: &str) -> bool {
         let states = self.states_after(path);
         states.last().copied().unwrap_or(false)
     }
 
     /// Whether something below the folder `path` can match, so that a walk has to enter it.
     #[must_use]
-    pub fn may_match_below(&self, path: &str) -> bool {
+    pub(crate) fn may_match_below(&self, path: &str) -> bool {
         if path.is_empty() || path == "." {
             return true;
         }

@@ -13,7 +13,7 @@ const LARGEST_FILE: usize = 1 << 20;
 
 /// The patterns of an ignore file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct IgnoreRules {
+pub(crate) struct IgnoreRules {
     rules: Vec<Rule>,
 }
 
@@ -55,7 +55,7 @@ impl IgnoreRules {
     ///
     /// # Errors
     /// All lines that are not patterns.
-    pub fn parse(text: &str, file: &str) -> Result<Self, Diagnostics> {
+    pub(crate) fn parse(text: &str, file: &str) -> Result<Self, Diagnostics> {
         let mut rules = Vec::new();
         let mut errors = Vec::new();
         if text.len() > LARGEST_FILE {
@@ -99,7 +99,7 @@ impl IgnoreRules {
     /// Whether the file or folder `path` is left out. The path is relative to the build context and has `/` between
     /// folders.
     #[must_use]
-    pub fn excludes(&self, path: &str) -> bool {
+    pub(crate) fn excludes(&self, path: &str) -> bool {
         // As in Docker: the context itself can't be left out.
         if matches!(path, "" | ".") {
             return false;
@@ -116,7 +116,7 @@ impl IgnoreRules {
 
     /// Whether something below the excluded folder `path` can be taken back in, so that a walk has to enter it.
     #[must_use]
-    pub fn may_contain_reincluded(&self, path: &str) -> bool {
+    pub(crate) fn may_contain_reincluded(&self, path: &str) -> bool {
         self.rules
             .iter()
             .any(|rule| rule.includes && rule.may_match_below(path))

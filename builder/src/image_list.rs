@@ -9,24 +9,24 @@ use sealrs_image::reference::Reference;
 use serde::{Deserialize, Serialize};
 
 /// Where the lists lie in the rootfs.
-pub const LIST_PATHS: [&str; 2] = ["imageList", "manifests/imageList"];
+pub(crate) const LIST_PATHS: [&str; 2] = ["imageList", "manifests/imageList"];
 /// Where the lock lies in the rootfs.
-pub const LOCK_PATH: &str = "images.lock";
+pub(crate) const LOCK_PATH: &str = "images.lock";
 
 /// A container image that somebody asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub(crate) struct Wanted {
     /// The whole reference.
-    pub reference: Reference,
+    pub(crate) reference: Reference,
     /// Every place that names it: `manifests/imageList:3`.
-    pub asked_by: Vec<String>,
+    pub(crate) asked_by: Vec<String>,
 }
 
 /// Reads a list. `origin` names it in errors and in the lock.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] with every line that is no reference.
-pub fn parse(text: &str, origin: &str) -> Result<Vec<Wanted>> {
+pub(crate) fn parse(text: &str, origin: &str) -> Result<Vec<Wanted>> {
     let mut wanted: Vec<Wanted> = Vec::new();
     let mut wrong = Vec::new();
     for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -57,7 +57,7 @@ pub fn parse(text: &str, origin: &str) -> Result<Vec<Wanted>> {
 
 /// Joins lists: each image once, with all who asked for it.
 #[must_use]
-pub fn join(lists: Vec<Wanted>) -> Vec<Wanted> {
+pub(crate) fn join(lists: Vec<Wanted>) -> Vec<Wanted> {
     let mut joined: BTreeMap<Reference, Vec<String>> = BTreeMap::new();
     for wanted in lists {
         let asked_by = joined.entry(wanted.reference).or_default();
@@ -76,37 +76,37 @@ pub fn join(lists: Vec<Wanted>) -> Vec<Wanted> {
 /// `images.lock`: what each image of the lists was when the ClusterImage was built.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Lock {
+pub(crate) struct Lock {
     /// Always 1.
-    pub schema_version: u32,
+    pub(crate) schema_version: u32,
     /// Sorted by reference.
-    pub images: Vec<Locked>,
+    pub(crate) images: Vec<Locked>,
 }
 
 /// An entry of the lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Locked {
+pub(crate) struct Locked {
     /// The whole reference.
-    pub image: Reference,
+    pub(crate) image: Reference,
     /// What the reference stood for: an index or a manifest.
-    pub digest: Digest,
+    pub(crate) digest: Digest,
     /// Its media type.
-    pub media_type: String,
+    pub(crate) media_type: String,
     /// The platform that is inside.
-    pub platform: Platform,
+    pub(crate) platform: Platform,
     /// That platform's manifest.
-    pub manifest: Digest,
+    pub(crate) manifest: Digest,
     /// Bytes of the manifest, the config and the layers.
-    pub size: u64,
+    pub(crate) size: u64,
     /// Every place that names it.
-    pub asked_by: Vec<String>,
+    pub(crate) asked_by: Vec<String>,
 }
 
 impl Lock {
     /// The lock of an image built on another: its own entries, and those of the base that it does not replace.
     #[must_use]
-    pub fn over(self, base: Self) -> Self {
+    pub(crate) fn over(self, base: Self) -> Self {
         let mut images: BTreeMap<Reference, Locked> = BTreeMap::new();
         for locked in base.images.into_iter().chain(self.images) {
             images.insert(locked.image.clone(), locked);

@@ -1,9 +1,10 @@
 //! From a Kubefile to a ClusterImage.
 //!
-//! * [`kubefile`]: the grammar; pure.
-//! * [`ignore`], [`glob`]: which files of the build context are meant; pure. `context` walks it.
+//! * `kubefile`: the grammar; pure.
+//! * `ignore`, `glob`: which files of the build context are meant; pure. `context` walks it.
 //! * `contents`, `pack`, `cache`, `add_tar`: from files to layers, by the cache where it can be.
-//! * [`image_list`], `container_images`: from lists of container images to registry data.
+//! * `rootfs`, `inside`: what the layers so far unpack to.
+//! * `image_list`, `container_images`: from lists of container images to registry data.
 //! * `base`, `transfer`, `download`, `remote_layer`, `apps`: what FROM, COPY, ADD, URLs and APP mean.
 //! * `build`: all of it, in order: [`build()`].
 
@@ -16,12 +17,14 @@ mod container_images;
 mod contents;
 mod context;
 mod download;
-pub mod glob;
-pub mod ignore;
-pub mod image_list;
-pub mod kubefile;
+mod glob;
+mod ignore;
+mod image_list;
+mod inside;
+mod kubefile;
 mod pack;
 mod remote_layer;
+mod rootfs;
 mod transfer;
 
 pub use base::PullPolicy;

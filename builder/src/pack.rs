@@ -15,6 +15,7 @@ use sealrs_image::store::Store;
 
 use crate::cache::{Cache, KnownFiles, describe};
 use crate::contents::{Contents, FileSource, Identity, ItemKind, OnDisk};
+use crate::inside::{Layers, Listing};
 
 const BUFFER: usize = 256 << 10;
 
@@ -44,17 +45,27 @@ pub(crate) struct Packed {
 }
 
 impl Packing<'_> {
+    /// To look into layers that were packed.
+    pub(crate) fn layers(&self) -> Layers<'_> {
+        Layers {
+            store: self.store,
+            cache: self.cache,
+        }
+    }
+
     /// Makes the layer of `contents`, which `what` names in messages.
     pub(crate) fn pack(&self, contents: &Contents, what: &str) -> Result<Packed> {
         let settings = format!("{} {}", self.compression, self.mtime);
         let shape = describe(contents, &settings, None).unwrap_or_else(|| Digest::of(b""));
         if self.use_cache {
             let read = self.learn(contents, &shape, what)?;
-            if let Some((_, layer)) = self.cached(contents, &settings, &read) {
+            if let Some(layer) = self.cached(contents, &settings, &read) {
                 return Ok(Packed { layer, cached: true });
             }
         }
         let (layer, read) = self.write(contents, what)?;
+        self.cache
+            .remember_listing(&layer.descriptor.digest, &Listing::of(contents))?;
         if let Some(key) = self.key(contents, &settings, &read) {
             self.cache.remember_layer(&key, &layer)?;
         }
@@ -62,11 +73,15 @@ impl Packing<'_> {
         Ok(Packed { layer, cached: false })
     }
 
-    /// The layer that was made of this, with its key.
-    pub(crate) fn cached(&self, contents: &Contents, settings: &str, read: &Digests) -> Option<(Digest, PackedLayer)> {
-        let key = self.key(contents, settings, read)?;
-        let layer = self.cache.layer(&key)?;
-        self.store.has(&layer.descriptor.digest).then_some((key, layer))
+    /// The layer that was made of this.
+    pub(crate) fn cached(&self, contents: &Contents, settings: &str, read: &Digests) -> Option<PackedLayer> {
+        self.known_layer(&self.key(contents, settings, read)?)
+    }
+
+    /// The layer under a key, if the store still has it.
+    pub(crate) fn known_layer(&self, key: &Digest) -> Option<PackedLayer> {
+        let layer = self.cache.layer(key)?;
+        self.store.has(&layer.descriptor.digest).then_some(layer)
     }
 
     /// The key in the cache; none as long as a file's content is not known.

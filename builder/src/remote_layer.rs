@@ -1,17 +1,20 @@
-//! ADD of a URL: the file goes from the network straight into a layer of its own, without a copy beside it.
+//! ADD of a URL: the file goes from the network straight into a layer of its own. Only when its size or its digest
+//! is not known beforehand, it lies beside it for a while.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read, Seek as _, Write as _};
 
-use sealrs_image::digest::{Digest, VerifyingReader};
+use sealrs_image::digest::{Digest, Hasher, VerifyingReader};
 use sealrs_image::error::{Context as _, IoResultExt as _, Result};
 use sealrs_image::layer::{self, Compression, Entry, EntryKind, LayerWriter, PackedLayer, TarWriter};
 use sealrs_image::progress::Task;
 use sealrs_image::remote::{Client, FileSource, shown};
 use sealrs_image::spec::Descriptor;
+use sealrs_image::store::Store;
 
-use crate::contents::{Contents, FileSource as Bytes, Item};
 use crate::context::Ownership;
-use crate::download;
+use crate::download::{check, warn};
+use crate::inside::{Listed, Listing};
 use crate::kubefile::RemoteFile;
 use crate::pack::{Packed, Packing};
 
@@ -26,7 +29,7 @@ const PACKED: [&[u8]; 5] = [
     b"PK\x03\x04",
 ];
 
-/// Fetches `file` into a layer that holds it at `path`.
+/// Fetches `file` into a layer that holds it at `path`. The layer is the same whatever the server tells beforehand.
 pub(crate) fn pack(
     packing: &Packing<'_>,
     client: &Client,
@@ -35,68 +38,134 @@ pub(crate) fn pack(
     mode: u32,
     ownership: Ownership,
 ) -> Result<Packed> {
-    let fetch = || {
-        let (digest, size) = download::fetch(client, packing.store, file, packing.progress)?;
-        let mut item = Item::file(Bytes::Stored { digest, size }, mode);
-        (item.uid, item.gid) = (ownership.uid, ownership.gid);
-        let mut contents = Contents::default();
-        contents.put(path, item)?;
-        packing.pack(&contents, path)
+    let layer = RemoteLayer {
+        packing,
+        path,
+        mode,
+        ownership,
     };
-    // Without a digest there is no telling whether the layer is known, nor whether what came is right.
-    let Some(digest) = file.checksum else {
-        return fetch();
-    };
-    let key = Digest::of(
-        format!(
-            "file layer 1 {digest} {path} {mode:o} {} {} {} {}",
-            ownership.uid, ownership.gid, packing.mtime, packing.compression
-        )
-        .as_bytes(),
-    );
-    if packing.use_cache
-        && let Some(layer) = packing.cache.layer(&key)
-        && packing.store.has(&layer.descriptor.digest)
-    {
-        return Ok(Packed { layer, cached: true });
+    if let Some(known) = file.checksum.and_then(|digest| layer.known(&digest)) {
+        return Ok(known);
     }
     let place = || format!("cannot fetch {}", shown(&file.url));
+    if file.checksum.is_none() {
+        warn(packing.progress, file);
+    }
     let source = FileSource::new(client.clone(), &file.url)?;
     let (mut reader, size) = source.start().context(place)?;
-    // A tar's header tells the size, so a server that doesn't leaves only the long way.
-    let Some(size) = size else {
-        return fetch();
+    let task = Task::begin(packing.progress, &format!("fetching {}", shown(&file.url)), size);
+    let (Some(digest), Some(size)) = (file.checksum, size) else {
+        // The tar's header tells the size, and without a digest there is no telling whether the layer is known.
+        let (mut spooled, digest, size) = spool(packing.store, &mut task.reader(reader)).context(place)?;
+        check(file.checksum, digest).context(place)?;
+        if let Some(known) = layer.known(&digest) {
+            return Ok(known);
+        }
+        let start = start_of(&mut spooled).or_io(place)?;
+        spooled.rewind().or_io(place)?;
+        return layer.write(&mut spooled, &start, digest, size).context(place);
     };
-    let task = Task::begin(packing.progress, &format!("fetching {}", shown(&file.url)), Some(size));
-    let mut start = Vec::new();
-    (&mut reader).take(8).read_to_end(&mut start).or_io(place)?;
-    let blob = Descriptor::new("application/octet-stream", digest, size);
-    let entry = Entry {
-        path,
-        kind: EntryKind::File { size },
-        mode,
-        uid: ownership.uid,
-        gid: ownership.gid,
-        mtime: packing.mtime,
-        xattrs: &[],
-    };
-    let is_packed = PACKED.iter().any(|magic| start.starts_with(magic));
-    let layer = if is_packed || packing.compression == Compression::None {
+    let start = start_of(&mut reader).or_io(place)?;
+    if layer.compression(&start) == Compression::None {
         drop(reader);
-        let envelope = layer::envelope(&entry)?;
-        let (digest, size) = packing
-            .store
-            .fetch_enveloped(&blob, &envelope, &source, &task)
-            .context(place)?;
-        PackedLayer::new(Compression::None, digest, size, digest, size)
-    } else {
-        let whole = start.as_slice().chain(reader);
-        let mut verified = VerifyingReader::new(task.reader(whole), digest, size);
-        let mut tar = TarWriter::new(LayerWriter::new(packing.store, packing.compression)?);
-        tar.append_file(&entry, &mut verified, &mut vec![0; BUFFER])
-            .context(place)?;
-        tar.finish()?.finish()?
-    };
-    packing.cache.remember_layer(&key, &layer)?;
-    Ok(Packed { layer, cached: false })
+        let blob = Descriptor::new("application/octet-stream", digest, size);
+        return layer.fetch(&blob, &source, &task).context(place);
+    }
+    let mut verified = VerifyingReader::new(task.reader(start.as_slice().chain(reader)), digest, size);
+    layer.write(&mut verified, &start, digest, size).context(place)
+}
+
+/// A layer that holds one file.
+struct RemoteLayer<'b> {
+    packing: &'b Packing<'b>,
+    path: &'b str,
+    mode: u32,
+    ownership: Ownership,
+}
+
+impl RemoteLayer<'_> {
+    fn key(&self, digest: &Digest) -> Digest {
+        let Ownership { uid, gid, .. } = self.ownership;
+        let Packing { mtime, compression, .. } = self.packing;
+        let (path, mode) = (self.path, self.mode);
+        Digest::of(format!("file layer 1 {digest} {path} {mode:o} {uid} {gid} {mtime} {compression}").as_bytes())
+    }
+
+    fn known(&self, digest: &Digest) -> Option<Packed> {
+        let known = self.packing.known_layer(&self.key(digest));
+        let layer = known.filter(|_| self.packing.use_cache)?;
+        Some(Packed { layer, cached: true })
+    }
+
+    /// What is packed already is not packed again.
+    fn compression(&self, start: &[u8]) -> Compression {
+        if PACKED.iter().any(|magic| start.starts_with(magic)) {
+            return Compression::None;
+        }
+        self.packing.compression
+    }
+
+    fn entry(&self, size: u64) -> Entry<'_> {
+        Entry {
+            path: self.path,
+            kind: EntryKind::File { size },
+            mode: self.mode,
+            uid: self.ownership.uid,
+            gid: self.ownership.gid,
+            mtime: self.packing.mtime,
+            xattrs: &[],
+        }
+    }
+
+    /// Straight from the network into the store, and on from where an earlier try was cut off.
+    fn fetch(&self, blob: &Descriptor, source: &FileSource, task: &Task<'_>) -> Result<Packed> {
+        let envelope = layer::envelope(&self.entry(blob.size))?;
+        let (digest, size) = self.packing.store.fetch_enveloped(blob, &envelope, source, task)?;
+        let layer = PackedLayer::new(Compression::None, digest, size, digest, size);
+        self.remember(layer, &blob.digest)
+    }
+
+    fn write(&self, content: &mut dyn Read, start: &[u8], digest: Digest, size: u64) -> Result<Packed> {
+        let writer = LayerWriter::new(self.packing.store, self.compression(start))?;
+        let mut tar = TarWriter::new(writer);
+        tar.append_file(&self.entry(size), content, &mut vec![0; BUFFER])?;
+        self.remember(tar.finish()?.finish()?, &digest)
+    }
+
+    fn remember(&self, layer: PackedLayer, content: &Digest) -> Result<Packed> {
+        let listing = Listing(vec![(self.path.to_owned(), Listed::File)]);
+        let cache = self.packing.cache;
+        cache.remember_listing(&layer.descriptor.digest, &listing)?;
+        cache.remember_layer(&self.key(content), &layer)?;
+        Ok(Packed { layer, cached: false })
+    }
+}
+
+fn start_of(reader: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    reader.take(8).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+/// Reads everything into a file without a name: whatever happens, nothing is left of it.
+fn spool(store: &Store, reader: &mut dyn Read) -> Result<(File, Digest, u64)> {
+    let folder = store.path().join("partial");
+    let place = || format!("cannot write to {}", folder.display());
+    let mut file = tempfile::tempfile_in(&folder).or_io(place)?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0u8; BUFFER];
+    loop {
+        let read = match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error).or_io(|| "the download broke off"),
+        };
+        let bytes = buffer.get(..read).unwrap_or_default();
+        hasher.update(bytes);
+        file.write_all(bytes).or_io(place)?;
+    }
+    file.rewind().or_io(place)?;
+    let size = hasher.size();
+    Ok((file, hasher.finish(), size))
 }

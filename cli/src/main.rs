@@ -4,16 +4,20 @@ mod arguments;
 mod bars;
 mod commands;
 mod printer;
+mod usage;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
 use crate::arguments::Arguments;
-use crate::printer::Printer;
+use crate::printer::{Output, Printer};
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(usage) => return refuse(&usage),
+    };
     let printer = Printer::new(arguments.output, arguments.quiet);
     match commands::run(arguments.command, &arguments.root, &printer) {
         Ok(()) => ExitCode::SUCCESS,
@@ -22,4 +26,16 @@ fn main() -> ExitCode {
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// Shows help and version as they are, and what is wrong with the command line as the user wants errors.
+fn refuse(usage: &clap::Error) -> ExitCode {
+    if usage.use_stderr() && usage::wants_json(std::env::args_os()) {
+        let error = usage::error(usage);
+        Printer::new(Output::Json, true).failure(&error);
+        return ExitCode::from(error.kind().exit_code());
+    }
+    // Whoever has read enough of it may have gone.
+    let _ = usage.print();
+    u8::try_from(usage.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

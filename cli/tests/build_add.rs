@@ -12,6 +12,7 @@ mod support;
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::symlink;
 
 use sealrs_image::digest::Digest;
 use support::fault_proxy::{Fault, FaultProxy};
@@ -401,6 +402,21 @@ fn image_lists_count_however_they_come() {
         "context/in.tar.gz",
         gzip(&insides::tar(&[("imageList", b"NOT/an image\n")])),
     );
+    scratch.write("context/linked/other/imageList", "NOT/an image\n");
+    scratch.write("context/linked-name/lists/all", "NOT/an image\n");
+    fs::create_dir_all(scratch.path("context/folder-link/other")).unwrap();
+    fs::create_dir(scratch.path("context/linked-name/manifests")).unwrap();
+    symlink("other", scratch.path("context/linked/manifests")).unwrap();
+    symlink("other", scratch.path("context/folder-link/manifests")).unwrap();
+    symlink("../lists/all", scratch.path("context/linked-name/manifests/imageList")).unwrap();
+    let mut linked = special("manifests", tar::EntryType::Symlink, "other");
+    linked.truncate(512);
+    linked.extend(insides::tar(&[("other/imageList", b"NOT/an image\n")]));
+    scratch.write("context/linked.tar", linked);
+    scratch.write(
+        "context/in-folder.tar",
+        insides::tar(&[("imageList", b"NOT/an image\n")]),
+    );
     for instruction in [
         "COPY list imageList".to_owned(),
         "COPY list manifests/imageList".to_owned(),
@@ -414,6 +430,13 @@ fn image_lists_count_however_they_come() {
             server.url("/list")
         ),
         "COPY <<E imageList\nNOT/an image\nE".to_owned(),
+        // Behind folders and names that are links, in one instruction or in several.
+        "COPY linked .".to_owned(),
+        "ADD linked.tar .".to_owned(),
+        "COPY linked-name .".to_owned(),
+        "COPY folder-link .\nCOPY list manifests/imageList".to_owned(),
+        "COPY folder-link .\nCOPY list other/imageList".to_owned(),
+        "COPY folder-link .\nADD in-folder.tar other".to_owned(),
     ] {
         // The second time from the cache.
         for _ in 0..2 {
@@ -424,4 +447,94 @@ fn image_lists_count_however_they_come() {
     // The last one counts.
     scratch.write("context/empty", "# none\n");
     scratch.build("a:1", "FROM scratch\nCOPY list imageList\nCOPY empty imageList\n", &[]);
+}
+
+/// What `ADD` would have unpacked is not copied in silence when it is damaged.
+#[test]
+fn damaged_archives_are_refused_by_name() {
+    let scratch = Scratch::new();
+    let tar = insides::tar(&[("a", &noise(1, 200_000)), ("b", b"b")]);
+    let (gz, zst) = (gzip(&tar), zstd::encode_all(tar.as_slice(), 1).unwrap());
+    let mut wrong_sum = gz.clone();
+    let sum = wrong_sum.len() - 8;
+    wrong_sum[sum] ^= 1;
+    for (name, bytes) in [
+        ("short.tar.gz", gz[..gz.len() / 2].to_vec()),
+        ("headless.tgz", gz[..30].to_vec()),
+        ("cut-sum.tar.gz", gz[..gz.len() - 4].to_vec()),
+        ("wrong-sum.tar.gz", wrong_sum),
+        ("garbage.tar.gz", [&gz[..3], &noise(2, 4000)].concat()),
+        ("garbage-without-a-name", [&gz[..3], &noise(2, 4000)].concat()),
+        ("tail.tar.gz", [&gz[..], b"garbage"].concat()),
+        ("short.tar.zst", zst[..zst.len() / 2].to_vec()),
+        ("short", zst[..zst.len() / 2].to_vec()),
+        ("short.tar", tar[..tar.len() / 2].to_vec()),
+    ] {
+        scratch.write(&format!("context/{name}"), &bytes);
+        let said = scratch.build_fails(4, &format!("FROM scratch\nADD {name} /d/\n"), &[]);
+        assert_has(&said, &["Kubefile:2", name, "hint:", "COPY"]);
+        let copied = format!("FROM scratch\nCOPY {name} /d/\n");
+        scratch.build("a:1", &copied, &[]);
+        assert_eq!(
+            scratch.rootfs("a:1").entry(&format!("d/{name}")).kind,
+            Kind::File(bytes)
+        );
+    }
+    for (name, bytes) in [
+        ("plain.tar.gz", b"just text".to_vec()),
+        ("empty.tgz", Vec::new()),
+        ("text.tar.gz", gzip(b"just text")),
+    ] {
+        scratch.write(&format!("context/{name}"), &bytes);
+        let said = scratch.build_fails(2, &format!("FROM scratch\nADD {name} /d/\n"), &[]);
+        assert_has(&said, &["Kubefile:2", name, "is no packed tar", "COPY"]);
+    }
+    assert!(scratch.partial().is_empty(), "{:?}", scratch.partial());
+}
+
+/// A server that tells the size, one that does not, and a URL without checksum: one layer.
+#[test]
+fn a_url_gives_the_same_layer_whatever_the_server_tells() {
+    for bytes in [
+        noise(1, 400_000),
+        gzip(&noise(2, 100_000)),
+        b"text\n".repeat(9000),
+        Vec::new(),
+    ] {
+        let body = bytes.clone();
+        let server = Server::start(move |request| match request.target.as_str() {
+            "/sized" => Response::new(200).body(body.clone()),
+            _ => {
+                let mut chunked = Vec::new();
+                for chunk in body.chunks(50_000) {
+                    chunked.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                    chunked.extend_from_slice(chunk);
+                    chunked.extend_from_slice(b"\r\n");
+                }
+                chunked.extend_from_slice(b"0\r\n\r\n");
+                Response::new(200).header("Transfer-Encoding", "chunked").body(chunked)
+            }
+        });
+        let sum = format!("--checksum={} ", Digest::of(&bytes));
+        for compression in ["zstd", "none"] {
+            let mut digests = Vec::new();
+            for (sum, path) in [
+                (sum.as_str(), "/sized"),
+                (&sum, "/chunked"),
+                ("", "/sized"),
+                ("", "/chunked"),
+            ] {
+                let scratch = Scratch::new();
+                let kubefile = format!("FROM scratch\nADD {sum}{}{path} f\n", server.url());
+                scratch.build("a:1", &kubefile, &["--compression", compression]);
+                assert_eq!(scratch.rootfs("a:1").entry("f").kind, Kind::File(bytes.clone()));
+                // A layer, a config, a manifest, and no copy of the payload.
+                assert_eq!(scratch.list("root/store/blobs/sha256").len(), 3);
+                assert!(scratch.partial().is_empty());
+                digests.push(scratch.layers("a:1")[0].digest.clone());
+            }
+            digests.dedup();
+            assert_eq!(digests.len(), 1, "{compression}, {} bytes", bytes.len());
+        }
+    }
 }

@@ -10,6 +10,10 @@
 
 mod support;
 
+use std::fs;
+
+use sealrs_image::source::document;
+use sealrs_image::store::Store;
 use serde_json::json;
 use support::registry::{Registry, Setup};
 use support::{Scratch, assert_has, fail, needs, run};
@@ -395,4 +399,127 @@ fn what_from_refuses() {
     build_base(&scratch);
     let said = scratch.build_fails(3, "FROM --platform=linux/riscv64 example.com/base:v1\n", &[]);
     assert_has(&said, &["Kubefile:1", "riscv64"]);
+}
+
+/// The base's layers are read by the first build on it, and never again.
+#[test]
+fn a_base_is_looked_into_once() {
+    let scratch = Scratch::new();
+    scratch.write("context/x", "x");
+    scratch.write("context/tree/folder/y", "y");
+    scratch.build("base:1", "FROM scratch\nCOPY tree /\n", &[]);
+    let child = "FROM base:1\nCOPY x folder/x\nCOPY x folder\n";
+    // As for a base that was built elsewhere.
+    fs::remove_dir_all(scratch.path("root/cache")).unwrap();
+    let first = scratch.build("child:1", child, &[]);
+    assert_eq!(scratch.rootfs("child:1").paths(), ["folder/", "folder/x", "folder/y"]);
+    let digest = scratch.layers("base:1")[0].digest.replace(':', "/");
+    let blob = format!("root/store/blobs/{digest}");
+    let size = scratch.read(&blob).len();
+    scratch.write(&blob, vec![0; size]);
+    let again = scratch.build("child:1", child, &[]);
+    assert_eq!((again.digest(), again.packed()), (first.digest(), 0));
+    fs::remove_dir_all(scratch.path("root/cache")).unwrap();
+    let said = scratch.build_fails(4, child, &[]);
+    assert_has(
+        &said,
+        &["Kubefile:1", "cannot look into the base", &digest.replace('/', ":")],
+    );
+}
+
+/// As in a Dockerfile, a link to a folder is a folder: it stays, and what is copied goes to where it leads.
+#[test]
+fn destinations_behind_links() {
+    let scratch = Scratch::new();
+    scratch.write("context/x", "x");
+    scratch.write("context/tree/real/deep/y", "y");
+    scratch.write("context/more/z", "z");
+    let link = |to: &str, name: &str| std::os::unix::fs::symlink(to, scratch.path(name)).unwrap();
+    link("real", "context/tree/link");
+    link("../real", "context/tree/real/round");
+    link("/real/deep", "context/tree/absolute");
+    link("../../etc", "context/tree/out");
+    let copies = "\
+COPY x link/1
+COPY x link
+COPY more link
+COPY x more/z real/round/new/
+COPY x absolute/2
+APP a local://x
+APPCMDS a [\"true\"]
+";
+    scratch.build("one:1", &format!("FROM scratch\nCOPY tree .\n{copies}"), &[]);
+    scratch.build("base:1", "FROM scratch\nCOPY tree .\n", &[]);
+    scratch.build("two:1", &format!("FROM base:1\n{copies}"), &[]);
+    let expected = [
+        "absolute",
+        "application/",
+        "application/apps/",
+        "application/apps/a/",
+        "application/apps/a/x",
+        "link",
+        "out",
+        "real/",
+        "real/1",
+        "real/deep/",
+        "real/deep/2",
+        "real/deep/y",
+        "real/new/",
+        "real/new/x",
+        "real/new/z",
+        "real/round",
+        "real/x",
+        "real/z",
+    ];
+    for image in ["one:1", "two:1"] {
+        let rootfs = scratch.rootfs(image);
+        assert_eq!(rootfs.paths(), expected, "{image}");
+        assert_eq!(
+            rootfs.entry("link").kind,
+            support::insides::Kind::Symlink("real".to_owned())
+        );
+    }
+    let said = scratch.build_fails(2, "FROM base:1\nCOPY x out/passwd\n", &[]);
+    assert_has(&said, &["Kubefile:2", "`out/passwd` leads out of the rootfs"]);
+}
+
+/// A list that nobody could read must not be passed over.
+#[test]
+fn an_image_list_behind_a_broken_link() {
+    let scratch = Scratch::new();
+    fs::create_dir_all(scratch.path("context/tree")).unwrap();
+    std::os::unix::fs::symlink("nowhere", scratch.path("context/tree/imageList")).unwrap();
+    let said = scratch.build_fails(2, "FROM scratch\nCOPY tree .\n", &[]);
+    assert_has(&said, &["Kubefile:2", "`imageList`", "leads to nothing"]);
+    scratch.write("context/binary", [0xff, 0xfe, 0]);
+    let said = scratch.build_fails(2, "FROM scratch\nCOPY binary imageList\n", &[]);
+    assert_has(&said, &["Kubefile:2", "`imageList` is not a text"]);
+}
+
+/// An image as sealer writes it: no `images.lock`, all that tells of container images is the annotation.
+#[test]
+fn the_container_images_of_a_base_without_a_lock_stay_listed() {
+    let scratch = Scratch::new();
+    scratch.write("context/x", "x");
+    scratch.build("plain:1", "FROM scratch\nCOPY x x\n", &[]);
+    let listed = json!([
+        {"image": "docker.io/library/nginx:alpine", "appName": "web",
+         "platform": {"architecture": "amd64", "os": "linux"}},
+        {"image": "quay.io/a/b:1"}
+    ]);
+    let store = Store::open(std::path::Path::new(&scratch.path("root"))).unwrap();
+    let plain = store.resolve(&"plain:1".parse().unwrap()).unwrap().unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&document(&store, &plain).unwrap()).unwrap();
+    manifest["annotations"]["sealer.image.container.images"] = listed.to_string().into();
+    let sealer = store.put(&plain.media_type, manifest.to_string().as_bytes()).unwrap();
+    store.tag(Some(&"sealer:1".parse().unwrap()), &sealer).unwrap();
+
+    for (name, base, flags) in [
+        ("child:1", "sealer:1", &[][..]),
+        ("child:2", "sealer:1", &["--build-mode", "lite"]),
+        ("grandchild:1", "child:1", &[]),
+    ] {
+        scratch.build(name, &format!("FROM {base}\nCOPY x y\n"), flags);
+        assert_eq!(scratch.json(&["inspect", name])["containerImageList"], listed, "{name}");
+    }
 }

@@ -257,3 +257,59 @@ fn exit_codes_are_those_of_the_documentation() {
         }
     }
 }
+
+/// A program that asked for JSON gets it, whatever it got wrong.
+#[test]
+fn usage_errors_are_json_for_programs() {
+    let scratch = Scratch::new();
+    let parsed = |said: &str| -> serde_json::Value {
+        assert_eq!(said.lines().count(), 1, "{said}");
+        serde_json::from_str(said).unwrap()
+    };
+    for (arguments, message, hint) in [
+        (
+            &["images", "--nonsense"][..],
+            "unexpected argument '--nonsense' found",
+            "--help",
+        ),
+        (&["imagse"], "unrecognized subcommand 'imagse'", "'images'"),
+        (&["build", "."], "not provided: --tag <NAME>", "--help"),
+        (
+            &["build", "-t", "UPPER", "."],
+            "invalid value 'UPPER' for '--tag <NAME>'",
+            "--help",
+        ),
+        (
+            &["build", "-t", "a", "--jobs=x"],
+            "invalid value 'x' for '--jobs <N>'",
+            "--help",
+        ),
+        (&[], "the command line lacks a command", "--help"),
+    ] {
+        for format in [&["--output", "json"][..], &["--output=json"]] {
+            let error = parsed(&scratch.fails(2, &[format, arguments].concat()));
+            assert_eq!((&error["event"], &error["code"]), (&"error".into(), &"input".into()));
+            assert_has(error["message"].as_str().unwrap(), &[message]);
+            assert_has(error["hint"].as_str().unwrap(), &[hint]);
+            assert!(error["causes"].is_array());
+        }
+        let text = scratch.fails(2, arguments);
+        assert!(!text.starts_with('{'), "{text}");
+    }
+    // What follows `--` is no flag of ours, and the last one counts.
+    assert!(
+        !scratch
+            .fails(2, &["images", "--x", "--", "--output=json"])
+            .starts_with('{')
+    );
+    assert!(
+        !scratch
+            .fails(2, &["--output=json", "images", "--x", "--output", "text"])
+            .starts_with('{')
+    );
+    assert!(
+        scratch
+            .ok(&["--output", "json", "images", "--help"])
+            .contains("Examples:")
+    );
+}

@@ -15,6 +15,8 @@ use std::fs;
 use std::path::Path;
 
 use sealrs_image::digest::Digest;
+use sealrs_image::source::document;
+use sealrs_image::store::Store;
 use serde_json::json;
 use support::fault_proxy::FaultProxy;
 use support::images::{answers, pull, push, serve, write_registry};
@@ -413,6 +415,45 @@ fn a_child_adds_to_and_replaces_the_images_of_its_base() {
     assert!(
         !answers(&ours.host, "shared:v1"),
         "the base's short name would pass for the other host's image"
+    );
+}
+
+/// sealer keeps images under their path alone. What another host has under that path may not take the name over.
+#[test]
+fn a_child_does_not_replace_what_sealer_stored() {
+    needs!("docker-registry", "skopeo");
+    let scratch = Scratch::new();
+    let registry = Registry::start(&Setup::default());
+    push(&scratch, &registry, "shared:v1", HERE, &[b"here".to_vec()]);
+    push(&scratch, &registry, "other:v1", HERE, &[b"other".to_vec()]);
+    let theirs = "registry/docker/registry/v2/repositories/shared/_manifests/tags/v1/current/link";
+    let digest = Digest::of(b"what sealer stored");
+    scratch.write(&format!("context/{theirs}"), digest.to_string());
+    scratch.build("plain:1", "FROM scratch\nCOPY . .\n", &[]);
+    let store = Store::open(Path::new(&scratch.path("root"))).unwrap();
+    let plain = store.resolve(&"plain:1".parse().unwrap()).unwrap().unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_slice(&document(&store, &plain).unwrap()).unwrap();
+    let listed = serde_json::json!([{"image": "quay.io/shared:v1"}]);
+    manifest["annotations"]["sealer.image.container.images"] = listed.to_string().into();
+    let sealer = store.put(&plain.media_type, manifest.to_string().as_bytes()).unwrap();
+    store.tag(Some(&"sealer:1".parse().unwrap()), &sealer).unwrap();
+
+    let list = format!("{0}/shared:v1\n{0}/other:v1\n", registry.host());
+    scratch.write("context/imageList", &list);
+    scratch.build("child:1", "FROM sealer:1\nCOPY imageList manifests/\n", &[]);
+    let rootfs = scratch.rootfs("child:1");
+    assert_eq!(rootfs.file(theirs), digest.to_string());
+    rootfs.entry(&theirs.replace("/shared/", "/other/"));
+    rootfs.entry(&theirs.replace("/shared/", &format!("/{}/shared/", registry.host().replace(':', "_"))));
+    let images = &scratch.json(&["inspect", "child:1"])["containerImageList"];
+    let names: Vec<_> = images.as_array().unwrap().iter().map(|image| &image["image"]).collect();
+    assert_eq!(
+        names,
+        [
+            &format!("{}/other:v1", registry.host()),
+            &format!("{}/shared:v1", registry.host()),
+            "quay.io/shared:v1"
+        ]
     );
 }
 

@@ -1,5 +1,6 @@
 //! Layers: writing them so that the same input gives the same digest on any machine, and packing them.
 
+mod inflate;
 mod pack;
 mod tar_reader;
 mod tar_writer;

@@ -17,18 +17,18 @@ const WINDOW: usize = 120;
 
 /// A place in a file. Lines and columns count from 1, columns and length in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Span {
+pub(crate) struct Span {
     /// The line.
-    pub line: usize,
+    pub(crate) line: usize,
     /// The first character.
-    pub column: usize,
+    pub(crate) column: usize,
     /// How many characters of that line are meant, at least 1.
-    pub length: usize,
+    pub(crate) length: usize,
 }
 
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Severity {
+pub(crate) enum Severity {
     /// The file can't be used.
     Error,
     /// The file can be used, but probably does not do what its author thinks.
@@ -37,7 +37,7 @@ pub enum Severity {
 
 /// One finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Diagnostic {
+pub(crate) struct Diagnostic {
     severity: Severity,
     span: Option<Span>,
     message: String,
@@ -47,7 +47,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error at a place. `message` says what is wrong, without a full stop.
     #[must_use]
-    pub fn error(span: Span, message: impl Into<String>) -> Self {
+    pub(crate) fn error(span: Span, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
             span: Some(span),
@@ -58,7 +58,7 @@ impl Diagnostic {
 
     /// An error that concerns the file as a whole.
     #[must_use]
-    pub fn error_in_file(message: impl Into<String>) -> Self {
+    pub(crate) fn error_in_file(message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
             span: None,
@@ -69,7 +69,7 @@ impl Diagnostic {
 
     /// A warning at a place.
     #[must_use]
-    pub fn warning(span: Span, message: impl Into<String>) -> Self {
+    pub(crate) fn warning(span: Span, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Warning,
             ..Self::error(span, message)
@@ -78,33 +78,35 @@ impl Diagnostic {
 
     /// The same finding with what would be right: an imperative sentence.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// How bad it is.
     #[must_use]
-    pub fn severity(&self) -> Severity {
+    pub(crate) fn severity(&self) -> Severity {
         self.severity
     }
 
+    #[cfg(test)]
     /// Where it is; `None` if it concerns the file as a whole.
     #[must_use]
-    pub fn span(&self) -> Option<Span> {
+    pub(crate) fn span(&self) -> Option<Span> {
         self.span
     }
 
+    #[cfg(test)]
     /// What is wrong.
     #[must_use]
-    pub fn message(&self) -> &str {
+    pub(crate) fn message(&self) -> &str {
         &self.message
     }
 }
 
 /// The findings of one file, in the order of its lines.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Diagnostics {
+pub(crate) struct Diagnostics {
     file: String,
     source: Arc<str>,
     entries: Vec<Diagnostic>,
@@ -113,7 +115,7 @@ pub struct Diagnostics {
 impl Diagnostics {
     /// The findings `entries` of `file`, whose text is `source`.
     #[must_use]
-    pub fn new(file: impl Into<String>, source: impl Into<Arc<str>>, mut entries: Vec<Diagnostic>) -> Self {
+    pub(crate) fn new(file: impl Into<String>, source: impl Into<Arc<str>>, mut entries: Vec<Diagnostic>) -> Self {
         entries.sort_by_key(|entry| entry.span.map(|span| (span.line, span.column)));
         Self {
             file: file.into(),
@@ -122,19 +124,14 @@ impl Diagnostics {
         }
     }
 
+    #[cfg(test)]
     /// The findings.
-    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
         self.entries.iter()
     }
 
-    /// Whether there is nothing to say.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
     /// Each finding as text of its own, for a progress message for instance.
-    pub fn rendered(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn rendered(&self) -> impl Iterator<Item = String> {
         let lines: Vec<&str> = self.source.split('\n').collect();
         self.entries.iter().map(move |entry| {
             let mut text = String::new();

@@ -1,9 +1,8 @@
 //! Kubefiles: the text that says what a ClusterImage consists of.
 //!
 //! The grammar is the Dockerfile's (comments, continued lines, heredocs, quotes, `--flags`, ARG and ENV), with the
-//! instructions of a ClusterImage. [`Kubefile::parse`] checks the form, [`Kubefile::resolve`] puts in the values
-//! and gives the [`Step`]s of the build ([`Kubefile::load`] does both), and [`Kubefile::check_apps`] looks at the
-//! apps once the base image is known. Everything that is wrong is collected and shown with its line. Nothing here
+//! instructions of a ClusterImage. [`Kubefile::load`] checks the form, puts in the values and gives the [`Step`]s of
+//! the build, and [`Kubefile::check_apps`] looks at the apps once the base image is known. Everything that is wrong is collected and shown with its line. Nothing here
 //! reads files or talks to anyone.
 //!
 //! # What is expanded
@@ -53,21 +52,20 @@ use std::sync::Arc;
 use sealrs_image::error::Error;
 use sealrs_image::platform::Platform;
 
-pub use diagnostic::{Diagnostic, Diagnostics, Severity, Span};
-pub use step::{
-    Action, App, AppKind, AppName, BaseImage, Destination, FileCopy, InlineFile, Owner, RemoteFile, Source, SourceKind,
-    Step,
-};
+pub(crate) use diagnostic::{Diagnostic, Diagnostics, Severity, Span};
+#[cfg(test)]
+use step::AppName;
+pub(crate) use step::{Action, App, AppKind, BaseImage, Destination, FileCopy, RemoteFile, Source, SourceKind, Step};
 
 pub(crate) use diagnostic::quoted;
 use instruction::Instruction;
 
 /// Names and values of `--build-arg`.
-pub type BuildArgs = BTreeMap<String, String>;
+pub(crate) type BuildArgs = BTreeMap<String, String>;
 
 /// A Kubefile whose form is right.
 #[derive(Debug, Clone)]
-pub struct Kubefile {
+pub(crate) struct Kubefile {
     file: String,
     source: Arc<str>,
     instructions: Vec<Instruction>,
@@ -75,24 +73,12 @@ pub struct Kubefile {
 }
 
 impl Kubefile {
-    /// Reads the text of a Kubefile. `file` is its name in messages.
+    /// Reads the text of a Kubefile, whose name in messages is `file`, and puts in the values for one target platform:
+    /// gives the steps of the build, in order, the first of them FROM. Errors of both stages are shown together.
     ///
     /// # Errors
-    /// All that is wrong in it, as far as it can be known without values.
-    pub fn parse(text: &str, file: &str) -> Result<Self, Diagnostics> {
-        let (kubefile, errors, _) = Self::read(text, file);
-        if errors.is_empty() {
-            Ok(kubefile)
-        } else {
-            Err(kubefile.diagnostics(errors))
-        }
-    }
-
-    /// Reads and resolves in one go, so that all errors of both stages are shown together.
-    ///
-    /// # Errors
-    /// All that is wrong in it.
-    pub fn load(
+    /// All that is wrong in it, and `build_args` that no ARG takes.
+    pub(crate) fn load(
         text: &[u8],
         file: &str,
         build_args: &BuildArgs,
@@ -143,26 +129,12 @@ impl Kubefile {
         (kubefile, errors, scope_is_complete)
     }
 
-    /// Puts in the values for one target platform: the steps of the build, in order, the first of them FROM.
-    ///
-    /// # Errors
-    /// Variables without a value, values that make no sense where they are put, and `build_args` that no ARG takes.
-    pub fn resolve(&self, build_args: &BuildArgs, target: &Platform) -> Result<Vec<Step>, Diagnostics> {
-        let mut errors = Vec::new();
-        let steps = resolve::resolve(&self.instructions, build_args, target, &mut errors);
-        if errors.is_empty() {
-            Ok(steps)
-        } else {
-            Err(self.diagnostics(errors))
-        }
-    }
-
     /// Checks that the apps that APPENV, APPCMDS and LAUNCH name are defined before, or are in the base image, whose
     /// apps are `inherited`.
     ///
     /// # Errors
     /// All names that are not.
-    pub fn check_apps(&self, steps: &[Step], inherited: &BTreeSet<String>) -> Result<(), Diagnostics> {
+    pub(crate) fn check_apps(&self, steps: &[Step], inherited: &BTreeSet<String>) -> Result<(), Diagnostics> {
         let errors = apps::check(steps, inherited);
         if errors.is_empty() {
             Ok(())
@@ -173,14 +145,14 @@ impl Kubefile {
 
     /// What is allowed, but probably not what the author meant.
     #[must_use]
-    pub fn warnings(&self) -> &Diagnostics {
+    pub(crate) fn warnings(&self) -> &Diagnostics {
         &self.warnings
     }
 
     /// An error of a later stage that shows the line that asked for it, for instance a source that does not exist.
     /// Causes and a hint can be added to it.
     #[must_use]
-    pub fn error_at(&self, span: Span, message: impl Into<String>) -> Error {
+    pub(crate) fn error_at(&self, span: Span, message: impl Into<String>) -> Error {
         let error = Diagnostic::error(span, message);
         self.diagnostics(vec![error]).into()
     }

@@ -8,19 +8,19 @@ use crate::glob::Glob;
 
 /// One instruction, ready to be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     /// What is to be done.
-    pub action: Action,
+    pub(crate) action: Action,
     /// The instruction's name in the Kubefile, for messages.
-    pub span: Span,
+    pub(crate) span: Span,
     /// The instruction on one line, as written: not expanded, so that values of `--build-arg` stay out of the
     /// image's history.
-    pub original: String,
+    pub(crate) original: String,
 }
 
 /// What an instruction does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// `FROM`: always the first step, and only there.
     From(BaseImage),
     /// `ENV`: variables of the image and of all apps, a later one of the same name replacing an earlier one.
@@ -57,7 +57,7 @@ pub enum Action {
 
 /// What the image is built on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum BaseImage {
+pub(crate) enum BaseImage {
     /// Nothing.
     Scratch,
     /// An image.
@@ -71,49 +71,49 @@ pub enum BaseImage {
 
 /// Files to be put into the rootfs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileCopy {
+pub(crate) struct FileCopy {
     /// What is copied, at least one.
-    pub sources: Vec<Source>,
+    pub(crate) sources: Vec<Source>,
     /// Where to.
-    pub destination: Destination,
+    pub(crate) destination: Destination,
     /// Permission bits for all files and folders, at most 0o7777; `None` keeps theirs.
-    pub mode: Option<u32>,
+    pub(crate) mode: Option<u32>,
     /// Owner of all files and folders; `None` means 0:0.
-    pub owner: Option<Owner>,
+    pub(crate) owner: Option<Owner>,
     /// Whether local tar archives are unpacked: `ADD` does, `COPY` doesn't.
-    pub unpack: bool,
+    pub(crate) unpack: bool,
 }
 
 /// Numeric, because a rootfs has no user database to look names up in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// User.
-    pub uid: u32,
+    pub(crate) uid: u32,
     /// Group; the user's number if none was given.
-    pub gid: u32,
+    pub(crate) gid: u32,
 }
 
 /// Where files go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Destination {
+pub(crate) struct Destination {
     /// Below the rootfs, with slashes, without `.` and `..` and without slashes around it; empty for the rootfs itself.
-    pub path: String,
+    pub(crate) path: String,
     /// Whether it was written as a folder (`x/`, `.`): files go into it under their own names.
-    pub is_directory: bool,
+    pub(crate) is_directory: bool,
 }
 
 /// Something that is copied, and where it is named.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
+pub(crate) struct Source {
     /// What it is.
-    pub kind: SourceKind,
+    pub(crate) kind: SourceKind,
     /// Its place in the Kubefile, for messages.
-    pub span: Span,
+    pub(crate) span: Span,
 }
 
 /// What is copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SourceKind {
+pub(crate) enum SourceKind {
     /// A path or pattern below the build context; `.` is the context itself.
     Local(Glob),
     /// A file to be fetched.
@@ -124,47 +124,47 @@ pub enum SourceKind {
 
 /// A file to be fetched with HTTP.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RemoteFile {
+pub(crate) struct RemoteFile {
     /// `http://` or `https://`, without credentials.
-    pub url: String,
+    pub(crate) url: String,
     /// The last part of its path; `None` if that can't be a file's name.
-    pub file_name: Option<String>,
+    pub(crate) file_name: Option<String>,
     /// What its bytes must hash to.
-    pub checksum: Option<Digest>,
+    pub(crate) checksum: Option<Digest>,
 }
 
 /// A file written in the Kubefile itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InlineFile {
+pub(crate) struct InlineFile {
     /// Its name if it is copied into a folder.
-    pub name: String,
+    pub(crate) name: String,
     /// Its bytes.
-    pub content: String,
+    pub(crate) content: String,
 }
 
 /// An app of the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct App {
+pub(crate) struct App {
     /// Its name, unique in the Kubefile; replaces an inherited app of the same name.
-    pub name: AppName,
+    pub(crate) name: AppName,
     /// Which instruction made it.
-    pub kind: AppKind,
+    pub(crate) kind: AppKind,
     /// Its files: local and remote ones, never inline.
-    pub sources: Vec<Source>,
+    pub(crate) sources: Vec<Source>,
 }
 
 /// An app's name where it stands in the Kubefile.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AppName {
+pub(crate) struct AppName {
     /// Lower-case letters, digits, `-`, `.` and `_`; fit for a folder's name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its place, for messages.
-    pub span: Span,
+    pub(crate) span: Span,
 }
 
 /// What an app is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AppKind {
+pub(crate) enum AppKind {
     /// `APP`.
     App,
     /// `CNI`: a network plugin; the image gets a label that says so.

@@ -128,7 +128,7 @@ impl<R: Read> TarReader<R> {
             let Some(header) = self.header()? else {
                 return Ok(None);
             };
-            let size = header.entry_size().map_err(|error| broken("a size").because(error))?;
+            let size = number(&header.as_old().size, || header.entry_size(), "a size")?;
             let kind = header.entry_type();
             match kind.as_byte() {
                 b'x' => pax(&self.extended(size, &mut budget)?, &mut extended)?,
@@ -145,9 +145,11 @@ impl<R: Read> TarReader<R> {
         let text = |bytes: &[u8]| {
             String::from_utf8(bytes.to_vec()).map_err(|error| broken("a name that is not UTF-8").because(error))
         };
-        let number = |value: io::Result<u64>| value.map_err(|error| broken("a number").because(error));
-        let id =
-            |value: io::Result<u64>| u32::try_from(number(value)?).map_err(|error| broken("an owner").because(error));
+        let old = header.as_old();
+        let id = |field: &[u8], value: io::Result<u64>| {
+            u32::try_from(number(field, || value, "an owner")?).map_err(|error| broken("an owner").because(error))
+        };
+        let mode = number(&old.mode, || header.mode().map(u64::from), "a mode")? & 0o7777;
         let path = match extended.path {
             Some(path) => path,
             None => text(&header.path_bytes())?,
@@ -181,10 +183,13 @@ impl<R: Read> TarReader<R> {
         Ok(Member {
             path,
             kind,
-            mode: header.mode().map_err(|error| broken("a mode").because(error))? & 0o7777,
-            uid: extended.uid.map_or_else(|| id(header.uid()), Ok)?,
-            gid: extended.gid.map_or_else(|| id(header.gid()), Ok)?,
-            mtime: extended.mtime.map_or_else(|| number(header.mtime()), Ok)?,
+            mode: u32::try_from(mode).map_err(|error| broken("a mode").because(error))?,
+            uid: extended.uid.map_or_else(|| id(&old.uid, header.uid()), Ok)?,
+            gid: extended.gid.map_or_else(|| id(&old.gid, header.gid()), Ok)?,
+            mtime: match extended.mtime {
+                Some(mtime) => mtime,
+                None => number(&old.mtime, || header.mtime(), "a time")?,
+            },
             xattrs: extended.xattrs,
             offset: self.position,
         })
@@ -321,6 +326,14 @@ fn pax(mut records: &[u8], extended: &mut Extended) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The number in a header's field. Writers leave fields empty that mean nothing to them; tar programs read that as 0.
+fn number(field: &[u8], read: impl FnOnce() -> io::Result<u64>, what: &str) -> Result<u64> {
+    if field.iter().all(|&byte| matches!(byte, 0 | b' ')) {
+        return Ok(0);
+    }
+    read().map_err(|error| broken(what).because(error))
 }
 
 fn long_name(mut bytes: Vec<u8>) -> Result<String> {

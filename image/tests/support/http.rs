@@ -50,17 +50,14 @@ impl Response {
         self
     }
 
-    /// The whole answer, with `Content-Length` unless it has one, after which the connection closes.
+    /// The whole answer, with `Content-Length` unless it says otherwise how it ends, after which the connection closes.
     pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = format!("HTTP/1.1 {} Whatever\r\nConnection: close\r\n", self.status).into_bytes();
         for (name, value) in &self.headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
-        if !self
-            .headers
-            .iter()
-            .any(|(name, _)| name.eq_ignore_ascii_case("content-length"))
-        {
+        let ends = |name: &str| ["content-length", "transfer-encoding"].contains(&name.to_lowercase().as_str());
+        if !self.headers.iter().any(|(name, _)| ends(name)) {
             bytes.extend_from_slice(format!("Content-Length: {}\r\n", self.body.len()).as_bytes());
         }
         bytes.extend_from_slice(b"\r\n");

@@ -118,11 +118,6 @@ fn exercise(bytes: &[u8]) {
             check(&errors);
         }
     }
-    if let Ok(text) = std::str::from_utf8(bytes)
-        && let Ok(kubefile) = Kubefile::parse(text, "Kubefile")
-    {
-        let _ = kubefile.resolve(&build_args, &target);
-    }
 }
 
 proptest! {

@@ -120,6 +120,38 @@ fn files_above_the_octal_limit_have_their_size_and_place() {
     }
 }
 
+/// The tar crate's fresh headers have such fields; GNU tar, libarchive and Docker read them as 0.
+#[test]
+fn empty_numbers_are_zero() {
+    for blank in [0, b' '] {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("folder/").unwrap();
+        header.set_entry_type(tar::EntryType::Directory);
+        let old = header.as_old_mut();
+        for field in [
+            &mut old.mode[..],
+            &mut old.uid,
+            &mut old.gid,
+            &mut old.size,
+            &mut old.mtime,
+        ] {
+            field.fill(blank);
+        }
+        header.set_cksum();
+        let members = read(header.as_bytes());
+        let (member, _) = &members[0];
+        assert_eq!((member.mode, member.uid, member.gid, member.mtime), (0, 0, 0, 0));
+        assert_eq!(member.kind, MemberKind::Folder);
+    }
+    let mut header = tar::Header::new_gnu();
+    header.set_path("file").unwrap();
+    header.as_old_mut().uid.copy_from_slice(b"12x\0\0\0\0\0");
+    header.set_size(0);
+    header.set_cksum();
+    let error = TarReader::new(header.as_bytes().as_slice()).next().unwrap_err();
+    assert_eq!(error.to_string(), "the tar has an owner");
+}
+
 #[test]
 fn paths_of_every_length_come_back() {
     for length in (95..105).chain(150..160).chain(250..262).chain([1000, 4000]) {
