@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
 use sealrs_image::archive::Archive;
@@ -11,41 +10,16 @@ use sealrs_image::copy::{BlobSink, copy, in_parallel};
 use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
 use sealrs_image::layer::{PackedLayer, annotation};
 use sealrs_image::platform::Platform;
-use sealrs_image::progress::{Event, Progress, Task};
+use sealrs_image::progress::{Progress, Task};
+use sealrs_image::pull::{PullPolicy, Puller, Wanted};
 use sealrs_image::reference::Reference;
-use sealrs_image::remote::{Client, RemoteSource};
-use sealrs_image::spec::{self, Descriptor, Index, media_type};
+use sealrs_image::remote::Client;
+use sealrs_image::spec::{self, Descriptor};
 use sealrs_image::store::Store;
 
 use crate::image_list::{LOCK_PATH, Lock};
 use crate::inside::Layers;
 use crate::rootfs::Rootfs;
-
-/// When FROM asks the registry although the store has the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum PullPolicy {
-    /// Never when the store has it.
-    #[default]
-    Missing,
-    /// Always.
-    Always,
-    /// Not even when the store lacks it.
-    Never,
-}
-
-impl FromStr for PullPolicy {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "missing" => Ok(Self::Missing),
-            "always" => Ok(Self::Always),
-            "never" => Ok(Self::Never),
-            _ => Err(Error::new(ErrorKind::Input, format!("`{text}` is not a pull policy"))
-                .hint("write missing, always or never")),
-        }
-    }
-}
 
 /// Finds the base of an image, and brings it into the store.
 pub(crate) struct Finding<'b> {
@@ -108,45 +82,14 @@ impl Finding<'_> {
 
     fn by_reference(&self, name: &str, platform: &Platform) -> Result<Descriptor> {
         let reference: Reference = name.parse()?;
-        let there = self.store.resolve(&reference)?;
-        match (there, self.policy) {
-            (Some(root), PullPolicy::Missing | PullPolicy::Never) => Ok(root),
-            (None, PullPolicy::Never) => Err(Error::new(
-                ErrorKind::NotFound,
-                format!("the store has no image {}", reference.familiar()),
-            )
-            .hint("load it with `sealrs load -i FILE`, or allow pulling with `--pull missing`")),
-            _ => self.pull(&reference, platform),
-        }
-    }
-
-    fn pull(&self, reference: &Reference, platform: &Platform) -> Result<Descriptor> {
-        self.progress.event(Event::Message(&format!("pulling {reference}")));
-        let document = self.client.manifest(reference, &reference.selector())?;
-        let root = document.descriptor;
-        let mut member = root.clone();
-        if media_type::is_index(&root.media_type) {
-            let index: Index = spec::parse(&document.bytes, &format!("the index of {reference}"))?;
-            member = index.select(platform).cloned().ok_or_else(|| {
-                Error::new(ErrorKind::NotFound, format!("{reference} has no platform {platform}"))
-                    .hint(format!("it has: {}", index.platforms()))
-            })?;
-        }
-        let source = RemoteSource {
-            client: self.client.clone(),
-            repository: reference.clone(),
+        let puller = Puller {
+            store: self.store,
+            client: self.client,
+            policy: self.policy,
+            jobs: self.jobs,
         };
-        copy(
-            &source,
-            &member,
-            Box::new(BlobSink(self.store)),
-            self.jobs,
-            self.progress,
-        )?;
-        // The name stays with the index: a digest in it means the index. Other platforms are simply not there.
-        self.store.put(&root.media_type, &document.bytes)?;
-        self.store.tag(Some(reference), &root)?;
-        Ok(root)
+        let wanted = Wanted::Platforms(vec![platform.clone()]);
+        Ok(puller.pull(&reference, &wanted, self.progress)?.root)
     }
 }
 

@@ -11,6 +11,7 @@ use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::layer::{Compression, PackedLayer};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress};
+use sealrs_image::pull::PullPolicy;
 use sealrs_image::reference::Reference;
 use sealrs_image::remote::Client;
 use sealrs_image::spec::{
@@ -19,7 +20,7 @@ use sealrs_image::spec::{
 use sealrs_image::store::Store;
 
 use crate::apps;
-use crate::base::{self, Finding, PullPolicy};
+use crate::base::{self, Finding};
 use crate::cache::Cache;
 use crate::container_images::{Fetching, listed};
 use crate::contents::{Contents, FileSource, Item};

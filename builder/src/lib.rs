@@ -27,5 +27,4 @@ mod remote_layer;
 mod rootfs;
 mod transfer;
 
-pub use base::PullPolicy;
 pub use build::{Built, Options, build};

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::HumanBytes;
-use sealrs_builder::{Options, PullPolicy, build};
+use sealrs_builder::{Options, build};
 use sealrs_image::cluster_image::ImageKind;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::layer::Compression;
 use sealrs_image::platform::Platform;
+use sealrs_image::pull::PullPolicy;
 use sealrs_image::reference::Reference;
 use sealrs_image::store::Store;
 
