@@ -12,7 +12,7 @@ use sealrs_image::progress::{Event, Progress, Silent};
 use sealrs_image::spec::{Descriptor, media_type};
 use sealrs_image::store::Store;
 use sealrs_installer::{Options, Supervise};
-use sealrs_registry::server::{ServeOptions, run};
+use sealrs_registry::server::{PushPolicy, ServeOptions, run};
 use sealrs_registry::tls::TlsFiles;
 
 fn main() -> std::process::ExitCode {
@@ -85,6 +85,7 @@ fn serve(words: &[&str]) -> Result<()> {
         listen: Vec::new(),
         tls: None,
         htpasswd: None,
+        push: PushPolicy::Refuse,
     };
     let mut tls = TlsFiles {
         certificate: PathBuf::new(),

@@ -1,4 +1,6 @@
-//! From a request to the answer, for everything but who may ask. Reads files, so it may block.
+//! From a request to the answer, for whoever reads. Reads files, so it may block.
+
+use std::io;
 
 use hyper::header::{
     ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName, HeaderValue,
@@ -7,25 +9,27 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Response, StatusCode};
-use sealrs_image::digest::Digest;
 use sealrs_image::error::Error;
 use sealrs_image::progress::{Event, Progress};
-use sealrs_image::spec::{Index, canonical, media_type};
+use sealrs_image::spec::{canonical, media_type};
 
 use crate::body::{self, Body};
-use crate::directory::{Directory, StoredBlob, StoredManifest};
-use crate::name::{Repository, Tag};
+use crate::digest::BlobDigest;
+use crate::directory::{Directory, Referrers, StoredBlob, StoredManifest};
+use crate::host::Host;
+use crate::name::Repository;
 use crate::page::{Listing, Page};
 use crate::range::Wanted;
 use crate::refusal::Refusal;
-use crate::route::{Item, Route};
+use crate::route::{Item, Route, is_reading};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
-const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+pub(crate) const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 const JSON: &str = "application/json";
 
 /// Why there is no content in the answer.
-enum Failure {
+pub(crate) enum Failure {
     /// The request asks for something that is not there or not possible.
     Refused(Refusal),
     /// The registry's directory is damaged or cannot be read.
@@ -44,11 +48,25 @@ impl From<Error> for Failure {
     }
 }
 
-type Result<T> = std::result::Result<T, Failure>;
+pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
-/// Answers a request. What is wrong with the directory itself is told to `progress`, and clients only that it is.
-pub(crate) fn answer(directory: &Directory, request: &Parts, progress: &dyn Progress) -> Response<Body> {
-    match content(directory, request) {
+/// What a request asks for.
+pub(crate) fn route(request: &Parts, may_change: bool) -> std::result::Result<Route, Refusal> {
+    let uri = &request.uri;
+    let own = request.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let own = uri.authority().map(Authority::as_str).or(own);
+    Route::parse(&request.method, uri.path(), uri.query(), own, may_change)
+}
+
+/// Whether a request for `item` is about changing the registry.
+pub(crate) fn is_push(request: &Parts, item: &Item) -> bool {
+    !is_reading(&request.method) || matches!(item, Item::Upload(..))
+}
+
+/// The answer, whatever came of a request. What is wrong with the directory itself is told to `progress`, and
+/// clients only that it is.
+pub(crate) fn whatever(result: Result<Response<Body>>, request: &Parts, progress: &dyn Progress) -> Response<Body> {
+    match result {
         Ok(response) => response,
         Err(Failure::Refused(refusal)) => refused(&refusal),
         Err(Failure::Trouble(error)) => {
@@ -57,9 +75,19 @@ pub(crate) fn answer(directory: &Directory, request: &Parts, progress: &dyn Prog
                 message = format!("{message}: {cause}");
             }
             progress.event(Event::Warning(&message));
-            refused(&Refusal::trouble())
+            match is_full(&error) {
+                true => refused(&Refusal::full()),
+                false => refused(&Refusal::trouble()),
+            }
         }
     }
+}
+
+/// Whether there is no room on the disk.
+fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+    let is_full = |error: &io::Error| full.contains(&error.kind());
+    error.downcast_ref().is_some_and(is_full) || error.source().is_some_and(self::is_full)
 }
 
 /// The answer that carries a refusal.
@@ -73,28 +101,39 @@ pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
             headers.insert(WWW_AUTHENTICATE, realm);
         }
         StatusCode::METHOD_NOT_ALLOWED => {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            headers.insert(ALLOW, HeaderValue::from_static(refusal.allow));
         }
         _ => {}
     }
     response
 }
 
-fn content(directory: &Directory, request: &Parts) -> Result<Response<Body>> {
-    let uri = &request.uri;
-    let own = request.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let own = uri.authority().map(Authority::as_str).or(own);
-    let (name, upstream, item) = match Route::parse(&request.method, uri.path(), uri.query(), own)? {
-        Route::Version => return Ok(document(JSON, "{}")),
+/// Answers a request that reads.
+pub(crate) fn answer(directory: &Directory, request: &Parts, route: Route) -> Result<Response<Body>> {
+    match route {
+        Route::Version => Ok(document(JSON, "{}")),
         Route::Catalog(page) => {
             let listing = directory.repositories(&page)?;
             let names = serde_json::json!({"repositories": listing.names});
-            return Ok(listed(names.to_string(), "/v2/_catalog", &listing, &page));
+            Ok(listed(names.to_string(), "/v2/_catalog", &listing, &page))
         }
-        Route::Repository { name, upstream, item } => (name, upstream, item),
-    };
-    let Some(repository) = directory.find(&name, upstream.as_ref())? else {
-        return Err(Refusal::unknown_name(&name).into());
+        Route::Repository { name, upstream, item } => content(directory, request, &name, upstream.as_ref(), item),
+    }
+}
+
+fn content(
+    directory: &Directory,
+    request: &Parts,
+    name: &Repository,
+    upstream: Option<&Host>,
+    item: Item,
+) -> Result<Response<Body>> {
+    let Some(repository) = directory.find(name, upstream)? else {
+        return match item {
+            // Nothing refers to what nobody has; a client would take a 404 for a registry that cannot tell.
+            Item::Referrers(_, wanted, _) => referrers(&Referrers::none(), "", wanted.as_deref()),
+            _ => Err(Refusal::unknown_name(name).into()),
+        };
     };
     match item {
         Item::Tagged(tag) => {
@@ -102,7 +141,7 @@ fn content(directory: &Directory, request: &Parts) -> Result<Response<Body>> {
             let unknown = || Refusal::unknown_manifest(tag.as_str());
             manifest(directory, &repository, &digest.ok_or_else(unknown)?, &request.headers)
         }
-        Item::Manifest(digest) => manifest(directory, &repository, &digest, &request.headers),
+        Item::Manifest(digest, _) => manifest(directory, &repository, &digest, &request.headers),
         Item::Blob(digest) => {
             let found = directory.blob(&repository, &digest)?;
             let stored = found.ok_or_else(|| Refusal::unknown_blob(&digest.to_string()))?;
@@ -118,14 +157,19 @@ fn content(directory: &Directory, request: &Parts) -> Result<Response<Body>> {
                 &page,
             ))
         }
-        Item::Referrers(digest) => referrers(directory, &repository, &digest),
+        Item::Referrers(digest, wanted, page) => {
+            let found = directory.referrers(&repository, &digest, wanted.as_deref(), &page)?;
+            referrers(&found, &format!("/v2/{name}/referrers/{digest}"), wanted.as_deref())
+        }
+        Item::Uploads(_) => Err(Refusal::unsupported(request.method.as_str(), "POST").into()),
+        Item::Upload(id, _) => Err(Refusal::unknown_upload(&id.to_string()).into()),
     }
 }
 
 fn manifest(
     directory: &Directory,
     repository: &Repository,
-    digest: &Digest,
+    digest: &BlobDigest,
     headers: &HeaderMap,
 ) -> Result<Response<Body>> {
     let found = directory.manifest(repository, digest)?;
@@ -142,7 +186,7 @@ fn manifest(
     Ok(response)
 }
 
-fn blob(StoredBlob { file, size }: StoredBlob, digest: &Digest, request: &Parts) -> Response<Body> {
+fn blob(StoredBlob { file, size }: StoredBlob, digest: &BlobDigest, request: &Parts) -> Response<Body> {
     let headers = &request.headers;
     // Ranges mean something for GET only (RFC 9110, section 14.2), and only of the very content that the client has a piece of.
     let is_ranged = request.method == Method::GET
@@ -174,17 +218,31 @@ fn blob(StoredBlob { file, size }: StoredBlob, digest: &Digest, request: &Parts)
     response
 }
 
-/// What refers to a manifest. Who pushed to a registry that could not tell kept the list under a tag of its own
-/// (OCI distribution specification 1.1, "Referrers Tag Schema"); there is none otherwise.
-fn referrers(directory: &Directory, repository: &Repository, digest: &Digest) -> Result<Response<Body>> {
-    let tag: Tag = format!("sha256-{}", digest.hex()).parse()?;
-    if let Some(list) = directory.tag(repository, &tag)?
-        && let Some(stored) = directory.manifest(repository, &list)?
-        && stored.media_type == media_type::INDEX
-    {
-        return Ok(document(media_type::INDEX, stored.bytes));
+fn referrers(found: &Referrers, path: &str, wanted: Option<&str>) -> Result<Response<Body>> {
+    let mut response = document(media_type::INDEX, canonical(found)?);
+    if wanted.is_some() {
+        set(&mut response, FILTERS_APPLIED, "artifactType");
     }
-    Ok(document(media_type::INDEX, canonical(&Index::new(Vec::new()))?))
+    if let (true, Some(last)) = (found.more, found.manifests.last()) {
+        let wanted = wanted.map_or_else(String::new, |wanted| format!("&artifactType={}", encoded(wanted)));
+        set(
+            &mut response,
+            LINK,
+            &format!("<{path}?last={}{wanted}>; rel=\"next\"", last.digest),
+        );
+    }
+    Ok(response)
+}
+
+/// Percent-encodes all that does not stand for itself anywhere (RFC 3986, section 2.3).
+fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| match plain(byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect()
 }
 
 /// A part of a list, with the address of the next part.
@@ -218,8 +276,13 @@ fn octets(file: std::fs::File, offset: u64, length: u64) -> Response<Body> {
 }
 
 fn not_modified() -> Response<Body> {
+    empty(StatusCode::NOT_MODIFIED)
+}
+
+/// An answer of nothing but its headers.
+pub(crate) fn empty(status: StatusCode) -> Response<Body> {
     let mut response = basic(body::whole(""));
-    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    *response.status_mut() = status;
     response
 }
 
@@ -231,17 +294,17 @@ fn basic(body: Body) -> Response<Body> {
     response
 }
 
-fn name_content(response: &mut Response<Body>, digest: &Digest) {
+fn name_content(response: &mut Response<Body>, digest: &BlobDigest) {
     set(response, CONTENT_DIGEST, &digest.to_string());
     set(response, ETAG, &entity_tag(digest));
 }
 
-fn entity_tag(digest: &Digest) -> String {
+fn entity_tag(digest: &BlobDigest) -> String {
     format!("\"{digest}\"")
 }
 
 /// Whether the client says that it has this content already.
-fn client_has(headers: &HeaderMap, digest: &Digest) -> bool {
+fn client_has(headers: &HeaderMap, digest: &BlobDigest) -> bool {
     let own = entity_tag(digest);
     headers
         .get_all(IF_NONE_MATCH)
@@ -253,7 +316,7 @@ fn client_has(headers: &HeaderMap, digest: &Digest) -> bool {
 }
 
 /// All values are digests, numbers, checked names and media types: none can be refused as a header's value.
-fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
+pub(crate) fn set(response: &mut Response<Body>, name: HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }

@@ -1,37 +1,50 @@
-//! Reading a registry directory, whoever wrote it.
+//! A registry directory, whoever wrote it: reading it here, changing it in the modules below.
 //!
 //! No path leads out of the directory: it is opened once and everything is looked up beneath that handle, links
 //! included. A request names repositories, tags and digests only, which are checked before they become paths.
 
+mod changes;
+mod content;
+mod referrers;
+mod upload;
+
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::sync::RwLock;
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
-use sealrs_image::digest::Digest;
 use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
 use sealrs_image::spec::{MAX_DOCUMENT, media_type};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::digest::BlobDigest;
 use crate::host::Host;
 use crate::layout;
 use crate::name::{Repository, Tag};
 use crate::page::{Listing, Page};
+
+pub(crate) use content::Pushed;
+pub(crate) use referrers::Referrers;
+pub(crate) use upload::{Upload, UploadEnd};
 
 /// An open registry directory.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
     dir: Dir,
+    /// Held by who adds to the directory, and alone by who removes from it: nothing goes while something that
+    /// needs it is on its way.
+    removing: RwLock<()>,
 }
 
 /// A manifest or index as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredManifest {
     /// Its digest, which its bytes have.
-    pub digest: Digest,
+    pub digest: BlobDigest,
     /// What it is.
     pub media_type: String,
     /// Its bytes.
@@ -62,6 +75,7 @@ impl Directory {
         Ok(Self {
             path: path.to_owned(),
             dir,
+            removing: RwLock::default(),
         })
     }
 
@@ -120,7 +134,7 @@ impl Directory {
     ///
     /// # Errors
     /// [`ErrorKind::Integrity`] when the tag's file is damaged, [`ErrorKind::Disk`] when it cannot be read.
-    pub fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<Digest>> {
+    pub fn tag(&self, repository: &Repository, tag: &Tag) -> Result<Option<BlobDigest>> {
         self.link(&layout::tag_link(repository, tag))
     }
 
@@ -129,11 +143,11 @@ impl Directory {
     /// # Errors
     /// [`ErrorKind::Integrity`] when its bytes are not what its digest says or it is no manifest,
     /// [`ErrorKind::Disk`] when it cannot be read.
-    pub fn manifest(&self, repository: &Repository, digest: &Digest) -> Result<Option<StoredManifest>> {
+    pub fn manifest(&self, repository: &Repository, digest: &BlobDigest) -> Result<Option<StoredManifest>> {
         let Some(digest) = self.link(&layout::revision_link(repository, digest))? else {
             return Ok(None);
         };
-        let Some(StoredBlob { file, size }) = self.file(&layout::blob_data(&digest))? else {
+        let Some(StoredBlob { file, size }) = self.content(&digest)? else {
             return Ok(None);
         };
         let what = || format!("manifest {digest} of `{repository}`");
@@ -147,7 +161,7 @@ impl Directory {
         file.take(MAX_DOCUMENT)
             .read_to_end(&mut bytes)
             .or_io(|| format!("cannot read {}", what()))?;
-        let found = Digest::of(&bytes);
+        let found = digest.same_of(&bytes);
         if found != digest {
             return Err(damaged(format!(
                 "{} is damaged: its bytes have the digest {found}",
@@ -167,9 +181,9 @@ impl Directory {
     /// # Errors
     /// [`ErrorKind::Integrity`] when the file that makes it part of the repository is damaged,
     /// [`ErrorKind::Disk`] when it cannot be opened.
-    pub fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<StoredBlob>> {
+    pub fn blob(&self, repository: &Repository, digest: &BlobDigest) -> Result<Option<StoredBlob>> {
         match self.link(&layout::layer_link(repository, digest))? {
-            Some(digest) => self.file(&layout::blob_data(&digest)),
+            Some(digest) => self.content(&digest),
             None => Ok(None),
         }
     }
@@ -179,8 +193,15 @@ impl Directory {
     /// # Errors
     /// [`ErrorKind::Disk`] when they cannot be read.
     pub fn tags(&self, repository: &Repository, page: &Page) -> Result<Listing> {
-        let mut tags = self.folders(&layout::tags(repository))?;
-        tags.retain(|name| name.parse::<Tag>().is_ok());
+        let mut tags = Vec::new();
+        for name in self.folders(&layout::tags(repository))? {
+            // A tag that was being made, or removed, when the power failed has a folder and no meaning.
+            if let Ok(tag) = name.parse()
+                && self.exists(&layout::tag_link(repository, &tag))?
+            {
+                tags.push(name);
+            }
+        }
         Ok(page.of(tags))
     }
 
@@ -190,6 +211,17 @@ impl Directory {
     /// [`ErrorKind::Disk`] when they cannot be read.
     pub fn repositories(&self, page: &Page) -> Result<Listing> {
         let mut found = Vec::new();
+        self.each_repository(&mut |repository| {
+            if self.has(repository)? {
+                found.push(repository.to_string());
+            }
+            Ok(())
+        })?;
+        Ok(page.of(found))
+    }
+
+    /// Visits every folder that is, or has the name of, a repository.
+    fn each_repository(&self, visit: &mut dyn FnMut(&Repository) -> Result<()>) -> Result<()> {
         let mut parents = vec![String::new()];
         while let Some(parent) = parents.pop() {
             for name in self.folders(&format!("{}/{parent}", layout::repositories()))? {
@@ -197,17 +229,20 @@ impl Directory {
                 let Ok(repository) = format!("{parent}{name}").parse::<Repository>() else {
                     continue;
                 };
-                if self.has(&repository)? {
-                    found.push(repository.to_string());
-                }
+                visit(&repository)?;
                 parents.push(format!("{repository}/"));
             }
         }
-        Ok(page.of(found))
+        Ok(())
+    }
+
+    /// A blob's bytes, whichever repository they belong to, or to none.
+    fn content(&self, digest: &BlobDigest) -> Result<Option<StoredBlob>> {
+        self.file(&layout::blob_data(digest))
     }
 
     /// The digest in a `link` file.
-    fn link(&self, path: &str) -> Result<Option<Digest>> {
+    fn link(&self, path: &str) -> Result<Option<BlobDigest>> {
         const LENGTH: u64 = 256;
         let Some(StoredBlob { file, .. }) = self.file(path)? else {
             return Ok(None);
@@ -241,6 +276,11 @@ impl Directory {
             file,
             size: metadata.len(),
         }))
+    }
+
+    fn exists(&self, path: &str) -> Result<bool> {
+        let metadata = found(self.dir.metadata(path)).or_io(|| self.cannot("look up", path))?;
+        Ok(metadata.is_some())
     }
 
     fn is_folder(&self, path: &str) -> Result<bool> {
@@ -298,7 +338,7 @@ struct Shape {
 }
 
 /// The media type of a manifest: its own word, else what it looks like (OCI's `mediaType` is optional).
-fn media_type_of(bytes: &[u8]) -> Result<String> {
+pub(crate) fn media_type_of(bytes: &[u8]) -> Result<String> {
     let shape: Shape = serde_json::from_slice(bytes)
         .or_fail(ErrorKind::Integrity, || "it is no JSON document of a manifest's form")?;
     if let Some(media_type) = shape.media_type.filter(|text| is_media_type(text)) {

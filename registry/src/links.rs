@@ -106,7 +106,7 @@ impl<'a> Files<'a> {
         let tag: Tag = tag.parse()?;
         let target = image.target();
         self.link(layout::tag_link(&repository, &tag), &target);
-        self.link(layout::tag_index_link(&repository, &tag, &target), &target);
+        self.link(layout::tag_index_link(&repository, &tag, target), &target);
         match self.tagged.insert((repository, tag), image) {
             Some(other) if other.target() != target => Err(conflict(other, image)),
             _ => Ok(()),

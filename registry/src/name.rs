@@ -1,4 +1,4 @@
-//! The names that may become part of a path on disk: repositories and tags.
+//! The names that may become part of a path on disk: repositories, tags and uploads.
 //!
 //! A value of these types has passed the grammar of image references, so it holds no `..`, no empty part, no
 //! leading `_` (which the layout keeps for itself) and nothing longer than a file name may be.
@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::error::{Error, ErrorKind, Result, ResultExt as _};
 use sealrs_image::reference::Reference;
 
 use crate::host::Host;
@@ -95,6 +95,58 @@ impl FromStr for Tag {
     }
 }
 
+/// An upload under way, as its client knows it: a UUID of version 4, as the docker-distribution registry has them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UploadId(String);
+
+impl UploadId {
+    /// A new one, which nobody can guess.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the system has no randomness to give.
+    pub fn random() -> Result<Self> {
+        let mut bytes = [0u8; 16];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+            .or_fail(ErrorKind::Internal, || "cannot get random bytes from the system")?;
+        // RFC 9562, section 5.4: the version and the variant.
+        let random = u128::from_be_bytes(bytes);
+        let number = random & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+        let digits = format!("{number:032x}");
+        let mut text = String::with_capacity(36);
+        for (place, digit) in digits.chars().enumerate() {
+            if matches!(place, 8 | 12 | 16 | 20) {
+                text.push('-');
+            }
+            text.push(digit);
+        }
+        Ok(Self(text))
+    }
+}
+
+impl fmt::Display for UploadId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for UploadId {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let is_good = |(place, byte): (usize, u8)| match place {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+        };
+        match text.len() == 36 && text.bytes().enumerate().all(is_good) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(Error::new(
+                ErrorKind::Input,
+                format!("`{}` is not an upload", shown(text)),
+            )),
+        }
+    }
+}
+
 /// What somebody else sent, fit for a message: escaped, and not at any length.
 pub(crate) fn shown(text: &str) -> String {
     const LENGTH: usize = 80;
@@ -167,6 +219,25 @@ mod tests {
             &"a".repeat(129),
         ] {
             assert!(bad.parse::<Tag>().is_err(), "`{bad}` was taken");
+        }
+    }
+
+    #[test]
+    fn uploads() {
+        let (one, other) = (UploadId::random().unwrap(), UploadId::random().unwrap());
+        assert_ne!(one, other);
+        let text = one.to_string();
+        assert_eq!(text.parse::<UploadId>().unwrap(), one);
+        assert_eq!(&text[14..15], "4", "{text}");
+        assert!("89ab".contains(&text[19..20]), "{text}");
+        for bad in [
+            "",
+            "..",
+            &text[1..],
+            &text.to_uppercase().replace('4', "G"),
+            &text.replace('-', "/"),
+        ] {
+            assert!(bad.parse::<UploadId>().is_err(), "`{bad}` was taken");
         }
     }
 

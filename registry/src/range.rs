@@ -21,7 +21,7 @@ impl Wanted {
             return Self::All;
         };
         match (number(first), number(last)) {
-            (Some(first), Some(last)) if first > last => Self::All,
+            (Some(first), Some(last)) if first > last => Self::Nothing,
             (Some(first), _) if first >= size => {
                 if last.is_empty() || number(last).is_some() {
                     Self::Nothing
@@ -74,8 +74,8 @@ mod tests {
             ("bytes=-0", 10, Wanted::Nothing),
             ("bytes=0-", 0, Wanted::Nothing),
             ("bytes=-1", 0, Wanted::Nothing),
-            ("bytes=5-3", 10, Wanted::All),
-            ("bytes=15-13", 10, Wanted::All),
+            ("bytes=5-3", 10, Wanted::Nothing),
+            ("bytes=15-13", 10, Wanted::Nothing),
             ("bytes=0-1,4-5", 10, Wanted::All),
             ("bytes=10-x", 10, Wanted::All),
             ("bytes=-", 10, Wanted::All),

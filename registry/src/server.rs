@@ -1,4 +1,4 @@
-//! The registry server: the pull side of the OCI distribution specification 1.1 over HTTP/1.1.
+//! The registry server: the OCI distribution specification 1.1 over HTTP/1.1. Pushing has to be allowed.
 //!
 //! Its memory depends on the number of connections, which is bounded, and not on the size of blobs. Slow clients
 //! are waited for as long as they take any byte at all; a client that sends no request is not.
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::header::AUTHORIZATION;
+use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -27,12 +28,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use crate::answer::{answer, refused};
+use crate::answer::{answer, is_push, refused, route, whatever};
 use crate::body::Body;
 use crate::directory::Directory;
 use crate::listen::Listeners;
 use crate::passwords::Passwords;
+use crate::push::Pushes;
+use crate::receive::drain;
 use crate::refusal::Refusal;
+use crate::route::Route;
 use crate::tls::TlsFiles;
 
 /// How many connections are served at once; more wait to be accepted.
@@ -46,6 +50,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long answers under way may go on when the server stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Uploads that nobody went on with for so long are removed when the server starts.
+const UPLOADS_EXPIRE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -61,6 +68,20 @@ pub struct ServeOptions {
     pub tls: Option<TlsFiles>,
     /// Let only the users of this file in: the format of `htpasswd -B`.
     pub htpasswd: Option<PathBuf>,
+    /// Whether clients may push, and remove what is there.
+    pub push: PushPolicy,
+}
+
+/// What clients may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PushPolicy {
+    /// Nothing.
+    #[default]
+    Refuse,
+    /// Everything. A manifest is taken once all is there that it names.
+    Allow,
+    /// Everything. A manifest may name what is not there, as an index of which only some platforms are wanted does.
+    AllowSparse,
 }
 
 /// Serves until a SIGTERM or SIGINT, then lets answers under way end for some seconds. Blocks.
@@ -98,8 +119,15 @@ pub async fn serve(
     ready: impl FnOnce(&[SocketAddr]),
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let directory = Directory::open(&options.dir)?;
-    if !directory.is_in_use()? {
+    let directory = Arc::new(Directory::open(&options.dir)?);
+    let pushes = match options.push {
+        PushPolicy::Refuse => None,
+        PushPolicy::Allow => Some(Pushes::to(Arc::clone(&directory), false)),
+        PushPolicy::AllowSparse => Some(Pushes::to(Arc::clone(&directory), true)),
+    };
+    if pushes.is_some() {
+        directory.prepare()?;
+    } else if !directory.is_in_use()? {
         progress.event(Event::Warning(&format!(
             "`{}` holds no images: there is no `docker/registry/v2` in it",
             options.dir.display()
@@ -117,16 +145,22 @@ pub async fn serve(
     let registry = Arc::new(Registry {
         directory,
         passwords: passwords.map(Arc::new),
+        pushes,
         progress,
     });
+    if registry.pushes.is_some() {
+        let registry = Arc::clone(&registry);
+        tokio::task::spawn_blocking(move || registry.expire_uploads());
+    }
     registry.serve(listeners, tls, stop).await;
     Ok(())
 }
 
 /// What all connections share.
 struct Registry {
-    directory: Directory,
+    directory: Arc<Directory>,
     passwords: Option<Arc<Passwords>>,
+    pushes: Option<Pushes>,
     progress: Arc<dyn Progress>,
 }
 
@@ -197,15 +231,55 @@ impl Registry {
     }
 
     async fn request(self: Arc<Self>, request: Request<Incoming>) -> std::result::Result<Response<Body>, Infallible> {
-        let (request, _) = request.into_parts();
+        let (request, mut body) = request.into_parts();
+        // A task of its own: it comes to its end, and an upload to its last byte, when the connection does not.
+        let answered = tokio::spawn(async move {
+            let response = self.answer(&request, &mut body).await;
+            if !response.status().is_success() {
+                drain(&mut body).await;
+            }
+            response
+        });
+        let failed = |_| refused(&Refusal::trouble());
+        Ok(answered.await.unwrap_or_else(failed))
+    }
+
+    async fn answer(self: &Arc<Self>, request: &Parts, body: &mut Incoming) -> Response<Body> {
         if let Some(passwords) = &self.passwords
             && !passwords.admit(request.headers.get(AUTHORIZATION)).await
         {
-            return Ok(refused(&Refusal::unauthorized()));
+            return refused(&Refusal::unauthorized());
         }
-        let answered = tokio::task::spawn_blocking(move || answer(&self.directory, &request, self.progress.as_ref()));
-        let failed = |_| refused(&Refusal::trouble());
-        Ok(answered.await.unwrap_or_else(failed))
+        let route = match route(request, self.pushes.is_some()) {
+            Ok(route) => route,
+            Err(refusal) => return refused(&refusal),
+        };
+        match (&self.pushes, route) {
+            (Some(pushes), Route::Repository { name, upstream, item }) if is_push(request, &item) => {
+                let result = pushes.answer(request, (name, upstream, item), body).await;
+                whatever(result, request, self.progress.as_ref())
+            }
+            (_, route) => {
+                let (registry, request) = (Arc::clone(self), request.clone());
+                let answered = tokio::task::spawn_blocking(move || {
+                    let result = answer(&registry.directory, &request, route);
+                    whatever(result, &request, registry.progress.as_ref())
+                });
+                answered.await.unwrap_or_else(|_| refused(&Refusal::trouble()))
+            }
+        }
+    }
+
+    fn expire_uploads(&self) {
+        match self.directory.expire_uploads(UPLOADS_EXPIRE) {
+            Ok(0) => {}
+            Ok(expired) => self.progress.event(Event::Message(&format!(
+                "removed {expired} uploads that nobody went on with for a week"
+            ))),
+            Err(error) => self
+                .progress
+                .event(Event::Warning(&format!("cannot remove old uploads: {error:?}"))),
+        }
     }
 }
 

@@ -26,7 +26,7 @@ fn memory_does_not_grow_with_the_blob() {
     let ours = Ours::plain(sample.dir.path());
     let download = |size: u64| {
         // Zeros that take no room on disk.
-        let data = sample.dir.path().join(layout::blob_data(&sample.layer));
+        let data = sample.dir.path().join(layout::blob_data(sample.layer));
         File::create(data).unwrap().set_len(size).unwrap();
         let url = format!("http://{}{}", ours.address, sample.blob());
         let got = succeed(Command::new("curl").args(["-sSf", "-o", "/dev/null", "-w", "%{size_download}", &url]));

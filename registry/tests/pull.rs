@@ -70,16 +70,36 @@ fn the_small_documents() {
     assert_eq!(referrers.json()["schemaVersion"], 2);
 
     // A client of a registry without the referrers API kept them under a tag.
-    let list = br#"{"schemaVersion":2,"manifests":[{}]}"#;
+    let signature = sealrs_image::digest::Digest::of(b"signature");
+    let list = serde_json::json!({"schemaVersion": 2, "manifests": [
+        {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": signature, "size": 9,
+            "artifactType": "x/signature", "annotations": {"a": "b"}},
+    ]});
+    let list = list.to_string().into_bytes();
     let image = StoredImage {
         reference: format!("app:sha256-{}", sample.manifest.hex()).parse().unwrap(),
-        root: sealrs_image::digest::Digest::of(list),
+        root: sealrs_image::digest::Digest::of(&list),
         manifests: Vec::new(),
         layers: Vec::new(),
     };
     write_directory(sample.dir.path(), &[image], [list.as_slice()]);
-    let referrers = ours.get(&format!("/v2/library/app/referrers/{}", sample.manifest));
-    assert_eq!(referrers.body, list);
+    let target = format!("/v2/library/app/referrers/{}", sample.manifest);
+    let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
+    assert_eq!(ours.get(&target).json()["manifests"], list["manifests"]);
+    for (wanted, count) in [("x/signature", 1), ("x%2Fsignature", 1), ("x/other", 0)] {
+        let filtered = ours.get(&format!("{target}?artifactType={wanted}"));
+        assert_eq!(
+            filtered.json()["manifests"].as_array().unwrap().len(),
+            count,
+            "{wanted}"
+        );
+        assert_eq!(filtered.header("oci-filters-applied"), "artifactType");
+    }
+    let nobody = ours.get(&format!("/v2/nobody/referrers/{}", sample.manifest));
+    assert_eq!(
+        (nobody.status, &nobody.json()["manifests"]),
+        (200, &serde_json::json!([]))
+    );
 }
 
 #[test]
@@ -290,7 +310,7 @@ fn a_damaged_blob_is_not_taken_by_anybody() {
     assert_eq!(ours.heard.all(), "");
 
     // A manifest is small enough for the server to see for itself.
-    let data = dir.path().join(layout::blob_data(&image.manifest));
+    let data = dir.path().join(layout::blob_data(image.manifest));
     let mut bytes = image.blobs[&image.manifest].clone();
     bytes.push(b' ');
     write(&data, &bytes);

@@ -186,7 +186,7 @@ fn several_addresses_and_both_families() {
 
 /// Makes `size` zeros, which take no room on disk, the blob of the sample's image.
 fn big_blob(sample: &Sample, size: u64) {
-    let data = sample.dir.path().join(layout::blob_data(&sample.layer));
+    let data = sample.dir.path().join(layout::blob_data(sample.layer));
     File::create(data).unwrap().set_len(size).unwrap();
 }
 
@@ -281,10 +281,10 @@ fn a_link_to_a_big_file_is_a_manifest_for_nobody() {
     let fake = Digest::of(b"big");
     let name = "library/app".parse().unwrap();
     write(
-        &sample.dir.path().join(layout::revision_link(&name, &fake)),
+        &sample.dir.path().join(layout::revision_link(&name, fake)),
         fake.to_string().as_bytes(),
     );
-    let data = sample.dir.path().join(layout::blob_data(&fake));
+    let data = sample.dir.path().join(layout::blob_data(fake));
     write(&data, b"");
     File::create(&data).unwrap().set_len(1 << 40).unwrap();
     let ours = Ours::plain(sample.dir.path());

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use sealrs_image::error::Result;
 use sealrs_image::progress::{Event, Progress as _};
-use sealrs_registry::server::{ServeOptions, run};
+use sealrs_registry::server::{PushPolicy, ServeOptions, run};
 use sealrs_registry::tls::TlsFiles;
 
 use crate::printer::Printer;
@@ -22,7 +22,8 @@ pub(crate) enum Registry {
 #[command(after_help = "\
 Examples:
   sealrs registry serve --dir /var/lib/sealer/data/my-cluster/rootfs/registry
-  sealrs registry serve --dir ./registry --listen 0.0.0.0:5000 --tls-cert sea.hub.crt --tls-key sea.hub.key")]
+  sealrs registry serve --dir ./registry --listen 0.0.0.0:5000 --tls-cert sea.hub.crt --tls-key sea.hub.key
+  sealrs registry serve --dir ./registry --allow-push --htpasswd users")]
 pub(crate) struct Serve {
     /// Folder in the layout of the docker-distribution registry.
     #[arg(long, value_name = "DIR")]
@@ -43,6 +44,14 @@ pub(crate) struct Serve {
     /// Let only the users of this file in (`htpasswd -B`).
     #[arg(long, value_name = "FILE")]
     htpasswd: Option<PathBuf>,
+
+    /// Let clients push images, and remove them. Without it the registry is read-only.
+    #[arg(long)]
+    allow_push: bool,
+
+    /// Take manifests that name blobs or members which were not pushed.
+    #[arg(long, requires = "allow_push")]
+    allow_sparse: bool,
 }
 
 impl Registry {
@@ -58,6 +67,11 @@ impl Registry {
             listen: serve.listen,
             tls,
             htpasswd: serve.htpasswd,
+            push: match (serve.allow_push, serve.allow_sparse) {
+                (false, _) => PushPolicy::Refuse,
+                (true, false) => PushPolicy::Allow,
+                (true, true) => PushPolicy::AllowSparse,
+            },
         };
         let progress = printer.progress();
         let dir = options.dir.display().to_string();

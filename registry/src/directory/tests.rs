@@ -1,5 +1,7 @@
 use std::fs;
 
+use sealrs_image::digest::Digest;
+
 use super::*;
 use crate::links::{StoredImage, link_files};
 
@@ -25,7 +27,7 @@ impl Scratch {
             scratch.write(&path, content.as_bytes());
         }
         for bytes in [MANIFEST, LAYER] {
-            scratch.write(&layout::blob_data(&Digest::of(bytes)), bytes);
+            scratch.write(&layout::blob_data(Digest::of(bytes)), bytes);
         }
         scratch
     }
@@ -52,6 +54,10 @@ fn repository(name: &str) -> Repository {
     name.parse().unwrap()
 }
 
+fn digest(bytes: &[u8]) -> BlobDigest {
+    Digest::of(bytes).into()
+}
+
 #[test]
 fn finds_what_was_stored() {
     let scratch = Scratch::with(&["nginx:1"]);
@@ -65,18 +71,18 @@ fn finds_what_was_stored() {
             (manifest.bytes.as_slice(), manifest.media_type.as_str()),
             (MANIFEST, media_type::MANIFEST)
         );
-        let blob = directory.blob(&name, &Digest::of(LAYER)).unwrap().unwrap();
+        let blob = directory.blob(&name, &Digest::of(LAYER).into()).unwrap().unwrap();
         assert_eq!(
             (io::read_to_string(blob.file).unwrap().as_bytes(), blob.size),
             (LAYER, 5)
         );
         assert!(directory.tag(&name, &"2".parse().unwrap()).unwrap().is_none());
-        assert!(directory.manifest(&name, &Digest::of(LAYER)).unwrap().is_none());
-        assert!(directory.blob(&name, &Digest::of(MANIFEST)).unwrap().is_none());
+        assert!(directory.manifest(&name, &Digest::of(LAYER).into()).unwrap().is_none());
+        assert!(directory.blob(&name, &Digest::of(MANIFEST).into()).unwrap().is_none());
     }
     assert!(
         directory
-            .blob(&repository("other"), &Digest::of(LAYER))
+            .blob(&repository("other"), &Digest::of(LAYER).into())
             .unwrap()
             .is_none()
     );
@@ -164,7 +170,7 @@ fn an_empty_directory_has_nothing() {
 fn damage_is_an_error_and_not_an_answer() {
     let scratch = Scratch::with(&["a.b/c:1"]);
     let name = repository("a.b/c");
-    let (manifest, layer) = (Digest::of(MANIFEST), Digest::of(LAYER));
+    let (manifest, layer) = (digest(MANIFEST), digest(LAYER));
     let directory = scratch.open();
     let integrity = |result: Result<bool>| assert_eq!(result.unwrap_err().kind(), ErrorKind::Integrity);
 
@@ -179,10 +185,10 @@ fn damage_is_an_error_and_not_an_answer() {
         integrity(directory.tag(&name, &"1".parse().unwrap()).map(|found| found.is_some()));
     }
     for bad in [&b"{}"[..], b"", b"not what the digest says"] {
-        scratch.write(&layout::blob_data(&manifest), bad);
+        scratch.write(&layout::blob_data(manifest), bad);
         integrity(directory.manifest(&name, &manifest).map(|found| found.is_some()));
     }
-    let data = scratch.clear(&layout::blob_data(&layer));
+    let data = scratch.clear(&layout::blob_data(layer));
     assert!(directory.blob(&name, &layer).unwrap().is_none());
     rustix::fs::mkfifoat(rustix::fs::CWD, &data, 0o600.into()).unwrap();
     integrity(directory.blob(&name, &layer).map(|found| found.is_some()));
@@ -194,10 +200,10 @@ fn links_do_not_lead_out() {
     let secret = outside.path().join("secret");
     fs::write(&secret, "secret").unwrap();
     let scratch = Scratch::with(&["a.b/c:1"]);
-    let (name, layer) = (repository("a.b/c"), Digest::of(LAYER));
+    let (name, layer) = (repository("a.b/c"), digest(LAYER));
     let up = format!("{}{}", "../".repeat(40), secret.strip_prefix("/").unwrap().display());
     for target in [secret.display().to_string(), up] {
-        let data = scratch.clear(&layout::blob_data(&layer));
+        let data = scratch.clear(&layout::blob_data(layer));
         std::os::unix::fs::symlink(&target, &data).unwrap();
         assert!(fs::read(&data).is_ok(), "the test's link has to work");
         assert!(scratch.open().blob(&name, &layer).is_err(), "{target}");

@@ -18,7 +18,7 @@ use sealrs_image::error::Result;
 use sealrs_image::progress::{Event, Progress};
 use sealrs_registry::layout;
 use sealrs_registry::links::{StoredImage, link_files};
-use sealrs_registry::server::{ServeOptions, serve};
+use sealrs_registry::server::{PushPolicy, ServeOptions, serve};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -160,7 +160,7 @@ pub fn write_directory<'a>(dir: &Path, images: &[StoredImage], blobs: impl IntoI
         write(&dir.join(path), content.as_bytes());
     }
     for bytes in blobs {
-        write(&dir.join(layout::blob_data(&Digest::of(bytes))), bytes);
+        write(&dir.join(layout::blob_data(Digest::of(bytes))), bytes);
     }
 }
 
@@ -223,6 +223,7 @@ pub fn plainly(dir: &Path) -> ServeOptions {
         listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
         tls: None,
         htpasswd: None,
+        push: PushPolicy::Refuse,
     }
 }
 
