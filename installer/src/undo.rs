@@ -2,6 +2,7 @@
 
 mod containers;
 mod network;
+pub(crate) mod pod_networks;
 
 use std::fs::{self, FileTimes};
 use std::os::unix::fs::{chown, symlink};
@@ -52,6 +53,7 @@ impl Remover<'_> {
                 }
                 Ok(None)
             }
+            Made::PodNetworks { path, kept } => pod_networks::remove(path, kept),
             Made::File { path, before } => self.restore(path, before, manifest),
             Made::HostsBlock {
                 path,
