@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sealrs_image::digest::{Digest, Hasher};
 use sealrs_image::error::{IoResultExt as _, Result};
+use sealrs_image::file;
 use sealrs_image::layer::PackedLayer;
 use sealrs_image::spec::Descriptor;
 use serde::{Deserialize, Serialize};
@@ -119,17 +120,8 @@ impl Cache {
     }
 
     fn write(&self, kind: &str, name: &str, bytes: &[u8]) -> Result<()> {
-        write(&self.folder.join(kind).join(name), bytes)
+        file::write_disposable(&self.folder.join(kind).join(name), bytes)
     }
-}
-
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let place = || format!("cannot write {}", path.display());
-    let folder = path.parent().unwrap_or(path);
-    let file = tempfile::NamedTempFile::new_in(folder).or_io(place)?;
-    fs::write(file.path(), bytes).or_io(place)?;
-    file.persist(path).map_err(|error| error.error).or_io(place)?;
-    Ok(())
 }
 
 /// A known file, as it is written down.
@@ -214,7 +206,7 @@ impl KnownFiles {
             .iter()
             .map(|(&(identity, size), &digest)| Line::new(identity, size, digest))
             .collect();
-        write(&self.path, &serde_json::to_vec(&lines).unwrap_or_default())
+        file::write_disposable(&self.path, &serde_json::to_vec(&lines).unwrap_or_default())
     }
 }
 

@@ -71,6 +71,20 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
     }
 }
 
+/// Reads `NAME=VALUE`, or `NAME` for what sealrs itself has in its environment: a secret on a command line is seen by all.
+fn variable(text: &str) -> Result<(String, String), String> {
+    if text.is_empty() || text.contains('=') {
+        return assignment(text);
+    }
+    match std::env::var(text) {
+        Ok(value) => Ok((text.to_owned(), value)),
+        Err(std::env::VarError::NotPresent) => {
+            Err("it is not set in the environment of sealrs: set it, or write NAME=VALUE".to_owned())
+        }
+        Err(std::env::VarError::NotUnicode(_)) => Err("its value in the environment of sealrs is not UTF-8".to_owned()),
+    }
+}
+
 /// Reads `NAME=VALUE`.
 fn assignment(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {

@@ -55,6 +55,22 @@ macro_rules! needs_hosts {
     };
 }
 
+/// What others have on a host, much like what k3s makes there. And no default route, without which k3s alone would end.
+const FOREIGN: &str = "\
+    set -e
+    ip route del default
+    mkdir -p /etc/cni/net.d /opt/cni/bin /root/.kube /var/lib/cni /var/log/containers
+    [ -L /opt/cni/bin ] || echo x >/opt/cni/bin/foreign
+    echo x >/etc/cni/net.d/99-foreign.conf.off; echo x >/var/log/containers/foreign; echo mine >/root/.kube/config
+    echo 10.1.2.3 foreign >>/etc/hosts
+    ip netns add cni-foreign; ip netns add foreign
+    ip link add foreign0 type bridge
+    iptables -N foreign; iptables -A foreign -p tcp --dport 7 -j DROP; iptables -A INPUT -j foreign
+    mkdir -p /etc/containerd; echo 'version = 2' >/etc/containerd/config.toml
+    systemctl start containerd
+    ctr images import /opt/given/busybox.tar
+    ctr run --detach --runc-systemd-cgroup --cgroup system.slice:ctr:foreign docker.io/library/busybox:1.35 foreign sleep 123456";
+
 /// Pods whose images come from the private registry, by tag, by digest and by both, each under its original name.
 fn pods(images: &[(&str, &str)]) -> String {
     let pod = |(name, image): &(&str, &str)| {
@@ -151,7 +167,7 @@ fn modes_and_secrets(host: &Host, processes: &str) {
     assert_eq!(token.len(), 64);
     // k3s's own folders are not looked into.
     let holders = host.ok(&format!(
-        "grep -rlF '{token}' /etc /usr/local /opt /root /home /var/lib/sealer /var/log /run /tmp --exclude-dir=k3s; \
+        "grep -rlF '{token}' /etc /root /home /var/lib/sealer /var/log /run /tmp --exclude-dir=k3s; \
          grep -rlF '{token}' /etc/rancher/k3s"
     ));
     let mut holders: Vec<&str> = holders.lines().filter(|path| !path.starts_with("/run/k")).collect();
@@ -227,8 +243,8 @@ fn what_goes_wrong_is_told_soon_with_cause_and_remedy() {
     bundle.write("rootfs/etc/k3s/config.yaml", "disabled: [coredns]\n");
     let (said, _) = host.run_fails(2, &bundle.save("typo", None), &[]);
     assert_has(&said, &["k3s has no setting `disabled`", "did you mean `disable`?"]);
-    host.delete();
     assert_eq!(before.difference(&State::of(&host)), "");
+    assert_eq!(host.delete(), "absent");
     bundle.write("rootfs/etc/k3s/config.yaml", good);
 
     // An archive is cut short: the cluster comes up without its image.
@@ -245,16 +261,11 @@ fn what_goes_wrong_is_told_soon_with_cause_and_remedy() {
 fn a_killed_run_is_finished_or_taken_back_and_what_is_others_stays() {
     needs_hosts!();
     let host = Host::boot();
-    let archive = Bundle::new(&host).save("cluster", None);
-    host.ok("set -e; ip route del default
-         mkdir -p /etc/cni/net.d /opt/cni/bin /root/.kube /var/lib/cni /var/log/containers
-         mountpoint -q /opt/cni/bin || [ -L /opt/cni/bin ] || echo x >/opt/cni/bin/foreign
-         echo x >/etc/cni/net.d/99-foreign.conf.off; echo mine >/root/.kube/config; echo x >/var/log/containers/foreign
-         echo 10.1.2.3 foreign >>/etc/hosts
-         ip netns add cni-foreign; ip netns add foreign
-         ip link add foreign0 type bridge
-         iptables -N CNI-LIKE 2>/dev/null; iptables -N foreign; iptables -A foreign -p tcp --dport 7 -j DROP
-         iptables -X CNI-LIKE; iptables -A INPUT -j foreign");
+    let bundle = Bundle::new(&host);
+    let archive = bundle.save("cluster", None);
+    host.scratch
+        .write("given/busybox.tar", bundle.read("rootfs/images/busybox.tar"));
+    host.ok(FOREIGN);
     let before = State::of(&host);
 
     host.run_killed(&archive, "k3s-ready");
@@ -264,6 +275,7 @@ fn a_killed_run_is_finished_or_taken_back_and_what_is_others_stays() {
     assert_eq!(summary["outcome"], "installed");
     host.wait_for_pods(&["bundled"]);
     assert_eq!(host.ok("cat /root/.kube/config"), "mine\n");
+    assert!(host.ok("ctr tasks ls").contains("RUNNING"));
     // Without a default route, k3s was told the host's address.
     let nodes = host.get("nodes").unwrap();
     assert_has(&nodes["items"][0]["status"]["addresses"].to_string(), &["10.88.0.11"]);

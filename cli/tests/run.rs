@@ -157,12 +157,22 @@ fn dry_run_prints_the_plan_and_does_nothing() {
     let scratch = &cluster.scratch;
     cluster.image("x", &minimal(), "ENV OF_IMAGE=1\nCMDS [\"login --password $PASSWORD\"]");
     let before = below(&scratch.path(""));
-    let flags = ["--dry-run", "-e", "PASSWORD=s3cret-word"];
-    let plan = succeed(&mut cluster.run("x.tar", &flags));
-    let document = json(&mut cluster.run("x.tar", &flags)).to_string();
+    // A value that is not on the command line.
+    let run = |more: &[&str]| {
+        let flags = [&["--dry-run", "-e", "PASSWORD"], more].concat();
+        let mut command = cluster.run("x.tar", &flags);
+        command.env("PASSWORD", "s3cret-word");
+        command
+    };
+    let plan = succeed(&mut run(&[]));
+    let document = json(&mut run(&[])).to_string();
     assert_eq!(below(&scratch.path("")), before);
-    for text in [&plan, &document] {
+    let said = fail(&mut run(&["-e", "UNSET"]), 2);
+    assert_has(&said, &["UNSET", "is not set"]);
+    for text in [&plan, &document, &said] {
         assert!(!text.contains("s3cret-word"), "{text}");
+    }
+    for text in [&plan, &document] {
         assert_has(text, &["login --password $PASSWORD"]);
     }
     let host = succeed(scratch.command("cat").arg("/proc/sys/kernel/hostname"));

@@ -140,37 +140,15 @@ impl fmt::Debug for Hasher {
     }
 }
 
-/// Hashes what is written through it.
-#[derive(Debug)]
-pub struct HashingWriter<W> {
-    inner: W,
-    hasher: Hasher,
-}
-
-impl<W: Write> HashingWriter<W> {
-    /// Wraps `inner`.
-    pub fn new(inner: W) -> Self {
-        Self {
-            inner,
-            hasher: Hasher::new(),
-        }
-    }
-
-    /// The wrapped writer and what was hashed.
-    pub fn into_parts(self) -> (W, Hasher) {
-        (self.inner, self.hasher)
-    }
-}
-
-impl<W: Write> Write for HashingWriter<W> {
+/// Takes in what is written.
+impl Write for Hasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(bytes)?;
-        self.hasher.update(bytes.get(..written).unwrap_or(bytes));
-        Ok(written)
+        self.update(bytes);
+        Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
+        Ok(())
     }
 }
 
@@ -188,14 +166,9 @@ pub struct VerifyingReader<R> {
 impl<R: Read> VerifyingReader<R> {
     /// Wraps a reader that should yield `size` bytes with digest `expected`.
     pub fn new(inner: R, expected: Digest, size: u64) -> Self {
-        Self::resuming(inner, Hasher::new(), expected, size)
-    }
-
-    /// The same, where `hasher` has already seen the first bytes of the blob and `inner` yields the rest.
-    pub fn resuming(inner: R, hasher: Hasher, expected: Digest, size: u64) -> Self {
         Self {
             inner,
-            hasher: Some(hasher),
+            hasher: Some(Hasher::new()),
             expected,
             size,
         }

@@ -6,13 +6,15 @@
 //! * Places: [`store`], [`archive`], [`remote`]; [`locate`] finds what a user names; [`rootfs`] is where an image
 //!   is unpacked.
 //! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`pull`], [`push`], [`layer`] (writing them).
-//! * What went wrong and how far it is: [`error`], [`progress`]. Two processes at once: [`lock`].
+//! * What went wrong and how far it is: [`error`], [`progress`]. Files that appear whole: [`mod@file`]. Two processes at
+//!   once: [`lock`].
 
 pub mod archive;
 pub mod cluster_image;
 pub mod copy;
 pub mod digest;
 pub mod error;
+pub mod file;
 pub mod graph;
 pub mod layer;
 pub mod locate;

@@ -58,6 +58,23 @@ pub fn try_exclusive(path: &Path, busy: impl FnOnce() -> Error) -> Result<Lock> 
     }
 }
 
+/// Takes a folder for this process alone, making nothing in it. `None` when it went away meanwhile.
+///
+/// # Errors
+/// [`ErrorKind::Conflict`] with `busy` as its text when it is held; [`ErrorKind::Disk`] when it can't be opened.
+pub fn try_folder(path: &Path, busy: impl FnOnce() -> Error) -> Result<Option<Lock>> {
+    let folder = match File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.or_io(|| format!("cannot open {}", path.display()))?,
+    };
+    match folder.try_lock() {
+        Ok(()) => Ok(is_named(&folder, path)?.then_some(Lock { file: Some(folder) })),
+        Err(TryLockError::WouldBlock) => Err(busy()),
+        Err(TryLockError::Error(error)) if unsupported(&error) => Ok(Some(Lock { file: None })),
+        Err(TryLockError::Error(error)) => Err(error).or_io(|| format!("cannot lock {}", path.display())),
+    }
+}
+
 /// Opens a file, making it if need be, and waits until no other process has it open this way.
 ///
 /// Whoever had it may have renamed or removed it meanwhile; then the name is opened anew.
@@ -72,11 +89,16 @@ pub fn own(path: &Path) -> Result<File> {
             Err(error) if unsupported(&error) => return Ok(file),
             Err(error) => return Err(error).or_io(|| format!("cannot lock {}", path.display())),
         }
-        let held = file.metadata().or_io(|| format!("cannot read {}", path.display()))?;
-        if std::fs::metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())) {
+        if is_named(&file, path)? {
             return Ok(file);
         }
     }
+}
+
+/// Whether an open file is still the one at `path`.
+fn is_named(file: &File, path: &Path) -> Result<bool> {
+    let held = file.metadata().or_io(|| format!("cannot read {}", path.display()))?;
+    Ok(std::fs::metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino())))
 }
 
 fn open(path: &Path) -> Result<File> {

@@ -16,6 +16,7 @@ pub use collect::Collected;
 
 use crate::digest::{Digest, Hasher, verify};
 use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
+use crate::file;
 use crate::lock::{self, Lock};
 use crate::progress::Task;
 use crate::reference::Reference;
@@ -54,12 +55,12 @@ impl Store {
         }
         let marker = store.path.join("oci-layout");
         if !marker.exists() {
-            write_atomically(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+            file::write(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)?;
         }
         if !store.index_path().exists() {
             let _lock = store.lock_index()?;
             if !store.index_path().exists() {
-                write_atomically(&store.index_path(), &spec::canonical(&Index::new(Vec::new()))?)?;
+                file::write(&store.index_path(), &spec::canonical(&Index::new(Vec::new()))?, 0o644)?;
             }
         }
         Ok(store)
@@ -364,8 +365,8 @@ impl Store {
         let mut index = self.index()?;
         edit(&mut index);
         // Nothing may be listed whose blobs a power cut could still take away.
-        sync_folder(&self.path.join("blobs/sha256"))?;
-        write_atomically(&self.index_path(), &spec::canonical(&index)?)
+        file::sync_folder(&self.path.join("blobs/sha256"))?;
+        file::write(&self.index_path(), &spec::canonical(&index)?, 0o644)
     }
 }
 
@@ -426,39 +427,6 @@ fn rehash(file: &mut File, before: &[u8], inner: &mut Hasher, outer: &mut Hasher
         inner.update(bytes);
         outer.update(bytes);
     }
-}
-
-/// Replaces a file in one step: it is the old one or the new one, never half of either.
-///
-/// # Errors
-/// [`ErrorKind::Disk`] when it can't be written.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let place = || format!("cannot write {}", path.display());
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new()
-        .prefix(".partial-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder)
-        .or_io(place)?;
-    file.write_all(bytes).or_io(place)?;
-    file.as_file().sync_data().or_io(place)?;
-    file.persist(path).map_err(|error| error.error).or_io(place)?;
-    sync_folder(folder)
-}
-
-/// Makes the names in a folder durable: a synced file that a power cut leaves without a name is lost.
-///
-/// # Errors
-/// [`ErrorKind::Disk`] when it can't be synced.
-pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
-    let folder = if folder.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        folder
-    };
-    File::open(folder)
-        .and_then(|opened| opened.sync_all())
-        .or_io(|| format!("cannot sync the folder {}", folder.display()))
 }
 
 #[cfg(test)]

@@ -156,6 +156,10 @@ pub struct Program {
 pub enum Claim {
     /// A folder that is filled.
     Tree(PathBuf),
+    /// A folder that is made, and that others may use as well: it goes when it is empty.
+    Folder(PathBuf),
+    /// A folder where network plugins write down what they know of pods, and of the containers of others.
+    PodNetworks(PathBuf),
     /// Processes of containers, by parts of their cgroups and by containerd's socket.
     Processes {
         /// Parts of cgroup paths.

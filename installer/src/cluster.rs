@@ -1,10 +1,11 @@
 //! Where the things of a cluster lie: `<root>/data/<cluster>/`, and the lock that keeps two operators apart.
 
-use std::fs::{self, File, TryLockError};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::lock::{self, Lock};
 
 /// The folder of one cluster and the names in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,7 +148,7 @@ impl ClusterFiles {
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] when another process has it.
-    pub fn hold(&self) -> Result<ClusterLock> {
+    pub fn hold(&self) -> Result<Lock> {
         loop {
             let data = self.data();
             fs::DirBuilder::new()
@@ -155,47 +156,20 @@ impl ClusterFiles {
                 .mode(0o755)
                 .create(&data)
                 .or_io(|| format!("cannot make the cluster's folder {}", data.display()))?;
-            if let Some(lock) = self.try_hold()? {
+            // The folder itself is locked: a file in it would have to go before the folder can.
+            let lock = lock::try_folder(&data, || {
+                Error::new(
+                    ErrorKind::Conflict,
+                    format!("another sealrs is working on cluster `{}`", self.cluster),
+                )
+                .hint("wait until it has finished and try again")
+            })?;
+            // Otherwise the folder went away meanwhile, because a deletion ended.
+            if let Some(lock) = lock {
                 return Ok(lock);
             }
         }
     }
-
-    /// One try: `None` when the folder went away meanwhile, because a deletion ended.
-    fn try_hold(&self) -> Result<Option<ClusterLock>> {
-        let path = self.data();
-        // The folder itself is locked: a file in it would have to go before the folder can.
-        let folder = match File::open(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.or_io(|| format!("cannot open {}", path.display()))?,
-        };
-        match folder.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    format!("another sealrs is working on cluster `{}`", self.cluster),
-                )
-                .hint("wait until it has finished and try again"));
-            }
-            // Some network file systems have no locks; refusing to work there would help nobody.
-            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
-                return Ok(Some(ClusterLock { _folder: folder }));
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(error).or_io(|| format!("cannot lock {}", path.display()));
-            }
-        }
-        let held = folder.metadata().or_io(|| format!("cannot read {}", path.display()))?;
-        let same = fs::metadata(&path).is_ok_and(|named| (named.dev(), named.ino()) == (held.dev(), held.ino()));
-        Ok(same.then_some(ClusterLock { _folder: folder }))
-    }
-}
-
-/// A cluster that this process has for itself: given back when dropped.
-#[derive(Debug)]
-pub struct ClusterLock {
-    _folder: File,
 }
 
 #[cfg(test)]

@@ -6,11 +6,12 @@ mod wait;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::file;
 use sealrs_image::progress::Progress;
 
 use crate::action::{Action, Content, FileCopy};
@@ -19,7 +20,7 @@ use crate::environment::Environment;
 use crate::host_manifest::{HostManifest, Made};
 use crate::runtime::Runtime;
 use crate::service::{Manager, Services};
-use crate::{files, hosts_file, pki};
+use crate::{files, host_lock, hosts_file, pki};
 
 pub(crate) use claim::{NAMESPACES, mounts_below};
 pub(crate) use script::{PATIENCE, run_program};
@@ -46,6 +47,10 @@ impl Executor<'_> {
     /// # Errors
     /// What the action meets.
     pub(crate) fn execute(&mut self, step: &str, action: &Action) -> Result<()> {
+        let _lock = match self.edits_the_host(action) {
+            true => host_lock::hold()?,
+            false => None,
+        };
         match action {
             Action::Unpack { .. } => Err(Error::new(
                 ErrorKind::Internal,
@@ -98,6 +103,20 @@ impl Executor<'_> {
         }
     }
 
+    /// Whether an action changes files that other clusters of this host may change as well.
+    fn edits_the_host(&self, action: &Action) -> bool {
+        match action {
+            Action::WriteFile { path, .. }
+            | Action::MakeFolder { path, .. }
+            | Action::Link { path, .. }
+            | Action::HostsEntry { path, .. } => !self.is_own(path),
+            Action::OfferFile(file) => !self.is_own(&file.to),
+            // Archives of images, which are linked, take long, and lie where nobody else has any.
+            Action::CopyFiles { files, link } => !link && files.iter().any(|file| !self.is_own(&file.to)),
+            _ => false,
+        }
+    }
+
     pub(crate) fn services(&self) -> Services {
         Services::new(self.manager, self.files)
     }
@@ -135,25 +154,22 @@ impl Executor<'_> {
             .or_io(|| format!("cannot make the folder {}", path.display()))
     }
 
-    fn copy(&mut self, file: &FileCopy, link: bool) -> Result<()> {
-        self.record_file(&file.to)?;
-        self.record_content(&file.to, || {
-            files::digest(&file.from)?.ok_or_else(|| {
-                let text = format!("{} is not there", file.from.display());
+    fn copy(&mut self, copied: &FileCopy, link: bool) -> Result<()> {
+        self.record_file(&copied.to)?;
+        self.record_content(&copied.to, || {
+            files::digest(&copied.from)?.ok_or_else(|| {
+                let text = format!("{} is not there", copied.from.display());
                 Error::new(ErrorKind::NotFound, text)
             })
         })?;
-        files::copy(&file.from, &file.to, file.mode.map(|mode| mode.0), link)
+        files::copy(&copied.from, &copied.to, copied.mode.map(|mode| mode.0), link)
     }
 
     fn link(&mut self, path: &Path, target: &Path) -> Result<()> {
         self.record_file(path)?;
         self.record_content(path, || Ok(files::link_digest(target)))?;
-        let place = || format!("cannot link {}", path.display());
-        let partial = files::partial(path);
-        files::remove_file(&partial)?;
-        symlink(target, &partial).or_io(place)?;
-        fs::rename(&partial, path).or_io(place)
+        file::remove_partials(path)?;
+        file::link(path, target)
     }
 
     fn hosts_entry(&mut self, path: &Path, cluster: &str, line: &str) -> Result<()> {

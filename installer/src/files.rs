@@ -1,80 +1,36 @@
-//! Files on this host: written whole or not at all, copied without a second copy where the file system allows it,
-//! and removed without ever crossing into something that is mounted there.
+//! Files on this host: what they hold, where they are mounted, and removing them without ever crossing into something
+//! that is mounted there.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use sealrs_image::digest::{Digest, HashingWriter};
+use sealrs_image::digest::{Digest, Hasher};
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::file;
 
-/// The name under which a file is made before it takes its own. Always the same, so that a second try after a crash
-/// replaces it and a removal finds it.
-pub(crate) fn partial(path: &Path) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(path.file_name().unwrap_or_default());
-    name.push(".sealrs-partial");
-    path.with_file_name(name)
-}
-
-/// Writes a file so that a reader, or a crash, sees the old content or the new one.
+/// Writes a file as [`file::write`] does, in place of what an earlier try left that was killed. For files that no two
+/// processes write at once.
 ///
 /// # Errors
 /// Disk errors.
 pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let place = || format!("cannot write {}", path.display());
-    let partial = partial(path);
-    remove_file(&partial)?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&partial)
-        .or_io(place)?;
-    file.write_all(bytes)
-        .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
-        .and_then(|()| file.sync_all())
-        .or_io(place)?;
-    match fs::rename(&partial, path) {
-        Ok(()) => {}
-        // A file that is a mount of its own, as /etc/hosts is in containers, can't be replaced.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices
-            ) =>
-        {
-            let mut file = OpenOptions::new().write(true).truncate(true).open(path).or_io(place)?;
-            file.write_all(bytes).and_then(|()| file.sync_all()).or_io(place)?;
-            remove_file(&partial)?;
-        }
-        Err(error) => return Err(error).or_io(place),
-    }
-    sync_folder(path.parent().unwrap_or(Path::new("/")))
+    file::remove_partials(path)?;
+    file::write(path, bytes, mode)
 }
 
-/// Copies a file, or gives it a second name where `link` allows that and the file system can.
+/// Copies a file as [`file::copy`] does, or gives it a second name where `link` allows that and the file system can. As
+/// [`write`], in place of what an earlier try left.
 ///
 /// # Errors
 /// Disk errors.
 pub(crate) fn copy(from: &Path, to: &Path, mode: Option<u32>, link: bool) -> Result<()> {
-    let place = || format!("cannot copy {} to {}", from.display(), to.display());
-    let partial = partial(to);
-    remove_file(&partial)?;
-    // Another mode would change the original as well.
-    if !(link && mode.is_none() && fs::hard_link(from, &partial).is_ok()) {
-        fs::copy(from, &partial).or_io(place)?;
-        let file = File::open(&partial).or_io(place)?;
-        if let Some(mode) = mode {
-            file.set_permissions(Permissions::from_mode(mode)).or_io(place)?;
-        }
-        file.sync_all().or_io(place)?;
+    file::remove_partials(to)?;
+    // A second name has the mode of the first.
+    if link && mode.is_none() && file::hard_link(from, to)? {
+        return Ok(());
     }
-    fs::rename(&partial, to).or_io(place)?;
-    // Renaming one name of a file to another name of it does nothing, by POSIX.
-    remove_file(&partial)?;
-    sync_folder(to.parent().unwrap_or(Path::new("/")))
+    file::copy(from, to, mode)
 }
 
 /// The digest of what a file holds, or of where a link points; `None` when nothing is there.
@@ -91,10 +47,10 @@ pub(crate) fn digest(path: &Path) -> Result<Option<Digest>> {
         let target = fs::read_link(path).or_io(place)?;
         return Ok(Some(link_digest(&target)));
     }
-    let mut hashing = HashingWriter::new(io::sink());
+    let mut hasher = Hasher::new();
     let mut file = File::open(path).or_io(place)?;
-    io::copy(&mut file, &mut hashing).or_io(place)?;
-    Ok(Some(hashing.into_parts().1.finish()))
+    io::copy(&mut file, &mut hasher).or_io(place)?;
+    Ok(Some(hasher.finish()))
 }
 
 /// As [`digest`], for a link that points there.
@@ -112,16 +68,6 @@ pub(crate) fn behind_links(path: &Path) -> Result<PathBuf> {
         return Ok(path.to_owned());
     }
     fs::canonicalize(path).or_io(|| format!("cannot follow the link {}", path.display()))
-}
-
-/// Makes the names in a folder durable.
-///
-/// # Errors
-/// Disk errors.
-pub(crate) fn sync_folder(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|folder| folder.sync_all())
-        .or_io(|| format!("cannot sync the folder {}", path.display()))
 }
 
 /// Removes a file or link, if it is there.
@@ -246,34 +192,6 @@ pub(crate) fn existing_ancestor(path: &Path) -> &Path {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::MetadataExt as _;
-
-    #[test]
-    fn writes_whole_files_with_their_mode() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("file");
-        fs::write(partial(&path), "left by a crash").unwrap();
-        write(&path, b"one", 0o644).unwrap();
-        write(&path, b"two", 0o600).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"two");
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn links_where_it_may_and_leaves_no_second_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let (from, to) = (folder.path().join("from"), folder.path().join("to"));
-        fs::write(&from, "x").unwrap();
-        for _ in 0..2 {
-            copy(&from, &to, None, true).unwrap();
-            assert_eq!(fs::metadata(&to).unwrap().nlink(), 2);
-        }
-        copy(&from, &to, Some(0o755), true).unwrap();
-        assert_eq!(fs::metadata(&from).unwrap().nlink(), 1);
-        assert_eq!(fs::metadata(&to).unwrap().mode() & 0o777, 0o755);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
-    }
 
     #[test]
     fn reads_mount_points() {

@@ -30,6 +30,13 @@ pub enum Made {
         /// The names that were in it before; `None` when it was not there.
         kept: Option<BTreeSet<String>>,
     },
+    /// A folder where network plugins write down what they know of pods, and of the containers of others, which stays.
+    PodNetworks {
+        /// Where.
+        path: PathBuf,
+        /// The paths that were below it before, and its own.
+        kept: BTreeSet<PathBuf>,
+    },
     /// A file or link.
     File {
         /// Where.
@@ -138,6 +145,7 @@ impl Made {
         match self {
             Self::Folder { path } => format!("folder {}", path.display()),
             Self::Tree { path, .. } => format!("tree {}", path.display()),
+            Self::PodNetworks { path, .. } => format!("pod networks {}", path.display()),
             Self::File { path, .. } => format!("file {}", path.display()),
             Self::HostsBlock { path, cluster, .. } => {
                 format!("hosts {} {cluster}", path.display())

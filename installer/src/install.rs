@@ -33,18 +33,6 @@ pub fn plan(source: &dyn Source, image: &ClusterImage, options: &Options) -> Res
     decide(image, options, runtime, &files, &facts, &rootfs)
 }
 
-/// Says what stands against installing `image` on this host, and changes nothing.
-///
-/// # Errors
-/// [`ErrorKind::Input`] when the image has no runtime that is known.
-pub fn check(image: &ClusterImage, options: &Options) -> Result<Vec<Finding>> {
-    options.validate()?;
-    preflight::check_kind(image)?;
-    let runtime = runtime::of(image)?;
-    let facts = HostFacts::gather(&preflight::interest(runtime, options))?;
-    Ok(preflight::findings(&facts, image, options, runtime))
-}
-
 /// Installs `image` on this host as the cluster's one master. The same call after an interruption goes on where it
 /// ended; after success it makes sure that everything runs.
 ///
@@ -118,11 +106,11 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
 
 /// Removes what there is of a run that made nothing but a rootfs. The reason for it counts more than what can't be
 /// tidied up.
-fn abandon(files: &ClusterFiles, manifest: &HostManifest) {
-    let _ = crate::delete::remove_data(files);
+fn abandon(cluster_files: &ClusterFiles, manifest: &HostManifest) {
+    let _ = crate::delete::remove_data(cluster_files);
     for (_, made) in manifest.standing() {
         if let Made::Folder { path } = made {
-            let _ = crate::files::remove_empty_folder(&path);
+            let _ = files::remove_empty_folder(&path);
         }
     }
 }

@@ -6,7 +6,7 @@
 //! * What will be done, as data: [`mod@plan`], [`action`]; cluster runtimes plan their part ([`runtime`]).
 //! * Doing it so that it can be interrupted at any point: [`journal`] (what was done), [`host_manifest`] (what was
 //!   made), `execute`, `undo`, [`service`].
-//! * The commands: [`run`], [`plan()`], [`check`], [`delete()`], [`clusters`], [`supervise`].
+//! * The commands: [`run`], [`plan()`], [`delete()`], [`supervise`].
 
 pub mod action;
 mod apps;
@@ -17,6 +17,7 @@ mod environment;
 mod execute;
 pub mod facts;
 mod files;
+mod host_lock;
 pub mod host_manifest;
 mod hosts_file;
 mod install;
@@ -32,15 +33,13 @@ mod registry;
 pub mod rootfs;
 pub mod runtime;
 pub mod service;
-mod status;
 mod summary;
 mod undo;
 
 pub use cluster::ClusterFiles;
 pub use delete::delete;
-pub use install::{check, plan, run};
+pub use install::{plan, run};
 pub use options::Options;
 pub use plan::Plan;
 pub use service::{Supervise, supervise};
-pub use status::{ClusterStatus, clusters};
 pub use summary::{Outcome, Summary};

@@ -115,7 +115,7 @@ fn open_for_appending(path: &Path, whole: u64) -> Result<File> {
         file.set_len(whole).or_io(place)?;
     }
     if let Some(folder) = path.parent() {
-        crate::files::sync_folder(folder)?;
+        sealrs_image::file::sync_folder(folder)?;
     }
     Ok(file)
 }

@@ -13,6 +13,7 @@ use rcgen::{
     SanType,
 };
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
+use sealrs_image::file;
 
 use crate::files;
 
@@ -41,16 +42,16 @@ pub(crate) fn make(path: &Path, cluster: &str, names: &BTreeSet<String>, address
     let ca = ca_parameters
         .self_signed(&ca_key)
         .or_fail(ErrorKind::Internal, failed)?;
-    files::write(&staging.join("ca.crt"), ca.pem().as_bytes(), 0o644)?;
-    files::write(&staging.join("ca.key"), ca_key.serialize_pem().as_bytes(), 0o600)?;
+    file::write(&staging.join("ca.crt"), ca.pem().as_bytes(), 0o644)?;
+    file::write(&staging.join("ca.key"), ca_key.serialize_pem().as_bytes(), 0o600)?;
     let key = KeyPair::generate().or_fail(ErrorKind::Internal, failed)?;
     let certificate = server(names, addresses)?
         .signed_by(&key, &Issuer::new(ca_parameters, ca_key))
         .or_fail(ErrorKind::Internal, failed)?;
-    files::write(&staging.join("registry.crt"), certificate.pem().as_bytes(), 0o644)?;
-    files::write(&staging.join("registry.key"), key.serialize_pem().as_bytes(), 0o600)?;
+    file::write(&staging.join("registry.crt"), certificate.pem().as_bytes(), 0o644)?;
+    file::write(&staging.join("registry.key"), key.serialize_pem().as_bytes(), 0o600)?;
     fs::rename(&staging, path).or_io(|| format!("cannot rename {}", staging.display()))?;
-    files::sync_folder(path.parent().unwrap_or(Path::new("/")))
+    file::sync_folder(file::folder_of(path))
 }
 
 fn dated() -> Result<CertificateParams> {

@@ -211,7 +211,7 @@ pub(crate) fn unpack(
         return Err(error);
     }
     fs::rename(&staging, &rootfs).or_io(|| format!("cannot rename {} to {}", staging.display(), rootfs.display()))?;
-    crate::files::sync_folder(&files.data())
+    sealrs_image::file::sync_folder(&files.data())
 }
 
 #[cfg(test)]

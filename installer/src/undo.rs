@@ -2,6 +2,7 @@
 
 mod containers;
 mod network;
+pub(crate) mod pod_networks;
 
 use std::fs::{self, FileTimes};
 use std::os::unix::fs::{chown, symlink};
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::file;
 use sealrs_image::progress::Progress;
 
 use crate::cluster::ClusterFiles;
@@ -17,7 +19,7 @@ use crate::environment::Environment;
 use crate::execute::{NAMESPACES, program_environment, run_program};
 use crate::host_manifest::{Before, HostManifest, Made};
 use crate::service::Services;
-use crate::{files, hosts_file};
+use crate::{files, host_lock, hosts_file};
 
 pub(crate) use containers::in_cgroup;
 pub(crate) use network::rules_and_chains;
@@ -35,6 +37,10 @@ impl Remover<'_> {
     /// # Errors
     /// What stands against it; then it can be tried again.
     pub(crate) fn undo(&self, number: usize, made: &Made, manifest: &HostManifest) -> Result<Option<String>> {
+        let _lock = match made {
+            Made::Folder { .. } | Made::File { .. } | Made::HostsBlock { .. } => host_lock::hold()?,
+            _ => None,
+        };
         match made {
             Made::Folder { path } => {
                 files::remove_empty_folder(path)?;
@@ -52,6 +58,7 @@ impl Remover<'_> {
                 }
                 Ok(None)
             }
+            Made::PodNetworks { path, kept } => pod_networks::remove(path, kept),
             Made::File { path, before } => self.restore(path, before, manifest),
             Made::HostsBlock {
                 path,
@@ -87,7 +94,7 @@ impl Remover<'_> {
 
     /// Puts back what was at a path before, unless somebody changed what we put there.
     fn restore(&self, path: &Path, before: &Before, manifest: &HostManifest) -> Result<Option<String>> {
-        files::remove_file(&files::partial(path))?;
+        file::remove_partials(path)?;
         if let Some(found) = files::digest(path)?
             && !manifest.may_have_written(path, found)
             && !self.is_restored(before, found)?
@@ -176,7 +183,7 @@ fn names_in(path: &Path) -> Result<Vec<String>> {
 
 fn hosts_block(path: &Path, cluster: &str, line_break_added: bool) -> Result<Option<String>> {
     let path = &files::behind_links(path)?;
-    files::remove_file(&files::partial(path))?;
+    file::remove_partials(path)?;
     let text = match fs::read_to_string(path) {
         Err(error) if files::is_absent(&error) => return Ok(None),
         text => text.or_io(|| format!("cannot read {}", path.display()))?,

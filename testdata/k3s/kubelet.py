@@ -12,7 +12,7 @@ import threading
 
 import log
 import references
-from containerd import RuntimeFailure, ctr, has_entrypoint, remove_container, run_command, tasks
+from containerd import STATE, RuntimeFailure, ctr, has_entrypoint, remove_container, run_command, tasks
 from store import now
 
 ROOT = "/var/lib/kubelet"
@@ -270,6 +270,8 @@ class _Worker:
     def options(self, identity):
         uid, prefix = self.uid.replace("-", "_"), "cri-containerd"
         options = [
+            "--fifo-dir",
+            STATE + "/fifo",
             "--label",
             f"io.kubernetes.pod.name={self.name}",
             "--label",

@@ -11,7 +11,7 @@ use sealrs_image::locate::locate;
 use sealrs_image::platform::Platform;
 use sealrs_installer::Options;
 
-use super::assignment;
+use super::variable;
 use crate::printer::Printer;
 
 /// Install a ClusterImage on this host. The same command again goes on where an interrupted one stopped.
@@ -42,8 +42,9 @@ pub(crate) struct Run {
     #[arg(long, value_name = "ADDRESS")]
     host_ip: Option<IpAddr>,
 
-    /// Variable for scripts and commands. May be given several times.
-    #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = assignment)]
+    /// Variable for scripts and commands; without a value, that of sealrs's own environment, as is right for secrets.
+    /// May be given several times.
+    #[arg(short, long = "env", value_name = "NAME[=VALUE]", value_parser = variable)]
     env: Vec<(String, String)>,
 
     /// Command to run at the end instead of the image's. May be given several times.

@@ -9,12 +9,9 @@ use super::host::Host;
 const SCRIPT: &str = include_str!("state.sh");
 
 /// What stays when a cluster is deleted, and why that is right.
-const STAYS: [&str; 3] = [
+const STAYS: [&str; 1] = [
     // systemd reaches it once for services that want the network, and never gives it back.
     "unit network-online.target ",
-    // The store of images belongs to no cluster.
-    "path /var/lib/sealer d ",
-    "path /var/lib/sealer/store",
 ];
 
 /// Everything on a host that an installation could change.

@@ -10,13 +10,14 @@ use tempfile::TempPath;
 use crate::copy::{Order, Sink};
 use crate::digest::VerifyingReader;
 use crate::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
+use crate::file;
 use crate::layer::{Entry, EntryKind, TarWriter};
 use crate::lock;
 use crate::progress::Task;
 use crate::reference::Reference;
 use crate::source::Source;
 use crate::spec::{self, Descriptor, Index, annotation};
-use crate::store::{BLOCK, sync_folder};
+use crate::store::BLOCK;
 
 /// An archive that is being written. It gets its name when it is whole; dropped before, it leaves nothing.
 #[derive(Debug)]
@@ -125,6 +126,6 @@ impl Sink for ArchiveSink {
             .persist(&sink.path)
             .map_err(|error| error.error)
             .or_io(place)?;
-        sync_folder(sink.path.parent().unwrap_or(Path::new(".")))
+        file::sync_folder(file::folder_of(&sink.path))
     }
 }

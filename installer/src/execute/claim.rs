@@ -8,7 +8,7 @@ use sealrs_image::error::{IoResultExt as _, Result};
 
 use crate::action::Claim;
 use crate::host_manifest::{HostManifest, Made};
-use crate::undo::{in_cgroup, rules_and_chains};
+use crate::undo::{in_cgroup, pod_networks, rules_and_chains};
 use crate::{files, process};
 
 /// Where named network namespaces are mounted (ip-netns(8)).
@@ -25,6 +25,14 @@ pub(super) fn observe(claim: &Claim, manifest: &HostManifest) -> Result<Vec<Made
             } else {
                 names_in(path)?
             },
+        },
+        Claim::Folder(path) => {
+            let made = Made::Folder { path: path.clone() };
+            return Ok(if files::exists(path) { Vec::new() } else { vec![made] });
+        }
+        Claim::PodNetworks(path) => Made::PodNetworks {
+            path: path.clone(),
+            kept: pod_networks::paths_below(path)?,
         },
         Claim::Processes { cgroups, socket } => {
             let running = process::all();
@@ -110,4 +118,18 @@ fn sysctls(names: &[String]) -> BTreeMap<String, String> {
             Some((name.clone(), value.trim().to_owned()))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_mounts_behind_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/proc", &link).unwrap();
+        assert!(mounts_below(&[link]).unwrap().contains(&"/proc".into()));
+        assert!(mounts_below(&[folder.path().to_owned()]).unwrap().is_empty());
+    }
 }

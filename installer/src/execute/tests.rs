@@ -3,7 +3,7 @@ use crate::action::{Claim, Mode};
 use crate::facts::tests::server;
 use crate::undo::Remover;
 use sealrs_image::progress::Silent;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 
 /// A folder that stands for a host, with a cluster's files in it.
 struct Host {
@@ -241,4 +241,43 @@ fn secrets_are_made_once_and_shown_to_nobody() {
     assert!(!manifest.contains(&secret));
     host.undo();
     assert!(!host.path("etc").exists());
+}
+
+#[test]
+fn clusters_that_edit_one_file_at_once_lose_nothing() {
+    let shared = tempfile::tempdir().unwrap();
+    let hosts = shared.path().join("hosts");
+    fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
+    let edit = |cluster: &str| {
+        let host = Host::new();
+        let mut manifest = host.manifest();
+        let mut executor = Executor {
+            files: &host.files,
+            manifest: &mut manifest,
+            environment: &Environment::new(),
+            runtime: crate::runtime::by_name("script").unwrap(),
+            manager: server().services,
+            progress: &Silent,
+        };
+        for number in 0..60 {
+            let address: std::net::IpAddr = [10, 0, 0, number].into();
+            let action = Action::HostsEntry {
+                path: hosts.clone(),
+                cluster: cluster.to_owned(),
+                address,
+                names: vec![format!("{cluster}.hub")],
+            };
+            executor.execute("step", &action).unwrap();
+            let text = fs::read_to_string(&hosts).unwrap();
+            assert!(text.contains(&format!("\n{address} {cluster}.hub\n")), "{text}");
+        }
+        host.undo();
+    };
+    std::thread::scope(|scope| {
+        let clusters = ["one", "two", "three"].map(|cluster| scope.spawn(move || edit(cluster)));
+        for cluster in clusters {
+            cluster.join().unwrap();
+        }
+    });
+    assert_eq!(fs::read_to_string(&hosts).unwrap(), "127.0.0.1 localhost\n");
 }

@@ -35,26 +35,35 @@ const KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
 const SOCKET: &str = "/run/k3s/containerd/containerd.sock";
 
 /// What k3s and its kubelet, containerd and network plugins fill.
-///
-/// Folders that may be there before, as mount points are, are named as well as those above them.
-const TREES: [&str; 16] = [
-    "/var/lib/rancher",
+const TREES: [&str; 10] = [
     "/var/lib/rancher/k3s",
-    "/etc/rancher",
     "/etc/rancher/k3s",
     "/etc/rancher/node",
     "/run/k3s",
     "/run/flannel",
-    "/run/containerd",
+    "/run/containerd/runc/k8s.io",
     "/var/lib/kubelet",
     "/usr/libexec/kubernetes",
-    "/var/lib/cni",
-    "/etc/cni",
-    "/etc/cni/net.d",
-    "/opt/cni",
     "/var/log/pods",
     "/var/log/containers",
 ];
+
+/// Where other containerds, other programs of Rancher, and any package may have something of their own.
+const SHARED: [&str; 6] = [
+    "/var/lib/rancher",
+    "/etc/rancher",
+    "/run/containerd",
+    "/run/containerd/runc",
+    "/run/containerd/s",
+    "/usr/libexec",
+];
+
+/// Where network plugins lie that are not k3s's. Its own flannel needs nothing there; the pods of another one, which the
+/// cluster has instead, put it there.
+const PLUGINS: [&str; 4] = ["/etc/cni", "/etc/cni/net.d", "/opt/cni", "/opt/cni/bin"];
+
+/// What network plugins know of containers.
+const PLUGIN_STATE: &str = "/var/lib/cni";
 
 /// Interfaces of flannel and of the bridge plugin, as k3s's own killall script lists them.
 const INTERFACES: [&str; 7] = [
@@ -158,7 +167,7 @@ impl Runtime for K3s {
         let mut notes = Vec::new();
         let settings = config::server(context, IMAGE_CONFIG, TOKEN, &mut notes)?;
         let mut steps = vec![
-            context.step("k3s-claim", "note what k3s will make", Action::Claim(claims()))?,
+            context.step("k3s-claim", "note what k3s will make", Action::Claim(claims(&settings)))?,
             write(
                 context,
                 "k3s-token",
@@ -263,9 +272,19 @@ fn write(context: &Context<'_>, id: &str, title: &str, path: &str, content: Cont
 }
 
 /// In the order in which it is noted; it is taken back from the end.
-fn claims() -> Vec<Claim> {
-    let mut claims: Vec<Claim> = TREES.iter().map(|path| Claim::Tree(path.into())).collect();
+fn claims(settings: &serde_json::Value) -> Vec<Claim> {
+    let folder = |path: &&str| Claim::Folder(path.into());
+    let tree = |path: &&str| Claim::Tree(path.into());
+    let mut claims: Vec<Claim> = SHARED.iter().map(folder).collect();
+    claims.extend(TREES.iter().map(tree));
+    let brings_plugins = settings.get("flannel-backend").is_some_and(|backend| backend == "none");
+    claims.extend(
+        PLUGINS
+            .iter()
+            .map(|path| if brings_plugins { tree(path) } else { folder(path) }),
+    );
     claims.extend([
+        Claim::PodNetworks(PLUGIN_STATE.into()),
         Claim::Sysctls(SYSCTLS.map(str::to_owned).to_vec()),
         Claim::Slice("kubepods".to_owned()),
         Claim::Firewall {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sealrs_image::error::Result;
+use sealrs_image::file;
 
 use super::{LogMark, Service, Status};
 use crate::command::{self, Finished};
@@ -36,7 +37,7 @@ pub(super) fn remove(name: &str) -> Result<()> {
         systemctl(&["disable", &unit])?;
         systemctl(&["stop", &unit])?.checked(|| format!("cannot stop unit {unit}"))?;
     }
-    files::remove_file(&files::partial(&unit_path(name)))?;
+    file::remove_partials(&unit_path(name))?;
     files::remove_file(&unit_path(name))?;
     systemctl(&["daemon-reload"])?.checked(|| "systemd did not read its units".to_owned())?;
     // Fails where the unit never failed: then there is nothing to forget.

@@ -21,17 +21,50 @@ pub(super) fn end_processes(cgroups: &[String], socket: &Path) -> Result<Option<
     let sockets = [socket, &socket_target].map(|path| path.to_string_lossy().into_owned());
     let found = processes_of_containers(&all, std::process::id().cast_signed(), cgroups, &sockets);
     if found.is_empty() {
+        remove_shim_sockets(socket.parent().unwrap_or(socket))?;
         return Ok(None);
     }
     // Containers are not asked: pods that shut down in good order are for a drain to see to.
     let left = process::end(&found, Duration::from_millis(500));
     if left.is_empty() {
+        remove_shim_sockets(socket.parent().unwrap_or(socket))?;
         return Ok(Some(format!("ended {} processes of containers", found.len())));
     }
     Err(Error::new(
         ErrorKind::Step,
         format!("processes of containers do not end: {left:?}"),
     ))
+}
+
+/// Removes the sockets of shims that had no time to do so. They lie among those of every containerd of the host; below
+/// this one's folder each task has a file that says where.
+fn remove_shim_sockets(state: &Path) -> Result<()> {
+    let folders = |path: &Path| {
+        fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+    };
+    for namespace in folders(&state.join("io.containerd.runtime.v2.task")) {
+        for task in folders(&namespace) {
+            // The one is containerd 1's, the other containerd 2's.
+            for file in ["address", "bootstrap.json"] {
+                let text = fs::read_to_string(task.join(file)).unwrap_or_default();
+                if let Some(path) = shim_socket(&text) {
+                    files::remove_file(path)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The shim's socket in `unix:///run/containerd/s/…` or in JSON with that in it.
+fn shim_socket(text: &str) -> Option<&Path> {
+    let (_, rest) = text.split_once("unix://")?;
+    let path = Path::new(rest.split(['"', '\n']).next()?);
+    (path.parent() == Some(Path::new("/run/containerd/s"))).then_some(path)
 }
 
 /// Which of `all` belong to containers. This process and those it was started by never do, nor what shares its cgroup:
@@ -126,6 +159,22 @@ fn remove_cgroup(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finds_the_sockets_of_shims() {
+        let socket = Some(Path::new("/run/containerd/s/0ab1"));
+        assert_eq!(shim_socket("unix:///run/containerd/s/0ab1"), socket);
+        let json = r#"{"version":3,"address":"unix:///run/containerd/s/0ab1","protocol":"ttrpc"}"#;
+        assert_eq!(shim_socket(json), socket);
+        for other in [
+            "",
+            "unix:///run/containerd/s/../x",
+            "unix:///etc/passwd",
+            "tcp://1.2.3.4:5",
+        ] {
+            assert_eq!(shim_socket(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn tells_containers_from_others() {
