@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use sealrs_image::error::{IoResultExt as _, Result};
 use sealrs_image::platform::Platform;
 
+#[cfg(test)]
+pub(crate) use network::parse_hosts;
 pub use network::{Address, HostsLine};
 pub use sockets::Listener;
 

@@ -33,6 +33,12 @@ pub(crate) fn without_block(text: &str, cluster: &str) -> (String, bool) {
     (kept, found)
 }
 
+/// What a marker line says: whose block begins, or that one ends. `None` for any other line.
+pub(crate) fn marked(line: &str) -> Option<Option<&str>> {
+    let begins = line.strip_prefix("# BEGIN sealrs ").map(Some);
+    begins.or_else(|| line.starts_with("# END sealrs ").then_some(None))
+}
+
 fn begin(cluster: &str) -> String {
     format!("# BEGIN sealrs {cluster}")
 }

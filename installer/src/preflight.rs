@@ -15,6 +15,7 @@ use crate::facts::{HOSTS_FILE, HostFacts, Interest};
 use crate::options::Options;
 use crate::registry::{self, Naming};
 use crate::runtime::Runtime;
+use crate::service;
 
 /// Something about a host that stands against an installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -65,7 +66,7 @@ pub(crate) fn interest(runtime: &dyn Runtime, options: &Options) -> Interest {
     let folders = runtime.disk(0).into_iter().map(|(folder, _)| folder);
     Interest {
         programs: programs.map(|&name| name.to_owned()).collect(),
-        paths: paths.map(PathBuf::from).collect(),
+        paths: paths.map(PathBuf::from).chain([registry_unit(options)]).collect(),
         ports: layout.ports.iter().copied().chain([options.registry_port]).collect(),
         folders: folders.chain([data]).collect(),
         registry_domain: options.registry_domain.clone(),
@@ -99,6 +100,7 @@ pub(crate) fn findings(
     }
     findings.extend(rights(facts, options, runtime));
     findings.extend(names(facts, options));
+    findings.extend(namesake(facts, options));
     findings.extend(ports(facts, options, runtime));
     findings.extend(leftovers(facts, runtime));
     findings.extend(disks(facts, image, options, runtime));
@@ -141,6 +143,23 @@ fn names(facts: &HostFacts, options: &Options) -> Option<Finding> {
             "use `--registry-domain localhost`, or run as root",
         )),
     }
+}
+
+/// A cluster of the same name under another root has its entry in the hosts file and its unit under the same names.
+fn namesake(facts: &HostFacts, options: &Options) -> Option<Finding> {
+    let name = &options.cluster;
+    let has_entry = facts.hosts.iter().any(|line| line.cluster.as_ref() == Some(name));
+    (has_entry || facts.paths.contains(&registry_unit(options))).then(|| {
+        Finding::error(
+            "cluster-name",
+            format!("another cluster `{name}` is on this host, under another root"),
+            "choose another name with `--cluster`, or delete that one with its `--root`",
+        )
+    })
+}
+
+fn registry_unit(options: &Options) -> PathBuf {
+    service::unit_path(&registry::service_name(&options.cluster))
 }
 
 fn ports(facts: &HostFacts, options: &Options, runtime: &dyn Runtime) -> Vec<Finding> {

@@ -66,6 +66,10 @@ pub(crate) fn naming(facts: &HostFacts, domain: &str) -> Naming {
         .iter()
         .find(|line| line.names.iter().any(|name| name.eq_ignore_ascii_case(domain)));
     match (line, facts.registry_addresses.as_slice()) {
+        // The line of another cluster goes with that cluster.
+        (Some(line), _) if line.cluster.is_some() && facts.hosts_writable && facts.has_address(line.ip) => {
+            Naming::HostsFile
+        }
         (Some(line), _) => leads_to(line.ip),
         (None, _) if facts.hosts_writable => Naming::HostsFile,
         (None, [first, ..]) => leads_to(*first),
@@ -401,8 +405,16 @@ mod tests {
         facts.hosts = vec![HostsLine {
             ip: elsewhere,
             names: vec!["x".into(), "Sea.Hub".into()],
+            cluster: Some("other".into()),
         }];
         assert_eq!(naming(&facts, "sea.hub"), Naming::Elsewhere(elsewhere));
+        // Another cluster's line may go any time; one's own stays.
+        facts.hosts[0].ip = "10.88.0.11".parse().unwrap();
+        assert_eq!(naming(&facts, "sea.hub"), Naming::Known);
+        facts.hosts_writable = true;
+        assert_eq!(naming(&facts, "sea.hub"), Naming::HostsFile);
+        facts.hosts[0].cluster = None;
+        assert_eq!(naming(&facts, "sea.hub"), Naming::Known);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use sealrs_image::error::Result;
 use serde::{Deserialize, Serialize};
 
 pub use supervisor::{Supervise, supervise};
+pub(crate) use systemd::unit_path;
 
 use crate::cluster::ClusterFiles;
 

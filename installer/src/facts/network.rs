@@ -3,6 +3,8 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _, UdpSocket};
 
+use crate::hosts_file;
+
 /// An address of this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
@@ -32,6 +34,8 @@ pub struct HostsLine {
     pub ip: IpAddr,
     /// The names, as they stand there.
     pub names: Vec<String>,
+    /// The cluster in whose block it is.
+    pub cluster: Option<String>,
 }
 
 /// A route of the main table.
@@ -189,13 +193,18 @@ fn parse_v6(hex: &str) -> Option<Ipv6Addr> {
 }
 
 /// hosts(5).
-pub(super) fn parse_hosts(text: &str) -> Vec<HostsLine> {
+pub(crate) fn parse_hosts(text: &str) -> Vec<HostsLine> {
+    let mut cluster = None;
     text.lines()
         .filter_map(|line| {
+            if let Some(of) = hosts_file::marked(line) {
+                cluster = of.map(str::to_owned);
+            }
             let mut words = line.split('#').next()?.split_whitespace();
             Some(HostsLine {
                 ip: words.next()?.parse().ok()?,
                 names: words.map(str::to_owned).collect(),
+                cluster: cluster.clone(),
             })
         })
         .collect()
@@ -241,8 +250,12 @@ mod tests {
 
     #[test]
     fn reads_a_hosts_file() {
-        let lines = parse_hosts("127.0.0.1 localhost # me\n\n# nothing\n10.0.0.1\tsea.hub a\nbroken x\n");
-        assert_eq!(lines.len(), 2);
+        let lines = parse_hosts(
+            "127.0.0.1 localhost # me\n\n# BEGIN sealrs c\n10.0.0.1\tsea.hub a\n# END sealrs c\nbroken x\n::1 b\n",
+        );
+        assert_eq!(lines.len(), 3);
         assert_eq!(lines[1].names, ["sea.hub", "a"]);
+        let clusters: Vec<_> = lines.iter().map(|line| line.cluster.as_deref()).collect();
+        assert_eq!(clusters, [None, Some("c"), None]);
     }
 }

@@ -22,6 +22,29 @@ fn a_plain_server_is_ready() {
 }
 
 #[test]
+fn a_cluster_of_the_same_name_under_another_root_is_not_overwritten() {
+    let (image, options) = (runtime_image("script"), Options::default());
+    let mut facts = server();
+    facts.hosts =
+        crate::facts::parse_hosts("# BEGIN sealrs my-cluster\n10.88.0.11 other.hub\n# END sealrs my-cluster\n");
+    assert_eq!(checks(&found(&facts, &image, &options)), ["cluster-name"]);
+    let other = Options {
+        cluster: "other".into(),
+        ..Options::default()
+    };
+    assert!(found(&facts, &image, &other).is_empty());
+    facts.hosts.clear();
+    let unit = "/etc/systemd/system/sealrs-registry-my-cluster.service";
+    facts.paths.insert(unit.into());
+    assert!(
+        interest(crate::runtime::of(&image).unwrap(), &options)
+            .paths
+            .contains(&unit.into())
+    );
+    assert_eq!(checks(&found(&facts, &image, &options)), ["cluster-name"]);
+}
+
+#[test]
 fn everything_is_found_at_once() {
     let mut facts = server();
     facts.root = false;

@@ -14,7 +14,7 @@ use crate::files;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Where the unit of a service lies.
-fn unit_path(name: &str) -> PathBuf {
+pub(crate) fn unit_path(name: &str) -> PathBuf {
     PathBuf::from(format!("/etc/systemd/system/{name}.service"))
 }
 
@@ -80,7 +80,7 @@ pub(super) fn log_of_start(name: &str) -> String {
     let unit = format!("{name}.service");
     let shown = systemctl(&["show", "--property=InvocationID", "--value", &unit]);
     match shown.as_ref().map(|shown| shown.stdout.trim()) {
-        Ok(id) if !id.is_empty() => journal(&["-n", "5000", &format!("_SYSTEMD_INVOCATION_ID={id}")]),
+        Ok(id) if !id.is_empty() => journal(&["-n", "50000", &format!("_SYSTEMD_INVOCATION_ID={id}")]),
         _ => String::new(),
     }
 }
