@@ -199,7 +199,7 @@ fn progress_is_lines_of_json_for_programs_and_nothing_when_quiet() {
     let begun = events.iter().find(|event| event["event"] == "begin").unwrap();
     assert_eq!(
         *begun,
-        json!({"event": "begin", "id": begun["id"], "what": "packing the rootfs", "bytes": 0, "total": 1})
+        json!({"event": "begin", "id": begun["id"], "within": null, "what": "packing the rootfs", "bytes": 0, "total": 1})
     );
     let ended = events.iter().find(|event| event["event"] == "end").unwrap();
     assert_eq!((&ended["id"], &ended["bytes"]), (&begun["id"], &json!(1)));

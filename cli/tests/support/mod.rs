@@ -24,6 +24,7 @@ pub mod insides;
 pub mod kills;
 #[path = "../../../image/tests/support/registry.rs"]
 pub mod registry;
+pub mod relay;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
