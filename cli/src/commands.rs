@@ -14,6 +14,7 @@ mod remote;
 mod rmi;
 mod run;
 mod save;
+mod size;
 mod tag;
 
 use std::path::Path;

@@ -58,7 +58,7 @@ impl Walk<'_> {
         } else if media_type::is_manifest(&descriptor.media_type) {
             let bytes = document(self.source, descriptor).context(place)?;
             let manifest: Manifest = spec::parse(&bytes, &descriptor.digest.to_string())?;
-            for blob in manifest.layers.into_iter().chain([manifest.config]) {
+            for blob in [manifest.config].into_iter().chain(manifest.layers) {
                 if self.seen.insert(blob.digest) {
                     self.found.push(blob);
                 }
@@ -73,6 +73,12 @@ impl Walk<'_> {
 #[must_use]
 pub fn is_document(descriptor: &Descriptor) -> bool {
     media_type::is_index(&descriptor.media_type) || media_type::is_manifest(&descriptor.media_type)
+}
+
+/// Whether a blob is JSON, as documents and configs are: small, and wanted before the payload.
+#[must_use]
+pub fn is_json(descriptor: &Descriptor) -> bool {
+    descriptor.media_type.ends_with("+json")
 }
 
 #[cfg(test)]

@@ -41,6 +41,12 @@ pub struct Envelope {
 }
 
 impl Store {
+    /// Whether there is a store below `root`.
+    #[must_use]
+    pub fn is_there(root: &Path) -> bool {
+        root.join("store/oci-layout").exists()
+    }
+
     /// Opens `<root>/store`, making it if it is not there.
     ///
     /// # Errors
