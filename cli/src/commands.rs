@@ -16,6 +16,7 @@ mod run;
 mod save;
 mod size;
 mod tag;
+mod verify;
 
 use std::path::Path;
 
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Prune(prune::Prune),
     Save(save::Save),
     Load(load::Load),
+    Verify(verify::Verify),
     Run(Box<run::Run>),
     Delete(delete::Delete),
     #[command(subcommand)]
@@ -57,6 +59,7 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Prune(command) => command.run(root, printer),
         Command::Save(command) => command.run(root, printer),
         Command::Load(command) => command.run(root, printer),
+        Command::Verify(command) => command.run(root, printer),
         Command::Run(command) => command.run(root, printer),
         Command::Delete(command) => command.run(root, printer),
         Command::Registry(command) => command.run(printer),

@@ -7,7 +7,7 @@ use crate::source::{Source, document};
 use crate::spec::{self, Descriptor, Index, Manifest, media_type};
 
 /// An image nests at most this deep; deeper is an attack or a defect.
-const MAX_DEPTH: usize = 4;
+pub(crate) const MAX_DEPTH: usize = 4;
 
 /// All blobs that `root` reaches, each once: children before the documents that name them, `root` last.
 ///

@@ -5,7 +5,8 @@
 //! * Words of the field: [`digest`], [`reference`], [`platform`], [`spec`] (OCI documents), [`cluster_image`].
 //! * Places: [`store`], [`archive`], [`remote`]; [`locate`] finds what a user names; [`rootfs`] is where an image
 //!   is unpacked.
-//! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`layer`] (writing them).
+//! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`layer`] (writing them); [`verify`] reads all of
+//!   it again.
 //! * What went wrong and how far it is: [`error`], [`progress`]. Two processes at once: [`lock`].
 
 pub mod archive;
@@ -25,6 +26,7 @@ pub mod rootfs;
 pub mod source;
 pub mod spec;
 pub mod store;
+pub mod verify;
 
 #[cfg(test)]
 mod testing;

@@ -154,6 +154,27 @@ pub fn locate(root: &Path, argument: &str) -> Result<Located> {
     }
 }
 
+/// Whether `argument` names an archive rather than an image of the store below `root`, as [`locate`] sees it.
+///
+/// # Errors
+/// What reading the store meets.
+pub fn names_archive(root: &Path, argument: &str) -> Result<bool> {
+    if looks_like_file(argument) {
+        return Ok(true);
+    }
+    if !Path::new(argument).is_file() {
+        return Ok(false);
+    }
+    let Some((store, _lock)) = existing_store(root)? else {
+        return Ok(true);
+    };
+    match in_store(&store, argument) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() != ErrorKind::Integrity => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether an argument is a file rather than a name, by the look of it.
 fn looks_like_file(argument: &str) -> bool {
     let whole = match argument.rsplit_once('.') {

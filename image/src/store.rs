@@ -6,6 +6,7 @@
 
 mod blob_writer;
 mod collect;
+mod repair;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
@@ -24,6 +25,9 @@ use crate::spec::{self, Descriptor, Index, annotation};
 
 /// Buffer for moving bytes: large enough that system calls do not count.
 pub(crate) const BLOCK: usize = 256 << 10;
+
+/// How files begin that will replace another in one step.
+const PARTIAL: &str = ".partial-";
 
 /// An OCI image layout that sealrs owns.
 #[derive(Debug, Clone)]
@@ -60,9 +64,12 @@ impl Store {
         }
         let marker = store.path.join("oci-layout");
         if !marker.exists() {
+            // Who prunes would take the file for a left-over.
+            let _lock = store.share()?;
             write_atomically(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
         if !store.index_path().exists() {
+            let _shared = store.share()?;
             let _lock = store.lock_index()?;
             if !store.index_path().exists() {
                 write_atomically(&store.index_path(), &spec::canonical(&Index::new(Vec::new()))?)?;
@@ -436,7 +443,7 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let place = || format!("cannot write {}", path.display());
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
-        .prefix(".partial-")
+        .prefix(PARTIAL)
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
         .tempfile_in(folder)
         .or_io(place)?;

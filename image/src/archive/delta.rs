@@ -146,6 +146,12 @@ fn needs(origin: &str, bases: &[Base]) -> Error {
 }
 
 impl Archive {
+    /// Whether the blob is inside.
+    #[must_use]
+    pub fn holds(&self, blob: &Descriptor) -> bool {
+        self.blobs.contains_key(&blob.digest)
+    }
+
     /// Makes sure that archive and store together hold all of the image under `root`, before anything is written.
     ///
     /// # Errors
@@ -153,7 +159,7 @@ impl Archive {
     pub fn check_complete(&self, root: &Descriptor, store: Option<&Store>) -> Result<()> {
         for blob in graph::blobs(self, root)? {
             let stored = || store.and_then(|store| store.size(&blob.digest)) == Some(blob.size);
-            if !self.blobs.contains_key(&blob.digest) && !stored() {
+            if !self.holds(&blob) && !stored() {
                 return Err(self.lacks(&blob, store));
             }
         }
@@ -194,7 +200,7 @@ impl Source for Completed {
     }
 
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
-        if self.archive.blobs.contains_key(&blob.digest) {
+        if self.archive.holds(blob) {
             return self.archive.open(blob, offset);
         }
         self.store.open(blob, offset).map_err(|error| match error.kind() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::{Store, entry_name};
+use super::{PARTIAL, Store, entry_name};
 use crate::digest::Digest;
 use crate::error::{Context as _, IoResultExt as _, Result};
 use crate::graph;
@@ -69,6 +69,14 @@ impl Store {
                 if partial || !digest.is_some_and(|digest| kept.contains(&digest)) {
                     remove_file(&entry.path(), &mut collected)?;
                 }
+            }
+        }
+        let place = || format!("cannot read {}", self.path.display());
+        for entry in fs::read_dir(&self.path).or_io(place)? {
+            let entry = entry.or_io(place)?;
+            // An index whose writer died before it had its name.
+            if entry.file_name().as_encoded_bytes().starts_with(PARTIAL.as_bytes()) {
+                remove_file(&entry.path(), &mut collected)?;
             }
         }
         Ok(collected)
