@@ -16,7 +16,9 @@ mod remote;
 mod rmi;
 mod run;
 mod save;
+mod size;
 mod tag;
+mod verify;
 
 use std::path::Path;
 
@@ -38,6 +40,7 @@ pub(crate) enum Command {
     Push(push::Push),
     Save(save::Save),
     Load(load::Load),
+    Verify(verify::Verify),
     Run(Box<run::Run>),
     Delete(delete::Delete),
     #[command(subcommand)]
@@ -62,6 +65,7 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Push(command) => command.run(root, printer),
         Command::Save(command) => command.run(root, printer),
         Command::Load(command) => command.run(root, printer),
+        Command::Verify(command) => command.run(root, printer),
         Command::Run(command) => command.run(root, printer),
         Command::Delete(command) => command.run(root, printer),
         Command::Registry(command) => command.run(printer),

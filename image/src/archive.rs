@@ -2,15 +2,27 @@
 //!
 //! Reading makes one pass over the headers and seeks over the payload: nothing is unpacked to a temporary place.
 
+mod delta;
 mod docker;
+mod entries;
+mod output;
+mod parts;
+mod receive;
+mod stream;
+mod volume;
 mod writer;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Cursor, Read, Seek as _, SeekFrom};
-use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::io::{Cursor, Read};
+use std::path::Path;
 
+pub use delta::{Base, Completed, Delta};
+use entries::Entries;
+pub use entries::{Input, open_stream};
+pub use output::Output;
+pub use receive::Received;
+pub use stream::ArchiveStream;
+use volume::{Volume, VolumeReader};
 pub use writer::ArchiveSink;
 
 use crate::digest::Digest;
@@ -23,12 +35,15 @@ use crate::spec::{self, Descriptor, Index, MAX_DOCUMENT, annotation};
 /// An archive has a few thousand entries; millions are an attack.
 const MAX_ENTRIES: usize = 1 << 20;
 
+/// The images of an archive, with the names they were saved under.
+type Images = Vec<(Option<Reference>, Descriptor)>;
+
 /// An archive file whose entries are known.
 #[derive(Debug)]
 pub struct Archive {
-    path: PathBuf,
-    file: File,
+    volume: Volume,
     images: Vec<(Option<Reference>, Descriptor)>,
+    bases: Vec<Base>,
     blobs: BTreeMap<Digest, Place>,
 }
 
@@ -48,36 +63,77 @@ struct Extent {
 }
 
 impl Archive {
-    /// Reads an archive's table of contents.
+    /// Whether `path` is a file or stands for the parts of a split archive.
+    #[must_use]
+    pub fn is_there(path: &Path) -> bool {
+        path.exists() || parts::common_name(path).is_some()
+    }
+
+    /// Reads an archive's table of contents. A split archive is named by its first part, or without a number.
     ///
     /// # Errors
     /// [`ErrorKind::Integrity`] when it is neither kind of archive, is cut off or names an entry twice.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).or_io(|| format!("cannot open {}", path.display()))?;
         let mut archive = Self {
-            path: path.to_owned(),
-            file,
+            volume: Volume::open(path)?,
             images: Vec::new(),
+            bases: Vec::new(),
             blobs: BTreeMap::new(),
         };
-        archive.refuse_packed()?;
-        let entries = archive.entries()?;
-        if entries.contains_key("index.json") {
-            archive.read_layout(&entries)?;
-        } else if entries.contains_key("manifest.json") {
-            docker::read(&mut archive, &entries)?;
-        } else {
-            return Err(archive
-                .damaged("it has neither an `index.json` (OCI archive) nor a `manifest.json` (Docker archive)")
-                .hint("give a file that `sealrs save`, `skopeo copy … oci-archive:` or `docker save` made"));
+        match archive.read() {
+            Ok(()) => Ok(archive),
+            Err(error) => Err(archive.explain(error)),
         }
-        Ok(archive)
+    }
+
+    fn read(&mut self) -> Result<()> {
+        self.refuse_packed()?;
+        let entries = self.entries()?;
+        if entries.contains_key("index.json") {
+            self.read_layout(&entries)
+        } else if entries.contains_key("manifest.json") {
+            docker::read(self, &entries)
+        } else {
+            Err(self
+                .damaged("it has neither an `index.json` (OCI archive) nor a `manifest.json` (Docker archive)")
+                .hint("give a file that `sealrs save`, `skopeo copy … oci-archive:` or `docker save` made"))
+        }
     }
 
     /// The images inside, with the names they were saved under.
     #[must_use]
     pub fn images(&self) -> &[(Option<Reference>, Descriptor)] {
         &self.images
+    }
+
+    /// The images that a store has to hold for this archive to be whole: those that it was saved `--since`.
+    #[must_use]
+    pub fn bases(&self) -> &[Base] {
+        &self.bases
+    }
+
+    /// Says which parts of a split archive are to blame for a failure, if it comes from damaged bytes.
+    #[must_use]
+    pub fn explain(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Integrity {
+            return error;
+        }
+        let damaged = match self.volume.damaged_parts() {
+            Ok(damaged) if damaged.is_empty() => return error,
+            Ok(damaged) => damaged,
+            Err(failure) => return failure,
+        };
+        let names: Vec<String> = damaged.iter().map(|part| part.display().to_string()).collect();
+        let what = match names.as_slice() {
+            [one] => format!("the part {one} is damaged: it has not the digest that was written when it was saved"),
+            several => format!(
+                "the parts {} are damaged: they have not the digests that were written when they were saved",
+                several.join(", ")
+            ),
+        };
+        Error::new(ErrorKind::Integrity, what)
+            .because(error)
+            .hint("copy what is damaged again from where it came")
     }
 
     fn read_layout(&mut self, entries: &BTreeMap<String, Extent>) -> Result<()> {
@@ -92,19 +148,7 @@ impl Archive {
         }
         let bytes = self.small_entry(entries, "index.json")?;
         let index: Index = spec::parse(&bytes, &format!("`index.json` of {}", self.origin()))?;
-        self.images = index
-            .manifests
-            .into_iter()
-            .map(|mut image| {
-                let mut name = None;
-                for key in [annotation::CONTAINERD_NAME, annotation::REF_NAME] {
-                    let text = image.annotations.remove(key);
-                    // A bare tag (`v1`), as skopeo may write, names no image.
-                    name = name.or_else(|| text.filter(|text| text.contains([':', '/']))?.parse().ok());
-                }
-                (name, image)
-            })
-            .collect();
+        (self.images, self.bases) = listed(index)?;
         if self.images.is_empty() {
             return Err(self.damaged("its `index.json` lists no image"));
         }
@@ -113,10 +157,10 @@ impl Archive {
 
     /// Finds where each file lies.
     fn entries(&self) -> Result<BTreeMap<String, Extent>> {
-        let length = self.file.metadata().or_io(|| self.place())?.len();
+        let length = self.volume.len();
         let mut found = BTreeMap::new();
         let mut links = Vec::new();
-        let mut tar = TarReader::new(&self.file);
+        let mut tar = TarReader::new(self.volume.reader(0, u64::MAX));
         loop {
             let next = tar.next_seeking();
             let Some(member) = next.map_err(|error| self.damaged("it is not a tar, or is cut off").because(error))?
@@ -140,9 +184,15 @@ impl Archive {
                 size,
             };
             if extent.offset.checked_add(extent.size).is_none_or(|end| end > length) {
-                return Err(self
-                    .damaged(&format!("it is cut off inside `{name}`"))
-                    .hint("copy it again from where it came"));
+                return Err(match self.volume.last_part() {
+                    Some(part) => self.damaged(&format!("it is cut off inside `{name}`")).hint(format!(
+                        "{} is not the last part, or is cut off: copy the parts again from where they came",
+                        part.display()
+                    )),
+                    None => self
+                        .damaged(&format!("it is cut off inside `{name}`"))
+                        .hint("copy it again from where it came"),
+                });
             }
             if found.insert(name.clone(), extent).is_some() {
                 return Err(self.damaged(&format!("it holds `{name}` twice")));
@@ -171,24 +221,17 @@ impl Archive {
         Ok(bytes)
     }
 
-    fn read_extent(&self, extent: Extent, offset: u64) -> ExtentReader<'_> {
+    fn read_extent(&self, extent: Extent, offset: u64) -> VolumeReader<'_> {
         let offset = offset.min(extent.size);
-        ExtentReader {
-            file: &self.file,
-            position: extent.offset + offset,
-            left: extent.size - offset,
-        }
+        self.volume.reader(extent.offset + offset, extent.size - offset)
     }
 
     fn refuse_packed(&self) -> Result<()> {
         let mut start = Vec::new();
-        let mut file = &self.file;
-        file.take(4).read_to_end(&mut start).or_io(|| self.place())?;
-        file.seek(SeekFrom::Start(0)).or_io(|| self.place())?;
-        let (packed, unpack) = match start.as_slice() {
-            [0x1f, 0x8b, ..] => ("gzip", "gunzip"),
-            [0x28, 0xb5, 0x2f, 0xfd] => ("zstd", "unzstd"),
-            _ => return Ok(()),
+        let mut reader = self.volume.reader(0, 4);
+        reader.read_to_end(&mut start).or_io(|| self.place())?;
+        let Some((packed, unpack)) = packed_with(&start) else {
+            return Ok(());
         };
         Err(self
             .damaged(&format!("the whole file is packed with {packed}"))
@@ -204,6 +247,36 @@ impl Archive {
     fn place(&self) -> String {
         format!("cannot read {}", self.origin())
     }
+}
+
+/// What a file that starts like this is packed with, and what unpacks it.
+fn packed_with(start: &[u8]) -> Option<(&'static str, &'static str)> {
+    match start {
+        [0x1f, 0x8b, ..] => Some(("gzip", "gunzip")),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(("zstd", "unzstd")),
+        _ => None,
+    }
+}
+
+/// The images that an `index.json` lists, with their names, and the images that they are based on.
+fn listed(index: Index) -> Result<(Images, Vec<Base>)> {
+    let mut images = Vec::new();
+    let mut bases: Vec<Base> = Vec::new();
+    for mut image in index.manifests {
+        let mut name = None;
+        for key in [annotation::CONTAINERD_NAME, annotation::REF_NAME] {
+            let text = image.annotations.remove(key);
+            // A bare tag (`v1`), as skopeo may write, names no image.
+            name = name.or_else(|| text.filter(|text| text.contains([':', '/']))?.parse().ok());
+        }
+        for base in delta::take_bases(&mut image)? {
+            if !bases.contains(&base) {
+                bases.push(base);
+            }
+        }
+        images.push((name, image));
+    }
+    Ok((images, bases))
 }
 
 /// The name that a symbolic link in the archive points to.
@@ -222,7 +295,7 @@ fn link_target(name: &str, target: &str) -> String {
 
 impl Source for Archive {
     fn origin(&self) -> String {
-        format!("archive {}", self.path.display())
+        format!("archive {}", self.volume.path().display())
     }
 
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
@@ -232,31 +305,8 @@ impl Source for Archive {
                 let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
                 Ok(Box::new(Cursor::new(bytes.get(start..).unwrap_or_default())))
             }
-            None => Err(Error::new(
-                ErrorKind::NotFound,
-                format!("{} lacks blob {}", self.origin(), blob.digest),
-            )
-            .hint("save the image again, or copy the file again from where it came")),
+            None => Err(self.lacks(blob, None)),
         }
-    }
-}
-
-/// Reads a part of a file without moving its cursor, so that several can read at once.
-struct ExtentReader<'f> {
-    file: &'f File,
-    position: u64,
-    left: u64,
-}
-
-impl Read for ExtentReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let wanted = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let read = self
-            .file
-            .read_at(buffer.get_mut(..wanted).unwrap_or_default(), self.position)?;
-        self.position += read as u64;
-        self.left -= read as u64;
-        Ok(read)
     }
 }
 

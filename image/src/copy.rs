@@ -21,7 +21,7 @@ const WORTH_SHOWING: u64 = 4 << 20;
 /// In which order a sink wants the documents (indexes, manifests).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
-    /// Before the payload, one blob at a time: a file that is read from its start.
+    /// Before the payload, one blob at a time: a file that is read from its start. Configs come after the documents.
     DocumentsFirst,
     /// After everything that they name: nobody ever sees a manifest whose layers are missing.
     DocumentsLast,
@@ -95,7 +95,9 @@ pub fn copy(
         let (documents, mut payload): (Vec<_>, Vec<_>) = missing.into_iter().partition(graph::is_document);
         match sink_ref.order() {
             Order::DocumentsFirst => {
-                // A document comes before those that it names, the payload in the order of the layers.
+                // A document comes before those that it names, then what tells how to read the payload, and the payload
+                // in the order of the layers.
+                payload.sort_by_key(|blob| !graph::is_json(blob));
                 in_parallel(documents.into_iter().rev().chain(payload).collect(), 1, take)?;
             }
             Order::DocumentsLast => {
@@ -319,7 +321,7 @@ mod tests {
         let root = image(&mut memory);
         let mut sink = notes(Order::DocumentsLast);
         sink.has = graph::blobs(&memory, &root).unwrap();
-        sink.has.remove(0);
+        sink.has.retain(|blob| blob.size != 10);
         let copied = copy(&memory, &root, Box::new(&sink), 4, &Silent).unwrap();
         assert_eq!(
             copied,

@@ -1,7 +1,7 @@
 //! Files that appear whole or not at all. Each is made under a partial name beside its own and renamed, so a reader, or
 //! a crash, sees the old one or the new one.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -10,6 +10,9 @@ use std::path::Path;
 use tempfile::TempPath;
 
 use crate::error::{IoResultExt as _, Result};
+
+/// In the name of every file that is not whole yet.
+const PARTIAL: &str = ".sealrs-";
 
 /// Replaces what is at `path` by a file with these bytes and permission bits, and makes it durable.
 ///
@@ -159,10 +162,16 @@ pub fn folder_of(path: &Path) -> &Path {
 }
 
 /// The start of the partial names of `path`.
+/// Whether a name is one that a file has until it is whole.
+pub(crate) fn is_partial(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".") && name.windows(PARTIAL.len()).any(|part| part == PARTIAL.as_bytes())
+}
+
 fn partial_prefix(path: &Path) -> OsString {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
-    name.push(".sealrs-");
+    name.push(PARTIAL);
     name
 }
 

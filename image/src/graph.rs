@@ -12,7 +12,7 @@ use crate::source::{Source, document};
 use crate::spec::{self, Descriptor, Index, Manifest, media_type};
 
 /// An image nests at most this deep; deeper is an attack or a defect.
-const MAX_DEPTH: usize = 4;
+pub(crate) const MAX_DEPTH: usize = 4;
 
 /// Documents are remembered up to so many bytes in all; an image's have a few thousand.
 const MAX_REMEMBERED: u64 = 64 << 20;
@@ -165,7 +165,7 @@ impl Document {
             spec::parse::<Index>(&bytes, &name)?.manifests
         } else {
             let manifest: Manifest = spec::parse(&bytes, &name)?;
-            manifest.layers.into_iter().chain([manifest.config]).collect()
+            [manifest.config].into_iter().chain(manifest.layers).collect()
         };
         Ok(Self { bytes, parts })
     }
@@ -195,6 +195,12 @@ impl Walk<'_> {
 #[must_use]
 pub fn is_document(descriptor: &Descriptor) -> bool {
     media_type::is_index(&descriptor.media_type) || media_type::is_manifest(&descriptor.media_type)
+}
+
+/// Whether a blob is JSON, as documents and configs are: small, and wanted before the payload.
+#[must_use]
+pub fn is_json(descriptor: &Descriptor) -> bool {
+    descriptor.media_type.ends_with("+json")
 }
 
 #[cfg(test)]

@@ -5,7 +5,8 @@
 //! * Words of the field: [`digest`], [`reference`], [`platform`], [`spec`] (OCI documents), [`cluster_image`].
 //! * Places: [`store`], [`archive`], [`remote`]; [`locate`] finds what a user names; [`rootfs`] is where an image
 //!   is unpacked.
-//! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`pull`], [`push`], [`layer`] (writing them).
+//! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`pull`], [`push`], [`layer`] (writing them);
+//!   [`verify`] reads all of it again.
 //! * What went wrong and how far it is: [`error`], [`progress`]. Files that appear whole: [`mod@file`]. Two processes at
 //!   once: [`lock`].
 
@@ -29,6 +30,7 @@ pub mod rootfs;
 pub mod source;
 pub mod spec;
 pub mod store;
+pub mod verify;
 
 #[cfg(test)]
 mod testing;

@@ -1,11 +1,12 @@
 //! What a user's `NAME|FILE` means: an archive file, a name in the store, or the start of a digest.
 //!
-//! `./x`, `/x` and `x.tar` are files. Anything else is looked up in the store first: a folder that holds a program
-//! `k3s` must not hide the image `k3s`.
+//! `-` is standard input; `./x`, `/x`, `x.tar` and `x.tar.001` are files. Anything else is looked up in the store first:
+//! a folder that holds a program `k3s` must not hide the image `k3s`.
 
+use std::io::Read;
 use std::path::Path;
 
-use crate::archive::Archive;
+use crate::archive::{Archive, ArchiveStream, Base, Completed, open_stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::Lock;
 use crate::reference::Reference;
@@ -16,13 +17,97 @@ use crate::store::Store;
 /// An image that was found.
 pub struct Located {
     /// Where its blobs are.
-    pub source: Box<dyn Source>,
+    pub source: Box<Place>,
     /// Its manifest or index.
     pub root: Descriptor,
     /// Its name, if it has one.
     pub name: Option<Reference>,
-    /// Keeps the store as it is while the image is used; none for an archive.
+    /// Keeps the store as it is while the image is used; none for an archive that needs no store.
     _lock: Option<Lock>,
+}
+
+/// Where an image's blobs are.
+#[derive(Debug)]
+pub enum Place {
+    /// In the store.
+    Store(Store),
+    /// In an archive.
+    Archive(Archive),
+    /// In an archive that was saved `--since` another image, and in the store.
+    Delta(Completed),
+    /// In an archive that comes through a pipe.
+    Stream(Box<ArchiveStream>),
+}
+
+impl Place {
+    fn source(&self) -> &dyn Source {
+        match self {
+            Self::Store(store) => store,
+            Self::Archive(archive) => archive,
+            Self::Delta(completed) => completed,
+            Self::Stream(stream) => &**stream,
+        }
+    }
+}
+
+impl Source for Place {
+    fn origin(&self) -> String {
+        self.source().origin()
+    }
+
+    fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
+        self.source().open(blob, offset)
+    }
+
+    fn is_sequential(&self) -> bool {
+        self.source().is_sequential()
+    }
+}
+
+impl Located {
+    /// The images that the store has to hold besides.
+    #[must_use]
+    pub fn bases(&self) -> &[Base] {
+        match &*self.source {
+            Place::Store(_) => &[],
+            Place::Archive(archive) | Place::Delta(Completed { archive, .. }) => archive.bases(),
+            Place::Stream(stream) => stream.bases(),
+        }
+    }
+
+    /// Makes sure that no blob is missing, before anything is made of them: what can't be known of a pipe's payload is
+    /// found when it has come.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`], naming the image that the store has to have, or the blob.
+    pub fn check_complete(&self) -> Result<()> {
+        match &*self.source {
+            Place::Store(_) => Ok(()),
+            Place::Archive(archive) => archive.check_complete(&self.root, None),
+            Place::Delta(Completed { archive, store }) => archive.check_complete(&self.root, Some(store)),
+            Place::Stream(stream) => stream.check_bases(),
+        }
+    }
+
+    /// Says more about a failure, if the place knows more: which part of a split archive is damaged.
+    #[must_use]
+    pub fn explain(&self, error: Error) -> Error {
+        match &*self.source {
+            Place::Archive(archive) | Place::Delta(Completed { archive, .. }) => archive.explain(error),
+            Place::Store(_) | Place::Stream(_) => error,
+        }
+    }
+
+    /// Reads what is left in a pipe, so that whoever writes can finish.
+    ///
+    /// # Errors
+    /// What reading meets.
+    pub fn drain(&self) -> Result<()> {
+        match &*self.source {
+            Place::Stream(stream) => stream.drain(),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl std::fmt::Debug for Located {
@@ -37,10 +122,20 @@ impl std::fmt::Debug for Located {
 /// [`ErrorKind::NotFound`] when there is none, [`ErrorKind::Input`] when it could be several.
 pub fn locate(root: &Path, argument: &str) -> Result<Located> {
     let path = Path::new(argument);
-    let looks_like_file = argument.starts_with(['/', '.']) || argument.ends_with(".tar");
-    if looks_like_file {
-        if path.exists() {
-            return in_archive(path);
+    if let Some((input, origin)) = open_stream(path)? {
+        let (store, lock) = existing_store(root)?.unzip();
+        let stream = ArchiveStream::open(input, origin, store)?;
+        let (name, image) = only_image(stream.images(), &stream.origin())?;
+        return Ok(Located {
+            source: Box::new(Place::Stream(Box::new(stream))),
+            root: image,
+            name,
+            _lock: lock,
+        });
+    }
+    if looks_like_file(argument) {
+        if Archive::is_there(path) {
+            return in_archive(root, path);
         }
         return Err(Error::new(ErrorKind::NotFound, format!("there is no file {argument}"))
             .hint("give the path of an archive made by `sealrs save`, or the name of an image in the store"));
@@ -48,15 +143,45 @@ pub fn locate(root: &Path, argument: &str) -> Result<Located> {
     let store = Store::open(root)?;
     let lock = store.share()?;
     match in_store(&store, argument) {
-        Ok((root, name)) => Ok(Located {
-            source: Box::new(store),
-            root,
+        Ok((image, name)) => Ok(Located {
+            source: Box::new(Place::Store(store)),
+            root: image,
             name,
             _lock: Some(lock),
         }),
-        Err(error) if error.kind() != ErrorKind::Integrity && path.is_file() => in_archive(path),
+        Err(error) if error.kind() != ErrorKind::Integrity && path.is_file() => in_archive(root, path),
         Err(error) => Err(error),
     }
+}
+
+/// Whether `argument` names an archive rather than an image of the store below `root`, as [`locate`] sees it.
+///
+/// # Errors
+/// What reading the store meets.
+pub fn names_archive(root: &Path, argument: &str) -> Result<bool> {
+    if looks_like_file(argument) {
+        return Ok(true);
+    }
+    if !Path::new(argument).is_file() {
+        return Ok(false);
+    }
+    let Some((store, _lock)) = existing_store(root)? else {
+        return Ok(true);
+    };
+    match in_store(&store, argument) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() != ErrorKind::Integrity => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an argument is a file rather than a name, by the look of it.
+fn looks_like_file(argument: &str) -> bool {
+    let whole = match argument.rsplit_once('.') {
+        Some((whole, number)) if number.len() == 3 && number.bytes().all(|byte| byte.is_ascii_digit()) => whole,
+        _ => argument,
+    };
+    argument.starts_with(['/', '.']) || whole.ends_with(".tar")
 }
 
 /// Finds the image in the store that `argument` names: a reference, or at least six digits of a digest.
@@ -93,33 +218,46 @@ pub fn in_store(store: &Store, argument: &str) -> Result<(Descriptor, Option<Ref
     .hint("`sealrs images` lists what is there; `sealrs load -i FILE` brings in an archive"))
 }
 
-fn in_archive(path: &Path) -> Result<Located> {
+/// The store below `root` and a lock that keeps it as it is, if there is one.
+fn existing_store(root: &Path) -> Result<Option<(Store, Lock)>> {
+    if !Store::is_there(root) {
+        return Ok(None);
+    }
+    let store = Store::open(root)?;
+    let lock = store.share()?;
+    Ok(Some((store, lock)))
+}
+
+fn in_archive(root: &Path, path: &Path) -> Result<Located> {
     let archive = Archive::open(path)?;
-    let (name, root) = match archive.images() {
-        [(name, root)] => (name.clone(), root.clone()),
-        several => {
-            // One image under several names is still one image.
-            let first = several.first().map(|(_, root)| root.digest);
-            match several {
-                [(name, root), ..] if several.iter().all(|(_, root)| Some(root.digest) == first) => {
-                    (name.clone(), root.clone())
-                }
-                _ => {
-                    return Err(Error::new(
-                        ErrorKind::Input,
-                        format!("{} holds {} images", archive.origin(), several.len()),
-                    )
-                    .hint("load it with `sealrs load -i`, then use one of the names"));
-                }
-            }
-        }
+    let (name, image) = only_image(archive.images(), &archive.origin())?;
+    let store = match archive.bases() {
+        [] => None,
+        _ => existing_store(root)?,
+    };
+    let (source, lock) = match store {
+        Some((store, lock)) => (Place::Delta(Completed { archive, store }), Some(lock)),
+        None => (Place::Archive(archive), None),
     };
     Ok(Located {
-        source: Box::new(archive),
-        root,
+        source: Box::new(source),
+        root: image,
         name,
-        _lock: None,
+        _lock: lock,
     })
+}
+
+/// The image that is meant where only one can be. One image under several names is still one image.
+fn only_image(images: &[(Option<Reference>, Descriptor)], origin: &str) -> Result<(Option<Reference>, Descriptor)> {
+    match images {
+        [(name, root), rest @ ..] if rest.iter().all(|(_, other)| other.digest == root.digest) => {
+            Ok((name.clone(), root.clone()))
+        }
+        several => Err(
+            Error::new(ErrorKind::Input, format!("{origin} holds {} images", several.len()))
+                .hint("load it with `sealrs load -i`, then use one of the names"),
+        ),
+    }
 }
 
 #[cfg(test)]

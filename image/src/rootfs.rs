@@ -76,7 +76,7 @@ pub fn unpack(source: &dyn Source, image: &ClusterImage, into: &Path, progress: 
     while !rest.is_empty() {
         let run;
         (run, rest) = rest.split_at(side_by_side(rest));
-        let jobs = if run.len() > 1 { cores } else { 1 };
+        let jobs = if source.is_sequential() { 1 } else { cores };
         in_parallel(run.iter().collect(), jobs, |pair: &Pair<'_>| {
             let mut tree = Tree::new(&root, &folders)?;
             apply_layer(source, pair, &mut tree, &tally, &task)

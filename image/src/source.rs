@@ -11,6 +11,11 @@ pub trait Source: Send + Sync {
     /// Names the place in messages: ``archive `k3s.tar` ``, `the store`, `registry quay.io`.
     fn origin(&self) -> String;
 
+    /// Whether blobs have to be opened one after the other, in the order in which `save` writes them: a pipe.
+    fn is_sequential(&self) -> bool {
+        false
+    }
+
     /// The bytes of a blob from `offset` on, as the place gives them: the caller verifies.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 mod blob_writer;
 mod collect;
+mod repair;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
@@ -42,6 +43,12 @@ pub struct Envelope {
 }
 
 impl Store {
+    /// Whether there is a store below `root`.
+    #[must_use]
+    pub fn is_there(root: &Path) -> bool {
+        root.join("store/oci-layout").exists()
+    }
+
     /// Opens `<root>/store`, making it if it is not there.
     ///
     /// # Errors
@@ -55,9 +62,12 @@ impl Store {
         }
         let marker = store.path.join("oci-layout");
         if !marker.exists() {
+            // Who prunes would take the file for a left-over.
+            let _lock = store.share()?;
             file::write(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644)?;
         }
         if !store.index_path().exists() {
+            let _shared = store.share()?;
             let _lock = store.lock_index()?;
             if !store.index_path().exists() {
                 file::write(&store.index_path(), &spec::canonical(&Index::new(Vec::new()))?, 0o644)?;

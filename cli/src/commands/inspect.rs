@@ -18,8 +18,8 @@ Examples:
   sealrs inspect registry.example.com/edge/k3s:v1
   sealrs inspect k3s.tar | jq '.containerImageList[].image'")]
 pub(crate) struct Inspect {
-    /// Name of an image in the store, the start of its digest, or an archive file.
-    #[arg(value_name = "NAME|FILE")]
+    /// Name of an image in the store, the start of its digest, an archive file, or `-` for one that comes through a pipe.
+    #[arg(value_name = "NAME|FILE|-")]
     image: String,
 
     /// Platform to show, of an image that has several.
@@ -32,9 +32,15 @@ impl Inspect {
         let located = locate(root, &self.image)?;
         let platform = self.platform.unwrap_or_else(Platform::host);
         let image = ClusterImage::read(&*located.source, &located.root, &platform)
-            .context(|| format!("cannot inspect {}", self.image))?;
-        let document =
+            .context(|| format!("cannot inspect {}", self.image))
+            .map_err(|error| located.explain(error))?;
+        let mut document =
             describe(&image, located.name.as_ref()).or_fail(ErrorKind::Internal, || "cannot show the image as JSON")?;
+        if let (false, Some(fields)) = (located.bases().is_empty(), document.as_object_mut()) {
+            let bases = serde_json::to_value(located.bases());
+            let bases = bases.or_fail(ErrorKind::Internal, || "cannot show the bases as JSON")?;
+            fields.insert("bases".to_owned(), bases);
+        }
         printer.result(&document, |document| format!("{document:#}"))
     }
 }

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::HumanBytes;
-use sealrs_image::archive::Archive;
-use sealrs_image::copy::{StoreSink, copy};
+use sealrs_image::archive::{Archive, Received, open_stream};
+use sealrs_image::copy::{Copied, StoreSink, copy};
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
 use sealrs_image::reference::Reference;
+use sealrs_image::source::Source;
 use sealrs_image::spec::Descriptor;
 use sealrs_image::store::Store;
 use serde::Serialize;
@@ -23,10 +24,11 @@ fn jobs() -> usize {
 /// Read the images of an archive file into the store: sealrs's own, skopeo's, or Docker's.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  sealrs load -i k3s.tar")]
+Examples:
+  sealrs load -i k3s.tar
+  ssh build sealrs save k3s:v1 -o - | sealrs load -i -")]
 pub(crate) struct Load {
-    /// Archive file.
+    /// Archive file, the first part of one, or `-` for one that comes through a pipe.
     #[arg(short, long, value_name = "FILE")]
     input: PathBuf,
 
@@ -46,27 +48,46 @@ struct Loaded {
 
 impl Load {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
-        let archive = Archive::open(&self.input)?;
-        let images = self.images(&archive)?;
-        let store = Store::open(root)?;
-        let _lock = store.share()?;
-        let mut loaded = Vec::new();
-        for (descriptor, names) in images {
-            let sink = StoreSink {
-                store: &store,
-                root: descriptor.clone(),
-                names: names.clone(),
-            };
-            let copied = copy(&archive, &descriptor, Box::new(sink), jobs(), &*printer.progress())
-                .context(|| format!("cannot load {}", self.input.display()))?;
-            loaded.push(Loaded {
-                names: names.iter().map(Reference::familiar).collect(),
-                digest: descriptor.digest,
-                bytes: copied.bytes,
-                blobs: copied.blobs,
-                skipped: copied.skipped,
-            });
-        }
+        let place = || match self.input == Path::new("-") {
+            true => "cannot load the archive from standard input".to_owned(),
+            false => format!("cannot load {}", self.input.display()),
+        };
+        let loaded = match open_stream(&self.input)? {
+            Some((input, origin)) => {
+                let store = Store::open(root)?;
+                let _lock = store.share()?;
+                let mut received = Received::read(input, origin, &store, &*printer.progress()).context(place)?;
+                let images = self.images(received.images())?;
+                let mut loaded = Vec::new();
+                for (descriptor, names) in images {
+                    let copied = take_in(&store, &received, &descriptor, &names, printer).context(place)?;
+                    let copied = received.account(&descriptor, copied).context(place)?;
+                    loaded.push(told(&descriptor, &names, copied));
+                }
+                loaded
+            }
+            None => {
+                let archive = Archive::open(&self.input)?;
+                let images = self.images(archive.images())?;
+                let store = Store::open(root)?;
+                let _lock = store.share()?;
+                let explained = |error| archive.explain(error);
+                for (descriptor, _) in &images {
+                    archive
+                        .check_complete(descriptor, Some(&store))
+                        .map_err(explained)
+                        .context(place)?;
+                }
+                let mut loaded = Vec::new();
+                for (descriptor, names) in images {
+                    let copied = take_in(&store, &archive, &descriptor, &names, printer)
+                        .map_err(explained)
+                        .context(place)?;
+                    loaded.push(told(&descriptor, &names, copied));
+                }
+                loaded
+            }
+        };
         printer.result(&loaded, |loaded| {
             let line = |image: &Loaded| {
                 let name = if image.names.is_empty() {
@@ -85,10 +106,10 @@ impl Load {
         })
     }
 
-    /// The images of the archive, each once with all its names.
-    fn images(&self, archive: &Archive) -> Result<Vec<(Descriptor, Vec<Reference>)>> {
+    /// The images of an archive, each once with all its names.
+    fn images(&self, listed: &[(Option<Reference>, Descriptor)]) -> Result<Vec<(Descriptor, Vec<Reference>)>> {
         let mut images: Vec<(Descriptor, Vec<Reference>)> = Vec::new();
-        for (name, descriptor) in archive.images() {
+        for (name, descriptor) in listed {
             match images.iter_mut().find(|(known, _)| known.digest == descriptor.digest) {
                 Some((_, names)) => names.extend(name.clone()),
                 None => images.push((descriptor.clone(), name.iter().cloned().collect())),
@@ -111,5 +132,30 @@ impl Load {
             }
         }
         Ok(images)
+    }
+}
+
+fn take_in(
+    store: &Store,
+    source: &dyn Source,
+    image: &Descriptor,
+    names: &[Reference],
+    printer: &Printer,
+) -> Result<Copied> {
+    let sink = StoreSink {
+        store,
+        root: image.clone(),
+        names: names.to_vec(),
+    };
+    copy(source, image, Box::new(sink), jobs(), &*printer.progress())
+}
+
+fn told(image: &Descriptor, names: &[Reference], copied: Copied) -> Loaded {
+    Loaded {
+        names: names.iter().map(Reference::familiar).collect(),
+        digest: image.digest,
+        bytes: copied.bytes,
+        blobs: copied.blobs,
+        skipped: copied.skipped,
     }
 }

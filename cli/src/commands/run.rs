@@ -20,10 +20,11 @@ use crate::printer::Printer;
 Examples:
   sealrs run k3s.tar
   sealrs run k3s.tar --dry-run
+  ssh build sealrs save k3s:v1 -o - | sealrs run -
   sealrs run registry.example.com/edge/app:v1 --registry-domain localhost --registry-port 5050")]
 pub(crate) struct Run {
-    /// Name of an image in the store, the start of its digest, or an archive file.
-    #[arg(value_name = "NAME|FILE")]
+    /// Name of an image in the store, the start of its digest, an archive file, or `-` for one that comes through a pipe.
+    #[arg(value_name = "NAME|FILE|-")]
     image: String,
 
     /// Name of the cluster.
@@ -70,10 +71,14 @@ impl Run {
         // Damage is told with the file's name, whatever noticed it.
         let name = self.image;
         let damaged = |error: Error| match error.kind() {
-            ErrorKind::Integrity => Error::new(ErrorKind::Integrity, format!("cannot install {name}")).because(error),
+            ErrorKind::Integrity => {
+                let error = located.explain(error);
+                Error::new(error.kind(), format!("cannot install {name}")).because(error)
+            }
             _ => error,
         };
         let image = ClusterImage::read(&*located.source, &located.root, &Platform::host()).map_err(damaged)?;
+        located.check_complete().map_err(damaged)?;
         let options = Options {
             root: std::path::absolute(root).unwrap_or_else(|_| root.to_owned()),
             cluster: self.cluster,
@@ -88,10 +93,12 @@ impl Run {
         };
         if self.dry_run {
             let plan = sealrs_installer::plan(&*located.source, &image, &options).map_err(damaged)?;
+            located.drain()?;
             return printer.result(&plan, ToString::to_string);
         }
         let summary =
             sealrs_installer::run(&*located.source, &image, &options, &*printer.progress()).map_err(damaged)?;
+        located.drain()?;
         printer.result(&summary, |summary| summary.words.join("\n"))
     }
 }

@@ -85,6 +85,7 @@ fn up(mut from: TcpStream, mut to: TcpStream, pause: Duration, state: &State) {
             for open in state.open.lock().unwrap().drain(..) {
                 let _ = open.shutdown(Shutdown::Both);
             }
+            break;
         }
         if read == buffer.len() {
             thread::sleep(pause);

@@ -1,7 +1,12 @@
 //! Archives of both kinds, whole and damaged.
 
+mod delta;
+mod split;
+mod stream;
+
 use std::fs;
 use std::io::Write as _;
+use std::path::PathBuf;
 
 use super::*;
 use crate::copy::{Copied, StoreSink, copy};

@@ -1,18 +1,13 @@
 //! Writes an OCI archive: an image layout in a tar, documents first, so that a reader knows early what comes.
 
-use std::fs::File;
-use std::io::{BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use tempfile::TempPath;
-
+use super::{Delta, Output};
 use crate::copy::{Order, Sink};
 use crate::digest::VerifyingReader;
-use crate::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
-use crate::file;
+use crate::error::Result;
 use crate::layer::{Entry, EntryKind, TarWriter};
-use crate::lock;
 use crate::progress::Task;
 use crate::reference::Reference;
 use crate::source::Source;
@@ -22,35 +17,24 @@ use crate::store::BLOCK;
 /// An archive that is being written. It gets its name when it is whole; dropped before, it leaves nothing.
 #[derive(Debug)]
 pub struct ArchiveSink {
-    path: PathBuf,
-    partial: TempPath,
-    tar: Mutex<TarWriter<BufWriter<File>>>,
+    tar: Mutex<TarWriter<Output>>,
+    delta: Delta,
 }
 
 impl ArchiveSink {
-    /// Starts an archive of `image`. Nothing appears under `path` before the archive is whole; an unfinished
-    /// `<path>.partial` of an earlier try is replaced.
+    /// Starts an archive of `image` in one file.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] when `path` exists and `replace` is false; [`ErrorKind::Disk`] when it can't be written.
+    /// As [`Output::file`].
     pub fn create(path: &Path, image: &Descriptor, name: Option<&Reference>, replace: bool) -> Result<Self> {
-        let place = || format!("cannot write {}", path.display());
-        let partial = path.with_added_extension("partial");
-        // Of two that write the same archive the second waits, and then finds it there.
-        let file = lock::own(&partial).context(place)?;
-        let partial = TempPath::try_from_path(partial).or_io(place)?;
-        file.set_len(0).or_io(place)?;
-        if !replace && path.exists() {
-            return Err(
-                Error::new(ErrorKind::Conflict, format!("{} exists already", path.display()))
-                    .hint("choose another file, or replace it with `--force`"),
-            );
-        }
-        let sink = Self {
-            path: path.to_owned(),
-            partial,
-            tar: Mutex::new(TarWriter::new(BufWriter::with_capacity(BLOCK, file))),
-        };
+        Self::new(Output::file(path, replace)?, image, name, Delta::default())
+    }
+
+    /// Starts an archive of `image` without what `delta` leaves out.
+    ///
+    /// # Errors
+    /// [`crate::error::ErrorKind::Disk`] when it can't be written.
+    pub fn new(output: Output, image: &Descriptor, name: Option<&Reference>, delta: Delta) -> Result<Self> {
         let mut entry = image.clone();
         if let Some(name) = name {
             entry
@@ -60,6 +44,11 @@ impl ArchiveSink {
                 .annotations
                 .insert(annotation::CONTAINERD_NAME.to_owned(), name.to_string());
         }
+        delta.note(&mut entry)?;
+        let sink = Self {
+            tar: Mutex::new(TarWriter::new(output)),
+            delta,
+        };
         sink.small_file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         sink.small_file("index.json", &spec::canonical(&Index::new(vec![entry]))?)?;
         sink.folder("blobs")?;
@@ -80,7 +69,7 @@ impl ArchiveSink {
             .append_file(&entry(path, kind, 0o644), &mut bytes, &mut [0; 4096])
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, TarWriter<BufWriter<File>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, TarWriter<Output>> {
         self.tar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -102,8 +91,8 @@ impl Sink for ArchiveSink {
         Order::DocumentsFirst
     }
 
-    fn has(&self, _: &Descriptor) -> Result<bool> {
-        Ok(false)
+    fn has(&self, blob: &Descriptor) -> Result<bool> {
+        Ok(self.delta.leaves_out(blob))
     }
 
     fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {
@@ -116,16 +105,7 @@ impl Sink for ArchiveSink {
     }
 
     fn commit(self: Box<Self>) -> Result<()> {
-        let sink = *self;
-        let place = || format!("cannot write {}", sink.path.display());
-        let tar = sink.tar.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let mut writer = tar.finish()?;
-        writer.flush().or_io(place)?;
-        writer.get_ref().sync_data().or_io(place)?;
-        sink.partial
-            .persist(&sink.path)
-            .map_err(|error| error.error)
-            .or_io(place)?;
-        file::sync_folder(file::folder_of(&sink.path))
+        let tar = self.tar.into_inner().unwrap_or_else(PoisonError::into_inner);
+        tar.finish()?.finish()
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use super::{Store, entry_name};
 use crate::digest::Digest;
 use crate::error::{Context as _, IoResultExt as _, Result};
+use crate::file;
 use crate::graph;
 use crate::lock;
 use crate::reference::Reference;
@@ -69,6 +70,14 @@ impl Store {
                 if partial || !digest.is_some_and(|digest| kept.contains(&digest)) {
                     remove_file(&entry.path(), &mut collected)?;
                 }
+            }
+        }
+        let place = || format!("cannot read {}", self.path.display());
+        for entry in fs::read_dir(&self.path).or_io(place)? {
+            let entry = entry.or_io(place)?;
+            // An index whose writer died before it had its name.
+            if file::is_partial(&entry.file_name()) {
+                remove_file(&entry.path(), &mut collected)?;
             }
         }
         Ok(collected)
