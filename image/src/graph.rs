@@ -14,8 +14,8 @@ use crate::spec::{self, Descriptor, Index, Manifest, media_type};
 /// An image nests at most this deep; deeper is an attack or a defect.
 pub(crate) const MAX_DEPTH: usize = 4;
 
-/// Documents are remembered up to so many bytes in all; an image's have a few thousand.
-const MAX_REMEMBERED: u64 = 64 << 20;
+/// The documents of one image have at most so many bytes in all; a usual one's have a few thousand.
+const MAX_DOCUMENTS: u64 = 64 << 20;
 
 /// The blobs of an image, and the documents that tell of them.
 #[derive(Debug)]
@@ -44,10 +44,22 @@ impl Graph {
     pub fn read(source: &dyn Source, root: &Descriptor, jobs: usize) -> Result<Self> {
         let mut documents: BTreeMap<Digest, Option<Document>> = BTreeMap::new();
         let mut level = vec![root.clone()];
-        let mut depth = 0;
+        let (mut depth, mut total) = (0, 0);
         while let Some(first) = level.first() {
             if depth > MAX_DEPTH {
                 let what = format!("{} of {} nests too deep", first.digest, source.origin());
+                return Err(Error::new(ErrorKind::Integrity, what));
+            }
+            total = level
+                .iter()
+                .map(|document| document.size)
+                .fold(total, u64::saturating_add);
+            if total > MAX_DOCUMENTS {
+                let what = format!(
+                    "the documents of {} in {} have {total} bytes",
+                    root.digest,
+                    source.origin()
+                );
                 return Err(Error::new(ErrorKind::Integrity, what));
             }
             let read = Mutex::new(Vec::new());
@@ -77,16 +89,12 @@ impl Graph {
             seen: BTreeSet::new(),
             found: Vec::new(),
         };
-        walk.visit(root);
+        walk.visit(root, 0)
+            .context(|| format!("cannot read image {} of {}", root.digest, source.origin()))?;
         let blobs = walk.found;
-        let mut left = MAX_REMEMBERED;
         let documents = documents
             .into_iter()
-            .filter_map(|(digest, document)| {
-                let bytes = document?.bytes;
-                left = left.checked_sub(bytes.len() as u64)?;
-                Some((digest, bytes))
-            })
+            .filter_map(|(digest, document)| Some((digest, document?.bytes)))
             .collect();
         Ok(Self { blobs, documents })
     }
@@ -178,16 +186,23 @@ struct Walk<'d> {
 }
 
 impl Walk<'_> {
-    fn visit(&mut self, descriptor: &Descriptor) {
+    fn visit(&mut self, descriptor: &Descriptor, depth: usize) -> Result<()> {
         let document = self.documents.get(&descriptor.digest);
         let absent = matches!(document, Some(None));
         if absent || !self.seen.insert(descriptor.digest) {
-            return;
+            return Ok(());
+        }
+        // One level more for the blobs of a manifest. Levels alone are no bound: what is near by one way may be far by
+        // another.
+        if depth > MAX_DEPTH + 1 {
+            let what = format!("{} nests too deep", descriptor.digest);
+            return Err(Error::new(ErrorKind::Integrity, what));
         }
         for part in document.iter().copied().flatten().flat_map(|document| &document.parts) {
-            self.visit(part);
+            self.visit(part, depth + 1)?;
         }
         self.found.push(descriptor.clone());
+        Ok(())
     }
 }
 

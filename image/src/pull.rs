@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::str::FromStr;
 
-use crate::copy::{Copied, StoreSink, copy};
+use crate::copy::{BlobSink, Copied, copy};
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::graph::Remembering;
@@ -93,7 +93,7 @@ impl Puller<'_> {
             (Some(root), PullPolicy::Missing | PullPolicy::Never) => Ok(Pulled { root, copied: None }),
             (None, PullPolicy::Never) => Err(Error::new(
                 ErrorKind::NotFound,
-                format!("the store has no image {}", name.familiar()),
+                format!("the store has no image {}, or not for this platform", name.familiar()),
             )
             .hint("load it with `sealrs load -i FILE`, or allow pulling with `--pull missing`")),
             (Some(root), PullPolicy::IfNewer) => match self.fetch(name, wanted, progress) {
@@ -152,13 +152,15 @@ impl Puller<'_> {
         };
         // The tag may move on while the parts come: what it meant at first is what is pulled.
         let source = Remembering::one(&wanted_ones, root.digest, found.bytes);
-        let sink = StoreSink {
-            store: self.store,
-            root: root.clone(),
-            names: vec![name.clone()],
-        };
-        let copied =
-            copy(&source, &root, Box::new(sink), self.jobs, progress).context(|| format!("cannot pull {name}"))?;
+        let place = || format!("cannot pull {name}");
+        let copied = copy(&source, &root, Box::new(BlobSink(self.store)), self.jobs, progress).context(place)?;
+        // A registry may list a platform that it lacks. The image gets its name only with all that is wanted.
+        if !self.holds(&root, wanted)? {
+            let why = format!("{} lacks an image that its own index lists", name.host());
+            return Err(Error::new(ErrorKind::NotFound, place()).because(Error::new(ErrorKind::NotFound, why)))
+                .map_err(|error| error.hint("push the image there again, with all its platforms"));
+        }
+        self.store.tag(Some(name), &root)?;
         Ok(Pulled {
             root,
             copied: Some(copied),

@@ -26,8 +26,7 @@ pub struct Pusher<'p> {
 }
 
 impl Pusher<'_> {
-    /// Sends the image `root` of `source` to `name`; of an index that lacks platforms, or with `platform`, that one's
-    /// image only.
+    /// Sends the image `root` of `source` to `name`; with `platform`, that one's image only.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when the name has no tag, [`ErrorKind::NotFound`] when a part of the image is not there;
@@ -93,7 +92,16 @@ fn whole(graph: &Graph, source: &dyn Source, root: &Descriptor) -> Result<()> {
     if absent.is_empty() {
         return Ok(());
     }
-    let (present, absent) = (Index::new(present).platforms(), Index::new(absent).platforms());
+    let present = Index::new(present).platforms();
+    let absent: Vec<String> = absent
+        .iter()
+        .map(|member| match &member.platform {
+            Some(platform) if platform.os != "unknown" => platform.to_string(),
+            // An attestation, for instance.
+            _ => member.digest.to_string(),
+        })
+        .collect();
+    let absent = absent.join(", ");
     Err(Error::new(
         ErrorKind::NotFound,
         format!("{} has only a part of the image: {absent} is missing", source.origin()),

@@ -11,8 +11,8 @@ use tempfile::TempPath;
 use super::parts::{self, MAX_PARTS};
 use crate::digest::{Digest, HashingWriter};
 use crate::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
-use crate::lock;
 use crate::file::{self, sync_folder};
+use crate::lock;
 use crate::store::BLOCK;
 
 /// What an archive is written to. It gets its name when it is whole; dropped before, it leaves nothing.

@@ -154,7 +154,7 @@ impl BlobReader {
         }
         while next < self.until
             && self.ahead.len() < MAX_AHEAD
-            && let Some(permit) = gate.try_enter()
+            && let Some(permit) = gate.spare()
         {
             let until = (next + SEGMENT).min(self.until);
             let segment = self.read_ahead(next, until, permit);
@@ -199,8 +199,9 @@ impl BlobReader {
         }
         let connection = self.judge(response)?;
         if self.split && connection.end > end {
-            // It knows no ranges: all of it comes at once.
+            // It knows no ranges: all of it comes at once, and what was to come ahead is in it.
             self.split = false;
+            self.ahead.clear();
         }
         if self.split {
             self.look_ahead(end).await?;

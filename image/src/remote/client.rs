@@ -20,7 +20,7 @@ use crate::remote::credentials::Credentials;
 use crate::remote::endpoint::{Endpoint, Endpoints, InsecureHosts, host_of};
 use crate::remote::failure::Failure;
 use crate::remote::manifest::{self, Document};
-use crate::remote::retry::Backoff;
+use crate::remote::retry::{Backoff, LONGEST_ASKED};
 use crate::remote::tls::Tls;
 use crate::remote::wire::{Call, Wire, same_origin};
 use crate::spec::{Descriptor, MAX_DOCUMENT};
@@ -107,7 +107,7 @@ impl Client {
                 attempts: options.attempts,
                 first: options.first_pause,
                 longest: Duration::from_secs(10),
-                longest_asked: Duration::from_secs(120),
+                longest_asked: LONGEST_ASKED,
             },
         })))
     }

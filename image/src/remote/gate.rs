@@ -7,6 +7,10 @@ use reqwest::{Response, StatusCode};
 use tokio::sync::Notify;
 
 use crate::remote::failure::{Again, Failure};
+use crate::remote::retry::LONGEST_ASKED;
+
+/// Answers that come within this time are to requests that were on their way together.
+const TOGETHER: Duration = Duration::from_millis(200);
 
 /// The gate before one host, for one direction.
 ///
@@ -23,9 +27,27 @@ pub(super) struct Gate {
 struct State {
     limit: usize,
     inside: usize,
+    /// How many wait for a place.
+    waiting: usize,
     /// Answers since the limit changed.
     answers: usize,
     closed_until: Option<Instant>,
+}
+
+/// Who waits for a place, for as long as he does.
+struct Waiting<'g>(&'g Gate);
+
+impl<'g> Waiting<'g> {
+    fn new(gate: &'g Gate) -> Self {
+        gate.lock().waiting += 1;
+        Self(gate)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.lock().waiting -= 1;
+    }
 }
 
 /// The right to one connection, given back when dropped.
@@ -40,6 +62,7 @@ impl Gate {
             state: Mutex::new(State {
                 limit: most,
                 inside: 0,
+                waiting: 0,
                 answers: 0,
                 closed_until: None,
             }),
@@ -50,6 +73,7 @@ impl Gate {
 
     /// Waits for a place.
     pub(super) async fn enter(self: &Arc<Self>) -> Permit {
+        let _waiting = Waiting::new(self);
         loop {
             let changed = self.changed.notified();
             let mut changed = std::pin::pin!(changed);
@@ -65,8 +89,13 @@ impl Gate {
         }
     }
 
-    /// A place, if there is one to spare.
-    pub(super) fn try_enter(self: &Arc<Self>) -> Option<Permit> {
+    /// A place that nobody waits for, if there is one.
+    pub(super) fn spare(self: &Arc<Self>) -> Option<Permit> {
+        let wanted = self.lock().waiting > 0;
+        if wanted { None } else { self.try_enter() }
+    }
+
+    fn try_enter(self: &Arc<Self>) -> Option<Permit> {
         if self.closed_until().is_some() {
             return None;
         }
@@ -87,7 +116,8 @@ impl Gate {
                     Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
                 );
                 match failure.again {
-                    Again::After(pause) if complaint => self.was_too_much(pause),
+                    // A longer pause is for the user to decide on, and keeps nobody here.
+                    Again::After(pause) if complaint && pause <= LONGEST_ASKED => self.was_too_much(pause),
                     Again::Later if complaint => self.was_too_much(Duration::ZERO),
                     _ => {}
                 }
@@ -116,7 +146,7 @@ impl Gate {
             state.limit = (state.limit.min(state.inside.max(1)) / 2).max(1);
             state.answers = 0;
         }
-        state.closed_until = state.closed_until.max(now.checked_add(pause));
+        state.closed_until = state.closed_until.max(now.checked_add(pause.max(TOGETHER)));
     }
 
     fn closed_until(&self) -> Option<Instant> {
@@ -140,18 +170,25 @@ mod tests {
     use super::*;
 
     fn limit(gate: &Arc<Gate>) -> usize {
-        let permits: Vec<_> = std::iter::from_fn(|| gate.try_enter()).collect();
-        permits.len()
+        gate.lock().limit
+    }
+
+    /// As if the pause were over.
+    fn open(gate: &Arc<Gate>) {
+        gate.lock().closed_until = None;
     }
 
     #[test]
     fn complaints_halve_and_answers_raise_again() {
         let gate = Gate::new(8);
-        assert_eq!(limit(&gate), 8);
         let all: Vec<_> = std::iter::from_fn(|| gate.try_enter()).collect();
+        assert_eq!(all.len(), 8);
         gate.was_too_much(Duration::ZERO);
+        gate.was_too_much(Duration::ZERO);
+        assert_eq!(limit(&gate), 4, "both were on their way together");
         drop(all);
-        assert_eq!(limit(&gate), 4);
+        assert!(gate.try_enter().is_none(), "closed for a moment");
+        open(&gate);
         for _ in 0..4 {
             gate.went_well();
         }
@@ -162,28 +199,43 @@ mod tests {
         assert_eq!(limit(&gate), 8);
         for _ in 0..10 {
             gate.was_too_much(Duration::ZERO);
+            open(&gate);
         }
         assert_eq!(limit(&gate), 1);
     }
 
+    #[test]
+    fn a_pause_that_is_too_long_closes_nothing() {
+        let gate = Gate::new(8);
+        let error = crate::error::Error::new(crate::error::ErrorKind::Network, "too much");
+        let failure = Failure {
+            status: Some(StatusCode::TOO_MANY_REQUESTS),
+            ..Failure::new(Again::After(Duration::from_secs(3600)), error)
+        };
+        gate.heed(&Err(failure));
+        assert!(gate.try_enter().is_some());
+    }
+
     #[tokio::test]
-    async fn a_pause_is_kept_by_all_and_a_place_goes_to_who_waits() {
+    async fn a_pause_is_kept_by_all_and_who_waits_comes_before_who_could_use_more() {
         let gate = Gate::new(2);
         let held = (gate.enter().await, gate.enter().await);
-        let pause = Duration::from_millis(40);
-        gate.was_too_much(pause);
+        let pause = Duration::from_millis(300);
         gate.was_too_much(pause);
         let began = Instant::now();
         let waiting = tokio::spawn({
             let gate = Arc::clone(&gate);
             async move { gate.enter().await }
         });
+        tokio::time::sleep(Duration::from_millis(20)).await;
         drop(held);
+        open(&gate);
+        assert!(gate.spare().is_none(), "somebody waits");
+        gate.was_too_much(pause);
         let permit = waiting.await.unwrap();
-        assert!(began.elapsed() >= Duration::from_millis(35), "{:?}", began.elapsed());
-        // Both complaints came together: they halved two to one, once.
-        assert!(gate.try_enter().is_none());
+        assert!(began.elapsed() >= Duration::from_millis(250), "{:?}", began.elapsed());
         drop(permit);
-        assert!(gate.try_enter().is_some());
+        open(&gate);
+        assert!(gate.spare().is_some());
     }
 }

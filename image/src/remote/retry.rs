@@ -6,6 +6,9 @@ use std::time::Duration;
 use crate::error::{Context as _, Result};
 use crate::remote::failure::{Again, Failure};
 
+/// A server that asks for a longer pause than this gets none: the user decides.
+pub(super) const LONGEST_ASKED: Duration = Duration::from_secs(120);
+
 /// How often and how patiently.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Backoff {

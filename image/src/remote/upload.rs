@@ -20,7 +20,7 @@ use crate::remote::auth::Access;
 use crate::remote::client::Client;
 use crate::remote::endpoint::{Endpoint, host_of};
 use crate::remote::failure::{Again, Failure};
-use crate::remote::sessions::Sessions;
+use crate::remote::sessions::{Remembered, Sessions};
 use crate::remote::wire::{AFTER_BODY, Call};
 use crate::source::Source;
 use crate::spec::Descriptor;
@@ -31,8 +31,6 @@ const WHOLE: u64 = 512 << 10;
 const PIECE: usize = 256 << 10;
 /// Pieces that wait for the network.
 const WAITING: usize = 4;
-/// An upload that got so much further before it broke is continued at once, another one after a pause.
-const WORTH_IT: u64 = 64 << 10;
 
 /// A blob on its way up.
 pub(super) struct Upload<'u> {
@@ -49,8 +47,22 @@ pub(super) struct Upload<'u> {
 /// Where the upload stands at the registry.
 struct Session {
     url: Url,
-    /// Bytes that the registry has.
-    offset: u64,
+    /// Bytes that the registry has; unknown after something went wrong.
+    offset: Option<u64>,
+}
+
+/// How far the tries have come.
+struct State {
+    session: Option<Session>,
+    remembered: Remembered,
+    /// The most that the registry was seen to have.
+    furthest: u64,
+    /// Failures in a row without anything gained.
+    failed: u32,
+    /// What progress was told of: nothing is told twice, though it may be sent twice.
+    told: u64,
+    /// Whether the registry has bytes that this process did not send and verify.
+    resumed: bool,
 }
 
 /// What beginning an upload led to.
@@ -147,69 +159,114 @@ impl Upload<'_> {
 
     /// Blocks between its requests: the source may be another registry, whose reader waits for its own.
     fn try_all(&self) -> Result<()> {
-        let mut session = self.client.block_on(self.left_session());
-        let mut failed = 0;
-        let mut told = 0;
+        let mut remembered = self.sessions.of(self.repository, &self.blob.digest);
+        let left = remembered.recall().filter(|_| self.blob.size > WHOLE);
+        let mut state = State {
+            session: left.map(|url| Session { url, offset: None }),
+            remembered,
+            furthest: 0,
+            failed: 0,
+            told: 0,
+            resumed: false,
+        };
+        let mut restarted = false;
         loop {
-            let began = session.as_ref().map_or(0, |session| session.offset);
-            match self.attempt(&mut session, &mut told) {
+            let failure = match self.attempt(&mut state) {
                 Ok(()) => {
-                    self.sessions.forget(self.repository, &self.blob.digest);
+                    state.remembered.forget();
                     return Ok(());
                 }
-                Err(failure) => {
-                    session = self.client.block_on(self.continued(session.take()));
-                    let came = session
-                        .as_ref()
-                        .map_or(0, |session| session.offset)
-                        .saturating_sub(began);
-                    if came > 0 {
-                        failed = 0;
-                    }
-                    if came < WORTH_IT || failure.again != Again::Later {
-                        failed += 1;
-                        self.client.block_on(self.client.backoff().pause(failed, failure))?;
-                    }
+                Err(failure) => failure,
+            };
+            if failure.again == Again::Never {
+                state.remembered.forget();
+                // Perhaps only what an earlier try sent is wrong.
+                if failure.error.kind() == ErrorKind::Integrity && state.resumed && !restarted {
+                    restarted = true;
+                    state.session = None;
+                    continue;
                 }
             }
+            match &mut state.session {
+                // What came of a small one is not worth asking for.
+                Some(_) if self.blob.size <= WHOLE => state.session = None,
+                Some(session) => session.offset = None,
+                None => {}
+            }
+            state.failed += 1;
+            self.client
+                .block_on(self.client.backoff().pause(state.failed, failure))?;
         }
     }
 
-    /// One try to send what the registry lacks. `told` is how far progress was told.
-    fn attempt(&self, session: &mut Option<Session>, told: &mut u64) -> Result<(), Failure> {
+    /// One try to send what the registry lacks.
+    fn attempt(&self, state: &mut State) -> Result<(), Failure> {
         let endpoint = self.client.block_on(self.client.endpoint(self.repository))?;
         // Before the source is opened, so that nobody who waits here keeps a place among those who read.
-        let permit = self.client.block_on(endpoint.gate(Access::Push).enter());
-        let at = match session {
-            Some(at) => at,
-            None => match self.client.block_on(self.begin(&endpoint))? {
+        let _permit = self.client.block_on(endpoint.gate(Access::Push).enter());
+        if let Some(Session { url, offset: None }) = &state.session {
+            state.session = self.client.block_on(self.continued(&endpoint, url))?;
+            if state.session.is_none() && self.client.block_on(self.is_there(&endpoint))? {
+                // Only the answer that said so was lost.
+                self.tell(state, self.blob.size);
+                return Ok(());
+            }
+            let offset = state
+                .session
+                .as_ref()
+                .and_then(|session| session.offset)
+                .unwrap_or_default();
+            state.resumed = offset > 0;
+            if offset > state.furthest {
+                (state.furthest, state.failed) = (offset, 0);
+            }
+        }
+        if state.session.is_none() {
+            state.resumed = false;
+            match self.client.block_on(self.begin(&endpoint))? {
                 Begun::Mounted => {
-                    self.task.advance(self.blob.size.saturating_sub(*told));
+                    self.tell(state, self.blob.size);
                     return Ok(());
                 }
-                Begun::Session(begun) => session.insert(begun),
-            },
-        };
-        let whole = if self.blob.size <= WHOLE {
-            Some(self.read_whole()?)
-        } else {
-            if at.offset < self.blob.size {
-                self.stream(&endpoint, at, told)?;
+                Begun::Session(begun) => {
+                    if self.blob.size > WHOLE {
+                        state.remembered.remember(&begun.url);
+                    }
+                    state.session = Some(begun);
+                }
             }
-            None
+        }
+        let whole = if self.blob.size <= WHOLE {
+            self.read_whole()?
+        } else {
+            self.stream(&endpoint, state)?;
+            Bytes::new()
         };
-        let mut url = at.url.clone();
+        let Some(session) = &state.session else {
+            return Err(Error::new(ErrorKind::Internal, "an upload without a session").into());
+        };
+        let mut url = session.url.clone();
         url.query_pairs_mut()
             .append_pair("digest", &self.blob.digest.to_string());
-        let mut call = Call::new(Method::PUT, url).body(whole.unwrap_or_default());
-        call = call.header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        let finished = self.client.block_on(self.finish(&call));
-        drop(permit);
-        finished?;
-        let size = self.blob.size;
-        self.task.advance(size.saturating_sub(*told));
-        *told = size.max(*told);
+        let call = Call::new(Method::PUT, url)
+            .body(whole)
+            .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        self.client.block_on(self.finish(&call))?;
+        self.tell(state, self.blob.size);
         Ok(())
+    }
+
+    fn tell(&self, state: &mut State, sent: u64) {
+        self.task.advance(sent.saturating_sub(state.told));
+        state.told = state.told.max(sent);
+    }
+
+    /// Whether the blob is in the repository, asked by who has a place already.
+    async fn is_there(&self, endpoint: &Endpoint) -> Result<bool, Failure> {
+        let path = format!("{}/blobs/{}", self.repository.path(), self.blob.digest);
+        let call = Call::new(Method::HEAD, endpoint.url(&path)?);
+        let asked = self.client.request_through(self.repository, &call, Access::Push);
+        Ok(asked.await?.status() != StatusCode::NOT_FOUND)
     }
 
     /// Ends the upload.
@@ -224,7 +281,7 @@ impl Upload<'_> {
 
     /// Begins an upload, or has the blob mounted.
     async fn begin(&self, endpoint: &Endpoint) -> Result<Begun, Failure> {
-        let mut url = endpoint.url(&format!("{}/blobs/uploads/", self.repository.path()))?;
+        let url = endpoint.url(&format!("{}/blobs/uploads/", self.repository.path()))?;
         if let Some(from) = self.mount_from {
             let mut mount = url.clone();
             mount
@@ -241,11 +298,11 @@ impl Upload<'_> {
                 Ok(response) if response.status() == StatusCode::ACCEPTED => {
                     return Ok(Begun::Session(self.session(endpoint, &response, 0)?));
                 }
+                Err(failure) if failure.again != Again::Never => return Err(failure),
                 // Whoever may not read there can still send the bytes himself.
                 _ => {}
             }
         }
-        url.set_query(None);
         let call = Call::new(Method::POST, url).body(Bytes::new());
         let response = self
             .client
@@ -259,13 +316,30 @@ impl Upload<'_> {
     }
 
     /// Streams the blob from where the registry has it to its end.
-    fn stream(&self, endpoint: &Endpoint, at: &mut Session, told: &mut u64) -> Result<(), Failure> {
-        let length = self.blob.size - at.offset;
-        let mut call = Call::new(Method::PATCH, at.url.clone())
+    fn stream(&self, endpoint: &Endpoint, state: &mut State) -> Result<(), Failure> {
+        let Some(Session {
+            url,
+            offset: Some(offset),
+        }) = &state.session
+        else {
+            return Err(Error::new(ErrorKind::Internal, "an upload without a place").into());
+        };
+        let (url, offset) = (url.clone(), *offset);
+        let length = self.blob.size - offset;
+        if length == 0 {
+            return Ok(());
+        }
+        let reader = self.source.open(self.blob, offset)?;
+        // What an earlier try sent, the registry alone can judge: it does, at the end.
+        let mut reader: Box<dyn Read + Send + '_> = match offset {
+            0 => Box::new(VerifyingReader::new(reader, self.blob.digest, self.blob.size)),
+            _ => Box::new(reader.take(length)),
+        };
+        let mut call = Call::new(Method::PATCH, url.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
             .header(CONTENT_LENGTH, HeaderValue::from(length));
-        if at.offset > 0 {
-            let range = format!("{}-{}", at.offset, self.blob.size - 1);
+        if offset > 0 {
+            let range = format!("{offset}-{}", self.blob.size - 1);
             let range = HeaderValue::try_from(range).or_fail(ErrorKind::Internal, || "cannot write the range")?;
             call = call.header(CONTENT_RANGE, range);
         }
@@ -277,13 +351,6 @@ impl Upload<'_> {
             .client
             .spawn(async move { client.stream(&repository, &call, Access::Push, body).await });
 
-        let offset = at.offset;
-        let reader = self.source.open(self.blob, offset).inspect_err(|_| sending.abort())?;
-        // What an earlier try sent, the registry alone can judge: it does, at the end.
-        let mut reader: Box<dyn Read + Send + '_> = match offset {
-            0 => Box::new(VerifyingReader::new(reader, self.blob.digest, self.blob.size)),
-            _ => Box::new(reader.take(length)),
-        };
         let mut sent = offset;
         let patience = self.client.wire().patience();
         let stalled = loop {
@@ -308,25 +375,25 @@ impl Upload<'_> {
                 Err(_) => break true,
             }
             sent += read as u64;
-            // Nothing is told twice, though it may be sent twice.
-            self.task.advance(sent.saturating_sub(*told));
-            *told = sent.max(*told);
+            self.tell(state, sent);
         };
         drop(pieces);
         if stalled {
             sending.abort();
-            return Err(Failure::silent(&at.url, patience));
+            return Err(Failure::silent(&url, patience));
         }
         let longest = patience.saturating_mul(AFTER_BODY);
         let answer = match self.client.block_on(async { timeout(longest, &mut sending).await }) {
             Ok(ended) => ended.or_fail(ErrorKind::Internal, || "the upload's task broke off")?,
             Err(_) => {
                 sending.abort();
-                return Err(Failure::silent(&at.url, longest));
+                return Err(Failure::silent(&url, longest));
             }
         };
         let response = answer.map_err(|failure| self.judged(failure))?;
-        *at = self.session(endpoint, &response, sent)?;
+        let session = self.session(endpoint, &response, sent)?;
+        state.remembered.remember(&session.url);
+        state.session = Some(session);
         Ok(())
     }
 
@@ -362,56 +429,41 @@ impl Upload<'_> {
             )
         })?;
         self.client.wire().insecure_hosts().check_step(&endpoint.base, &url)?;
-        if self.blob.size > WHOLE {
-            self.sessions.remember(self.repository, &self.blob.digest, &url);
-        }
-        Ok(Session { url, offset })
+        Ok(Session {
+            url,
+            offset: Some(offset),
+        })
     }
 
-    /// The session of a process that was interrupted, if the registry still knows it.
-    async fn left_session(&self) -> Option<Session> {
-        let url = self.sessions.recall(self.repository, &self.blob.digest)?;
-        let endpoint = self.client.endpoint(self.repository).await.ok()?;
-        self.client
-            .wire()
-            .insecure_hosts()
-            .check_step(&endpoint.base, &url)
-            .ok()?;
-        self.continued(Some(Session { url, offset: 0 })).await
-    }
-
-    /// Asks the registry how much it has of an upload that was cut off.
-    async fn continued(&self, session: Option<Session>) -> Option<Session> {
-        let call = Call::get(session?.url);
-        let asked = self.client.request(self.repository, &call, Access::Push).await;
-        let response = asked
-            .ok()
-            .filter(|response| response.status() == StatusCode::NO_CONTENT);
-        let Some(response) = response else {
-            self.sessions.forget(self.repository, &self.blob.digest);
-            return None;
+    /// Asks the registry how much it has of an upload that was cut off; none when it knows nothing of it any more.
+    async fn continued(&self, endpoint: &Endpoint, url: &Url) -> Result<Option<Session>, Failure> {
+        self.client.wire().insecure_hosts().check_step(&endpoint.base, url)?;
+        let call = Call::get(url.clone());
+        let asked = self.client.request_through(self.repository, &call, Access::Push);
+        let response = match asked.await {
+            Ok(response) if response.status() == StatusCode::NO_CONTENT => response,
+            Ok(_) => return Ok(None),
+            // Whatever may pass says nothing about the upload.
+            Err(failure) if failure.again != Again::Never || failure.status.is_none() => return Err(failure),
+            Err(_) => return Ok(None),
         };
-        let range = response.headers().get(RANGE).and_then(|range| range.to_str().ok());
+        let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let last = header(RANGE).and_then(|range| range.rsplit_once('-')?.1.parse::<u64>().ok());
         // `0-0` may be one byte or none; of none it is told this way by Docker's registry.
-        let offset = match range.and_then(|range| range.rsplit_once('-'))?.1.parse::<u64>().ok()? {
-            0 => 0,
-            last => last.checked_add(1)?,
+        let offset = match last {
+            Some(0) => 0,
+            Some(last) => last.saturating_add(1),
+            None => return Ok(None),
         };
-        let url = match response
-            .headers()
-            .get(LOCATION)
-            .and_then(|location| location.to_str().ok())
-        {
-            Some(location) => response.url().join(location).ok()?,
-            None => response.url().clone(),
+        let url = match header(LOCATION).and_then(|location| response.url().join(location).ok()) {
+            Some(url) => url,
+            None => url.clone(),
         };
-        let endpoint = self.client.endpoint(self.repository).await.ok()?;
-        self.client
-            .wire()
-            .insecure_hosts()
-            .check_step(&endpoint.base, &url)
-            .ok()?;
-        (offset <= self.blob.size).then_some(Session { url, offset })
+        self.client.wire().insecure_hosts().check_step(&endpoint.base, &url)?;
+        Ok((offset <= self.blob.size).then_some(Session {
+            url,
+            offset: Some(offset),
+        }))
     }
 
     /// What a refusal in the middle of an upload means.
@@ -430,7 +482,11 @@ impl Upload<'_> {
             return failure.hint("something on the way to the registry damages what is sent, or the source is damaged");
         }
         // The registry has lost the session, or counts its bytes differently: another try begins from what it has.
-        if refused || failure.status == Some(StatusCode::NOT_FOUND) {
+        let again = matches!(
+            failure.status,
+            Some(StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::UNAUTHORIZED)
+        );
+        if refused || again {
             failure.again = Again::Later;
         }
         failure
