@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use sealrs_image::cluster_image::{
     Application, BuildClient, ClusterImage, ContainerImage, Extension, ImageKind, Launch, name,
 };
-use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::error::{Error, ErrorKind, Result, ResultExt as _};
 use sealrs_image::layer::{Compression, PackedLayer};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress};
@@ -97,6 +97,7 @@ pub fn build(
     let _lock = store.share()?;
     let context = Context::open(&options.context)?;
     let (kubefile, steps) = read_kubefile(options, progress)?;
+    let asked = Asked::read(options)?;
     let cache = Cache::open(root)?;
     let known = cache.files(context.root());
     let epoch = options.epoch.unwrap_or(0);
@@ -179,7 +180,7 @@ pub fn build(
             jobs: options.jobs,
             progress,
         };
-        let fetched = fetching.fetch(wanted(options, lists)?, base_lock, &draft.container_images)?;
+        let fetched = fetching.fetch(asked.join(lists), base_lock, &draft.container_images)?;
         draft.add_images(fetched.layers, fetched.files, &fetched.lock, &packing, &rootfs)?;
         fetched.lock
     } else {
@@ -210,21 +211,48 @@ fn find_base(from: &BaseImage, finding: &Finding<'_>, options: &Options) -> Resu
     }
 }
 
-/// Everything that asks for a container image, less what is ignored.
-fn wanted(options: &Options, mut wanted: Vec<Wanted>) -> Result<Vec<Wanted>> {
-    for path in &options.image_lists {
-        wanted.extend(read_list(path)?);
+/// The images of lists that were given beside the Kubefile.
+struct Asked {
+    wanted: Vec<Wanted>,
+    ignored: BTreeSet<Reference>,
+}
+
+impl Asked {
+    /// Reads the lists. At the beginning: what is wrong in them should not wait for the packing.
+    fn read(options: &Options) -> Result<Self> {
+        let read = |paths: &[PathBuf]| -> Result<Vec<Wanted>> {
+            let mut all = Vec::new();
+            for path in paths {
+                all.extend(read_list(path)?);
+            }
+            Ok(all)
+        };
+        let ignored = read(&options.ignored_image_lists)?.into_iter();
+        Ok(Self {
+            wanted: read(&options.image_lists)?,
+            ignored: ignored.map(|entry| entry.reference).collect(),
+        })
     }
-    let mut ignored = BTreeSet::new();
-    for path in &options.ignored_image_lists {
-        ignored.extend(read_list(path)?.into_iter().map(|entry| entry.reference));
+
+    /// Everything that asks for a container image, less what is ignored.
+    fn join(self, mut lists: Vec<Wanted>) -> Vec<Wanted> {
+        lists.extend(self.wanted);
+        lists.retain(|entry| !self.ignored.contains(&entry.reference));
+        image_list::join(lists)
     }
-    wanted.retain(|entry| !ignored.contains(&entry.reference));
-    Ok(image_list::join(wanted))
 }
 
 fn read_list(path: &std::path::Path) -> Result<Vec<Wanted>> {
-    let text = fs::read_to_string(path).or_io(|| format!("cannot read the image list {}", path.display()))?;
+    let bytes = fs::read(path).map_err(|error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            _ => ErrorKind::Input,
+        };
+        let what = format!("cannot read the image list {}", path.display());
+        let hint = "give a file that names one container image a line";
+        Error::new(kind, what).because(error).hint(hint)
+    })?;
+    let text = String::from_utf8(bytes).or_fail(ErrorKind::Input, || format!("{} is not a text", path.display()))?;
     image_list::parse(&text, &path.display().to_string())
 }
 

@@ -523,3 +523,24 @@ fn the_container_images_of_a_base_without_a_lock_stay_listed() {
         assert_eq!(scratch.json(&["inspect", name])["containerImageList"], listed, "{name}");
     }
 }
+
+/// What is wrong in a list given as a flag is told before anything is packed.
+#[test]
+fn lists_given_as_flags_are_read_first() {
+    let scratch = Scratch::new();
+    scratch.write("context/x", "x");
+    scratch.write("wrong", "nginx\nNOT/an image\n");
+    scratch.write("binary", [0xff, 0xfe, 0]);
+    for flag in ["--image-list", "--ignored-image-list"] {
+        for (path, code, words) in [
+            ("wrong", 2, "wrong:2: `NOT/an image`"),
+            ("binary", 2, "binary is not a text"),
+            ("context", 2, "cannot read the image list context"),
+            ("nowhere", 3, "cannot read the image list nowhere"),
+        ] {
+            let said = scratch.build_fails(code, "FROM scratch\nCOPY x x\n", &[flag, path]);
+            assert_has(&said, &[words]);
+            assert!(!said.contains("packing"), "{said}");
+        }
+    }
+}

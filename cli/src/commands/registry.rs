@@ -13,6 +13,9 @@ use crate::printer::Printer;
 
 /// The built-in registry.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Example:
+  sealrs registry serve --dir /var/lib/sealer/data/my-cluster/rootfs/registry")]
 pub(crate) enum Registry {
     Serve(Serve),
 }
