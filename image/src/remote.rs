@@ -12,19 +12,23 @@
 
 mod auth;
 mod blob_reader;
+mod certificates;
 mod challenge;
 mod client;
+mod connections;
 mod credentials;
 mod endpoint;
 mod failure;
 mod file_source;
 mod manifest;
+mod proxy;
 mod remote_source;
 mod retry;
 mod tls;
 mod wire;
 
 pub use blob_reader::BlobReader;
+pub use certificates::certificate_folders;
 pub use client::{Client, Options};
 pub use credentials::{Credentials, Login};
 pub use file_source::{FileReader, FileSource, shown};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sealrs_image::error::Result;
-use sealrs_image::remote::{Client, Credentials, Options};
+use sealrs_image::remote::{Client, Credentials, Options, certificate_folders};
 
 /// How registries are met.
 #[derive(Debug, Args)]
@@ -25,6 +25,7 @@ impl Registries {
         Client::new(Options {
             insecure_hosts: self.insecure.clone(),
             ca_files: self.ca_files.clone(),
+            certificate_folders: certificate_folders(),
             credentials: Credentials::from_environment()?,
             ..Options::default()
         })

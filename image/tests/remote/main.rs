@@ -13,6 +13,7 @@ mod support;
 
 mod faults;
 mod login;
+mod proxy;
 mod pull;
 mod secrecy;
 mod tls;
