@@ -6,6 +6,8 @@ mod delete;
 mod images;
 mod inspect;
 mod load;
+mod login;
+mod logout;
 mod man;
 mod node;
 mod prune;
@@ -14,6 +16,7 @@ mod remote;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod tag;
 
 use std::path::Path;
@@ -34,6 +37,9 @@ pub(crate) enum Command {
     Prune(prune::Prune),
     Save(save::Save),
     Load(load::Load),
+    Login(login::Login),
+    Logout(logout::Logout),
+    Search(search::Search),
     Run(Box<run::Run>),
     Delete(delete::Delete),
     #[command(subcommand)]
@@ -56,6 +62,9 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Prune(command) => command.run(root, printer),
         Command::Save(command) => command.run(root, printer),
         Command::Load(command) => command.run(root, printer),
+        Command::Login(command) => command.run(printer),
+        Command::Logout(command) => command.run(printer),
+        Command::Search(command) => command.run(printer),
         Command::Run(command) => command.run(root, printer),
         Command::Delete(command) => command.run(root, printer),
         Command::Registry(command) => command.run(printer),

@@ -427,13 +427,25 @@ fn rehash(file: &mut File, before: &[u8], inner: &mut Hasher, outer: &mut Hasher
 /// # Errors
 /// [`ErrorKind::Disk`] when it can't be written.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, 0o644, None)
+}
+
+/// The same for a file with another mode, and if possible with another owner (user and group) than us.
+///
+/// # Errors
+/// [`ErrorKind::Disk`] when it can't be written.
+pub(crate) fn replace(path: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> Result<()> {
     let place = || format!("cannot write {}", path.display());
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
         .prefix(".partial-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
         .tempfile_in(folder)
         .or_io(place)?;
+    if let Some((user, group)) = owner {
+        // Only root can give files away; anybody else's are his own anyhow.
+        let _ = std::os::unix::fs::fchown(file.as_file(), Some(user), Some(group));
+    }
     file.write_all(bytes).or_io(place)?;
     file.as_file().sync_data().or_io(place)?;
     file.persist(path).map_err(|error| error.error).or_io(place)?;
