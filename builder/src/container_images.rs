@@ -16,7 +16,7 @@ use sealrs_image::progress::{Event, Progress, Task};
 use sealrs_image::reference::Reference;
 use sealrs_image::remote::{Client, RemoteSource};
 use sealrs_image::source::document;
-use sealrs_image::spec::{self, Descriptor, Index, Manifest, media_type};
+use sealrs_image::spec::{self, Config, Descriptor, Index, Manifest, media_type};
 use sealrs_image::store::Store;
 use sealrs_registry::layout;
 use sealrs_registry::links::{StoredImage, link_files};
@@ -93,6 +93,9 @@ impl Fetching<'_> {
             files.insert(blob_path(&descriptor.digest), bytes.clone());
         }
         let (layers, small) = self.fetch_blobs(&resolved)?;
+        for image in &resolved {
+            self.check_platform(image, &small)?;
+        }
         files.extend(small);
 
         let stored: Vec<StoredImage> = resolved.iter().map(stored).collect();
@@ -194,6 +197,26 @@ impl Fetching<'_> {
             documents,
             manifest,
         })
+    }
+
+    /// An index says which platform a member is for; of an image without one only its config does.
+    fn check_platform(&self, image: &Resolved, small: &Files) -> Result<()> {
+        let config = &image.manifest.config;
+        let of_image = config.media_type == media_type::CONFIG || config.media_type == media_type::DOCKER_CONFIG;
+        let Some(bytes) = small.get(&blob_path(&config.digest)).filter(|_| of_image) else {
+            return Ok(());
+        };
+        let found: Config = spec::parse(bytes, &format!("the config of {}", image.wanted.reference))?;
+        if self.platform.accepts(&found.platform) {
+            return Ok(());
+        }
+        let (reference, asked_by) = (&image.wanted.reference, image.wanted.asked_by.join(", "));
+        let what = format!(
+            "{asked_by}: {reference} is for {}, not for {}",
+            found.platform, self.platform
+        );
+        Err(Error::new(ErrorKind::NotFound, what)
+            .hint("name an image of that platform, or one whose index has it, in the image list"))
     }
 
     /// A document by tag or digest. What has a digest and was read before comes from the store.

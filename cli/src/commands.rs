@@ -6,6 +6,8 @@ mod delete;
 mod images;
 mod inspect;
 mod load;
+mod login;
+mod logout;
 mod man;
 mod node;
 mod prune;
@@ -16,6 +18,7 @@ mod remote;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod size;
 mod tag;
 mod verify;
@@ -40,6 +43,9 @@ pub(crate) enum Command {
     Push(push::Push),
     Save(save::Save),
     Load(load::Load),
+    Login(login::Login),
+    Logout(logout::Logout),
+    Search(search::Search),
     Verify(verify::Verify),
     Run(Box<run::Run>),
     Delete(delete::Delete),
@@ -65,6 +71,9 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Push(command) => command.run(root, printer),
         Command::Save(command) => command.run(root, printer),
         Command::Load(command) => command.run(root, printer),
+        Command::Login(command) => command.run(printer),
+        Command::Logout(command) => command.run(printer),
+        Command::Search(command) => command.run(printer),
         Command::Verify(command) => command.run(root, printer),
         Command::Run(command) => command.run(root, printer),
         Command::Delete(command) => command.run(root, printer),

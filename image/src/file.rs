@@ -19,7 +19,16 @@ const PARTIAL: &str = ".sealrs-";
 /// # Errors
 /// [`ErrorKind::Disk`](crate::error::ErrorKind::Disk) when it can't be written; then nothing has changed.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    write_to(path, bytes, mode, File::sync_all)?;
+    write_to(path, bytes, mode, None, File::sync_all)?;
+    sync_folder(folder_of(path))
+}
+
+/// As [`write`], and gives the file, if possible, to another owner (user and group) than us.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_owned(path: &Path, bytes: &[u8], mode: u32, owner: Option<(u32, u32)>) -> Result<()> {
+    write_to(path, bytes, mode, owner, File::sync_all)?;
     sync_folder(folder_of(path))
 }
 
@@ -28,15 +37,25 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
 /// # Errors
 /// As [`write`].
 pub fn write_disposable(path: &Path, bytes: &[u8]) -> Result<()> {
-    write_to(path, bytes, 0o644, |_| Ok(()))
+    write_to(path, bytes, 0o644, None, |_| Ok(()))
 }
 
-fn write_to(path: &Path, bytes: &[u8], mode: u32, sync: fn(&File) -> io::Result<()>) -> Result<()> {
+fn write_to(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    owner: Option<(u32, u32)>,
+    sync: fn(&File) -> io::Result<()>,
+) -> Result<()> {
     let place = || format!("cannot write {}", path.display());
     let mut file = tempfile::Builder::new()
         .prefix(&partial_prefix(path))
         .tempfile_in(folder_of(path))
         .or_io(place)?;
+    if let Some((user, group)) = owner {
+        // Only root can give files away; anybody else's are his own anyhow.
+        let _ = std::os::unix::fs::fchown(file.as_file(), Some(user), Some(group));
+    }
     file.write_all(bytes)
         .and_then(|()| file.as_file().set_permissions(Permissions::from_mode(mode)))
         .and_then(|()| sync(file.as_file()))

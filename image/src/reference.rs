@@ -251,7 +251,8 @@ fn path_component_ok(part: &str) -> bool {
             .all(|gap| matches!(gap, "" | "." | "_" | "__") || gap.bytes().all(|byte| byte == b'-'))
 }
 
-fn check_tag(tag: &str) -> Result<(), &'static str> {
+/// Whether it is a tag; if not, why.
+pub(crate) fn check_tag(tag: &str) -> Result<(), &'static str> {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     match tag.as_bytes() {
         [first, rest @ ..] if word(*first) && rest.len() < 128 => {

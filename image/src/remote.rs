@@ -12,26 +12,35 @@
 
 mod auth;
 mod blob_reader;
+mod certificates;
 mod challenge;
 mod client;
+mod connections;
 mod credentials;
 mod endpoint;
 mod failure;
 mod file_source;
 mod gate;
+mod login;
 mod manifest;
+mod proxy;
+mod registry_name;
 mod remote_sink;
 mod remote_source;
 mod retry;
 mod sessions;
+mod tags;
 mod tls;
 mod upload;
 mod wire;
 
 pub use blob_reader::BlobReader;
+pub use certificates::certificate_folders;
 pub use client::{CONNECTIONS, Client, Options};
-pub use credentials::{Credentials, Login};
+pub use credentials::{Credentials, Forgotten, Login};
 pub use file_source::{FileReader, FileSource, shown};
+pub use login::Welcome;
 pub use manifest::Document;
+pub use registry_name::RegistryName;
 pub use remote_sink::RemoteSink;
 pub use remote_source::RemoteSource;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sealrs_image::error::Result;
-use sealrs_image::remote::{CONNECTIONS, Client, Credentials, Options};
+use sealrs_image::remote::{CONNECTIONS, Client, Credentials, Options, certificate_folders};
 
 /// How registries are met.
 #[derive(Debug, Args)]
@@ -29,6 +29,7 @@ impl Registries {
         Client::new(Options {
             insecure_hosts: self.insecure.clone(),
             ca_files: self.ca_files.clone(),
+            certificate_folders: certificate_folders(),
             credentials: Credentials::from_environment()?,
             connections: self.jobs,
             ..Options::default()

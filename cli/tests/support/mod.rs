@@ -238,11 +238,14 @@ impl Scratch {
             "DOCKER_CONFIG",
             "REGISTRY_AUTH_FILE",
             "XDG_RUNTIME_DIR",
+            "XDG_CONFIG_HOME",
             "SOURCE_DATE_EPOCH",
             "HTTP_PROXY",
             "HTTPS_PROXY",
             "http_proxy",
             "https_proxy",
+            "ALL_PROXY",
+            "all_proxy",
         ] {
             command.env_remove(variable);
         }

@@ -11,7 +11,7 @@ use tempfile::TempPath;
 use super::parts::{self, MAX_PARTS};
 use crate::digest::{Digest, HashingWriter};
 use crate::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
-use crate::file::{self, sync_folder};
+use crate::file::{self, folder_of, sync_folder};
 use crate::lock;
 use crate::store::BLOCK;
 
@@ -145,10 +145,6 @@ fn refuse_existing(path: &Path, replace: bool) -> Result<()> {
         Error::new(ErrorKind::Conflict, format!("{} exists already", path.display()))
             .hint("choose another file, or replace it with `--force`"),
     )
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new("."))
 }
 
 /// The parts of a split archive that are being written, each under a partial name.

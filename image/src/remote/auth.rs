@@ -218,64 +218,13 @@ impl Auth {
         repository: &Reference,
     ) -> Result<Token, Failure> {
         let login = self.login(repository).await?;
-        let login = login.as_ref();
-        let realm = Url::parse(&bearer.realm).or_fail(ErrorKind::Auth, || {
-            format!("{} names a token server that is no URL", host_of(&endpoint.base))
-        })?;
-        wire.insecure_hosts().check_step(&endpoint.base, &realm)?;
-        let mut parameters = realm.clone();
-        {
-            let mut pairs = parameters.query_pairs_mut();
-            pairs.extend_pairs(bearer.service.iter().map(|service| ("service", service)));
-            pairs.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
-        }
-        let (call, authorization) = match login.map(|login| (&login.user, &login.secret)) {
-            Some((_, Secret::IdentityToken(token))) => (refresh(realm, bearer, scopes, token), None),
-            Some((user, Secret::Password(password))) => {
-                parameters.query_pairs_mut().append_pair("account", user);
-                (Call::get(parameters), Some(basic_header(user, password)?))
-            }
-            None => (Call::get(parameters), None),
-        };
-        let asked = Instant::now();
-        let response = wire.send(&call, authorization.as_ref()).await?;
-        let host = host_of(&call.url);
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
-                let words = wire.refusal(response).await.error;
-                return Err(self.refusal(&host, repository, login).because(words).into());
-            }
-            _ => return Err(wire.refusal(response).await),
-        }
-        let body = wire.body(response, MAX_TOKEN).await?;
-        // The answer is secret, and the parser's message may quote it.
-        let answer = serde_json::from_slice::<TokenAnswer>(&body).ok();
-        let life = Duration::from_secs(
-            answer
-                .as_ref()
-                .and_then(|answer| answer.expires_in)
-                .unwrap_or(DEFAULT_LIFE)
-                .min(LONGEST_LIFE),
-        );
-        let token = answer.and_then(|answer| answer.token.filter(|token| !token.is_empty()).or(answer.access_token));
-        let header = token.and_then(|token| secret_header(format!("Bearer {token}")));
-        let header = header.ok_or_else(|| {
-            Error::new(
-                ErrorKind::Auth,
-                format!("the token server {host} answered without a token"),
-            )
-        })?;
-        Ok(Token {
-            header,
-            // Some of it is over when the registry sees the token.
-            expires: asked + life.mul_f64(0.9),
-        })
+        let refusal = |host: &str| self.refusal(host, repository, login.as_ref());
+        fetch_token(wire, &endpoint.base, bearer, scopes, login.as_ref(), refusal).await
     }
 
     fn refusal(&self, host: &str, repository: &Reference, login: Option<&Login>) -> Error {
         let registry = repository.host();
-        let again = format!("`docker login {registry}` or `podman login {registry}`");
+        let again = format!("`sealrs login {registry}`");
         match login {
             Some(login) => Error::new(
                 ErrorKind::Auth,
@@ -306,6 +255,90 @@ impl Auth {
                 ))
             }
         }
+    }
+}
+
+/// Asks a token server for a token. `refusal` makes the error for its refusal out of its name.
+async fn fetch_token(
+    wire: &Wire,
+    registry: &Url,
+    bearer: &Bearer,
+    scopes: &[String],
+    login: Option<&Login>,
+    refusal: impl Fn(&str) -> Error,
+) -> Result<Token, Failure> {
+    let realm = Url::parse(&bearer.realm).or_fail(ErrorKind::Auth, || {
+        format!("{} names a token server that is no URL", host_of(registry))
+    })?;
+    wire.insecure_hosts().check_step(registry, &realm)?;
+    let mut parameters = realm.clone();
+    {
+        let mut pairs = parameters.query_pairs_mut();
+        pairs.extend_pairs(bearer.service.iter().map(|service| ("service", service)));
+        pairs.extend_pairs(scopes.iter().map(|scope| ("scope", scope)));
+    }
+    let (call, authorization) = match login.map(|login| (&login.user, &login.secret)) {
+        Some((_, Secret::IdentityToken(token))) => (refresh(realm, bearer, scopes, token), None),
+        Some((user, Secret::Password(password))) => {
+            parameters.query_pairs_mut().append_pair("account", user);
+            (Call::get(parameters), Some(basic_header(user, password)?))
+        }
+        None => (Call::get(parameters), None),
+    };
+    let asked = Instant::now();
+    let response = wire.send(&call, authorization.as_ref()).await?;
+    let host = host_of(&call.url);
+    match response.status() {
+        StatusCode::OK => {}
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
+            let words = wire.refusal(response).await.error;
+            return Err(refusal(&host).because(words).into());
+        }
+        _ => return Err(wire.refusal(response).await),
+    }
+    let body = wire.body(response, MAX_TOKEN).await?;
+    // The answer is secret, and the parser's message may quote it.
+    let answer = serde_json::from_slice::<TokenAnswer>(&body).ok();
+    let life = Duration::from_secs(
+        answer
+            .as_ref()
+            .and_then(|answer| answer.expires_in)
+            .unwrap_or(DEFAULT_LIFE)
+            .min(LONGEST_LIFE),
+    );
+    let token = answer.and_then(|answer| answer.token.filter(|token| !token.is_empty()).or(answer.access_token));
+    let header = token.and_then(|token| secret_header(format!("Bearer {token}")));
+    let header = header.ok_or_else(|| {
+        Error::new(
+            ErrorKind::Auth,
+            format!("the token server {host} answered without a token"),
+        )
+    })?;
+    Ok(Token {
+        header,
+        // Some of it is over when the registry sees the token.
+        expires: asked + life.mul_f64(0.9),
+    })
+}
+
+/// The `Authorization` by which a login proves itself to a registry, for nothing in particular. A registry that asks
+/// for nothing gets user and password.
+pub(super) async fn proof(
+    wire: &Wire,
+    endpoint: &Endpoint,
+    challenge: Option<&Challenge>,
+    login: &Login,
+    refusal: impl Fn(&str) -> Error,
+) -> Result<HeaderValue, Failure> {
+    if let Some(Challenge::Bearer(bearer)) = challenge {
+        let asked = bearer.scope.iter().flat_map(|scope| scope.split(' '));
+        let scopes: Vec<String> = asked.filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
+        let token = fetch_token(wire, &endpoint.base, bearer, &scopes, Some(login), refusal).await?;
+        return Ok(token.header);
+    }
+    match &login.secret {
+        Secret::Password(password) => basic_header(&login.user, password),
+        Secret::IdentityToken(_) => Err(refusal(&host_of(&endpoint.base)).into()),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::reference::Reference;
 use crate::remote::auth::{Access, Auth};
 use crate::remote::blob_reader::BlobReader;
 use crate::remote::challenge::Challenge;
+use crate::remote::connections::Connections;
 use crate::remote::credentials::Credentials;
 use crate::remote::endpoint::{Endpoint, Endpoints, InsecureHosts, host_of};
 use crate::remote::failure::Failure;
@@ -37,6 +38,9 @@ pub struct Options {
     /// PEM files with authorities to believe, beside the system's own. A server's own self-signed certificate may be
     /// in one too.
     pub ca_files: Vec<PathBuf>,
+    /// Folders whose subfolders `HOST:PORT` hold authorities and client certificates for that host, the most important
+    /// first ([`certificate_folders`](crate::remote::certificate_folders)).
+    pub certificate_folders: Vec<PathBuf>,
     /// Who we are.
     pub credentials: Credentials,
     /// How long a connection may take to come up.
@@ -60,6 +64,7 @@ impl Default for Options {
         Self {
             insecure_hosts: Vec::new(),
             ca_files: Vec::new(),
+            certificate_folders: Vec::new(),
             credentials: Credentials::none(),
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
@@ -98,9 +103,10 @@ impl Client {
     pub fn new(options: Options) -> Result<Self> {
         let insecure_hosts = InsecureHosts::new(&options.insecure_hosts)?;
         let tls = Tls::load(&options.ca_files)?;
+        let connections = Connections::new(tls, options.certificate_folders, options.connect_timeout)?;
         Ok(Self(Arc::new(Inner {
             background: Background::new()?,
-            wire: Wire::new(&tls, insecure_hosts, options.connect_timeout, options.stall_timeout)?,
+            wire: Wire::new(connections, insecure_hosts, options.stall_timeout),
             auth: Auth::new(options.credentials),
             endpoints: Endpoints::new(options.connections),
             backoff: Backoff {

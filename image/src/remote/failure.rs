@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode, Url};
-use rustls::CertificateError;
+use rustls::{AlertDescription, CertificateError};
 
 use crate::error::{Error, ErrorKind};
+use crate::remote::connections::Way;
 use crate::remote::endpoint::host_of;
 use crate::remote::retry;
 
@@ -69,10 +70,13 @@ impl Failure {
     }
 
     /// No connection, no TLS, or a connection that broke.
-    pub(super) fn transport(error: &reqwest::Error, url: &Url, known_authorities: usize) -> Self {
+    pub(super) fn transport(error: &reqwest::Error, url: &Url, way: &Way) -> Self {
         let host = host_of(url);
         if let Some(tls) = find::<rustls::Error>(error) {
-            return Self::tls(tls, &host, known_authorities);
+            return Self::tls(tls, &host, way);
+        }
+        if let Some(proxy) = way.proxy.as_deref().filter(|_| error.is_connect()) {
+            return Self::proxy(error, &host, proxy);
         }
         let before_tls = error.is_connect();
         let (what, hint) = if error.is_dns() {
@@ -91,7 +95,7 @@ impl Failure {
                 Some("check the host, its port, and that the registry is running"),
             )
         } else {
-            (format!("the connection to {host} broke off"), None)
+            (format!("the connection to {} broke off", way.told(&host)), None)
         };
         // Never with the URL: where a redirect leads is often a signed one.
         let error = Error::new(ErrorKind::Network, what).because(innermost(error));
@@ -103,9 +107,48 @@ impl Failure {
         }
     }
 
-    fn tls(error: &rustls::Error, host: &str, known_authorities: usize) -> Self {
+    /// The proxy can't be reached, or does not connect us.
+    fn proxy(error: &reqwest::Error, host: &str, proxy: &str) -> Self {
+        let cause = innermost(error);
+        let variables = "HTTPS_PROXY, HTTP_PROXY and NO_PROXY";
+        // The type that tells these apart is not public.
+        let (again, kind, what, hint) = if error.is_dns() {
+            let what = format!("the name of the proxy {proxy} for {host} cannot be resolved");
+            (
+                Again::Later,
+                ErrorKind::Network,
+                what,
+                format!("check the environment variables {variables}"),
+            )
+        } else if cause.contains("proxy authorization required") {
+            let what = format!("the proxy {proxy} connects to {host} only whom it knows");
+            let hint = "give it user and password: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT".to_owned();
+            (Again::Never, ErrorKind::Auth, what, hint)
+        } else if cause.contains("tunnel error: ") {
+            let what = format!("the proxy {proxy} does not connect to {host}");
+            let hint = format!("ask whoever runs the proxy; if {host} can be reached without it, add it to NO_PROXY");
+            (Again::Later, ErrorKind::Network, what, hint)
+        } else {
+            let what = format!("cannot connect to the proxy {proxy} for {host}");
+            (
+                Again::Later,
+                ErrorKind::Network,
+                what,
+                format!("check the environment variables {variables}"),
+            )
+        };
+        let failure = Self::new(again, Error::new(kind, what).because(cause)).hint(hint);
+        Self {
+            before_tls: true,
+            ..failure
+        }
+    }
+
+    fn tls(error: &rustls::Error, host: &str, way: &Way) -> Self {
+        let name = host;
+        let host = way.told(host);
         let (what, hint) = match error {
-            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) if known_authorities == 0 => (
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) if way.authorities == 0 => (
                 format!("the certificate of {host} is not trusted: this host knows no certificate authorities at all"),
                 "give the authorities' certificates with `--ca-file`, or install the package `ca-certificates`"
                     .to_owned(),
@@ -135,11 +178,27 @@ impl Failure {
             ),
             rustls::Error::InvalidMessage(_) => (
                 format!("{host} does not speak TLS"),
-                format!("if it is a plain http registry, allow that with `--insecure-registry {host}`"),
+                format!("if it is a plain http registry, allow that with `--insecure-registry {name}`"),
+            ),
+            rustls::Error::AlertReceived(
+                AlertDescription::CertificateRequired
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnknownCA
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::AccessDenied,
+            ) => (
+                format!("{host} wants another client certificate than it was given, if any"),
+                format!(
+                    "put the certificate that the registry's owner issued for you, and its key, into \
+                     ~/.config/containers/certs.d/{name}/ as client.cert and client.key"
+                ),
             ),
             _ => (
                 format!("the TLS handshake with {host} failed"),
-                "look into the registry's log; it may want a newer or older TLS, or a client certificate".to_owned(),
+                "look into the registry's log; it may want a newer or older TLS".to_owned(),
             ),
         };
         let before_tls = matches!(error, rustls::Error::InvalidMessage(_));

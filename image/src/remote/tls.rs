@@ -3,18 +3,18 @@
 //! The one place of this crate that names the cryptography provider. It is given explicitly, so nothing has to be
 //! installed for the process first. A host without any authorities is fine until it meets a certificate.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
+use crate::error::{ErrorKind, Result, ResultExt as _};
+use crate::remote::certificates::{Authority, HostCertificates, Identity, read_authorities};
 
 /// The two ways to meet a server.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub(super) struct Tls {
     pub(super) unverified: ClientConfig,
     /// How many authorities are known.
     pub(super) authorities: usize,
+    roots: RootCertStore,
+    given: Vec<CertificateDer<'static>>,
 }
 
 impl Tls {
@@ -34,18 +36,41 @@ impl Tls {
     /// When one of `ca_files` can't be read or holds no certificate. What is wrong with the system's own is seen
     /// when a certificate fails for it.
     pub(super) fn load(ca_files: &[PathBuf]) -> Result<Self> {
-        let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        let mut given = Vec::new();
-        for path in ca_files {
-            given.extend(read_certificates(path)?);
+        let mut authorities = Vec::new();
+        for file in ca_files {
+            authorities.extend(read_authorities(file)?);
         }
-        for certificate in &given {
-            roots.add(certificate.clone()).or_fail(
-                ErrorKind::Input,
-                || "a certificate given with `--ca-file` cannot be used",
-            )?;
+        Self::new(roots, Vec::new(), &authorities, None)
+    }
+
+    /// The same for a host with certificates of its own.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when one of them can't be used.
+    pub(super) fn with(&self, certificates: &HostCertificates) -> Result<Self> {
+        let identity = certificates.identity.as_ref();
+        Self::new(
+            self.roots.clone(),
+            self.given.clone(),
+            &certificates.authorities,
+            identity,
+        )
+    }
+
+    fn new(
+        mut roots: RootCertStore,
+        mut given: Vec<CertificateDer<'static>>,
+        more: &[Authority],
+        identity: Option<&Identity>,
+    ) -> Result<Self> {
+        let provider = Arc::new(ring::default_provider());
+        for authority in more {
+            roots.add(authority.certificate.clone()).or_fail(ErrorKind::Input, || {
+                format!("a certificate in {} cannot be used", authority.file.display())
+            })?;
+            given.push(authority.certificate.clone());
         }
         let authorities = roots.len();
         let verifier = Verifier {
@@ -53,46 +78,45 @@ impl Tls {
             authorities: match authorities {
                 0 => None,
                 _ => Some(
-                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots.clone()), Arc::clone(&provider))
                         .build()
                         .or_fail(ErrorKind::Internal, || "cannot set up the verification of certificates")?,
                 ),
             },
-            given,
+            given: given.clone(),
             provider: Arc::clone(&provider),
         };
         Ok(Self {
-            verified: configuration(&provider, Arc::new(verifier))?,
-            unverified: configuration(&provider, Arc::new(Unverified(Arc::clone(&provider))))?,
+            verified: configuration(&provider, Arc::new(verifier), identity)?,
+            unverified: configuration(&provider, Arc::new(Unverified(Arc::clone(&provider))), identity)?,
             authorities,
+            roots,
+            given,
         })
     }
 }
 
-fn configuration(provider: &Arc<CryptoProvider>, verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig> {
+fn configuration(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    identity: Option<&Identity>,
+) -> Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_safe_default_protocol_versions()
-        .or_fail(ErrorKind::Internal, || "cannot set up TLS")?;
-    Ok(builder
+        .or_fail(ErrorKind::Internal, || "cannot set up TLS")?
         .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth())
-}
-
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
-    let place = || format!("cannot read the certificate file {}", path.display());
-    let pem = std::fs::read(path).or_io(place)?;
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
-        .collect::<Result<_, _>>()
-        .or_fail(ErrorKind::Input, place)?;
-    if certificates.is_empty() {
-        return Err(Error::new(
-            ErrorKind::Input,
-            format!("there is no certificate in {}", path.display()),
-        )
-        .hint("`--ca-file` wants certificates in PEM form: `-----BEGIN CERTIFICATE-----` and so on"));
-    }
-    Ok(certificates)
+        .with_custom_certificate_verifier(verifier);
+    let Some(identity) = identity else {
+        return Ok(builder.with_no_client_auth());
+    };
+    builder
+        .with_client_auth_cert(identity.certificates.clone(), identity.key.clone_key())
+        .or_fail(ErrorKind::Input, || {
+            format!(
+                "the client certificate {} and its key cannot be used",
+                identity.file.display()
+            )
+        })
 }
 
 /// The usual verification, and one thing that it lacks: a server's self-signed certificate that says it is an

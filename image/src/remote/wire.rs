@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 
-use crate::error::{Error, ErrorKind, Result, ResultExt as _};
-use crate::remote::endpoint::{InsecureHosts, host_of, is_loopback};
+use crate::error::{Error, ErrorKind, Result};
+use crate::remote::connections::{Connections, Way};
+use crate::remote::endpoint::{InsecureHosts, host_of};
 use crate::remote::failure::Failure;
-use crate::remote::tls::Tls;
 
 const MAX_REDIRECTS: usize = 10;
 /// How much more patience an answer to a request with a body gets.
@@ -50,50 +50,22 @@ impl Call {
     }
 }
 
-/// The connections to everybody.
+/// Requests to everybody.
 #[derive(Debug)]
 pub(super) struct Wire {
-    verified: Client,
-    unverified: Client,
-    /// The same two past any proxy: a proxy cannot reach this very host.
-    verified_local: Client,
-    unverified_local: Client,
+    connections: Connections,
     insecure_hosts: InsecureHosts,
-    authorities: usize,
     patience: Duration,
 }
 
 impl Wire {
     /// `patience`: how long a server may send nothing.
-    pub(super) fn new(
-        tls: &Tls,
-        insecure_hosts: InsecureHosts,
-        connect_timeout: Duration,
-        patience: Duration,
-    ) -> Result<Self> {
-        let build = |configuration: &rustls::ClientConfig, local: bool| {
-            let mut builder = Client::builder()
-                .tls_backend_preconfigured(configuration.clone())
-                .redirect(reqwest::redirect::Policy::none())
-                .referer(false)
-                .connect_timeout(connect_timeout)
-                .user_agent(concat!("sealrs/", env!("CARGO_PKG_VERSION")));
-            if local {
-                builder = builder.no_proxy();
-            }
-            builder
-                .build()
-                .or_fail(ErrorKind::Internal, || "cannot set up the registry client")
-        };
-        Ok(Self {
-            verified: build(&tls.verified, false)?,
-            unverified: build(&tls.unverified, false)?,
-            verified_local: build(&tls.verified, true)?,
-            unverified_local: build(&tls.unverified, true)?,
+    pub(super) fn new(connections: Connections, insecure_hosts: InsecureHosts, patience: Duration) -> Self {
+        Self {
+            connections,
             insecure_hosts,
-            authorities: tls.authorities,
             patience,
-        })
+        }
     }
 
     pub(super) fn insecure_hosts(&self) -> &InsecureHosts {
@@ -129,7 +101,7 @@ impl Wire {
     pub(super) async fn chunk(&self, response: &mut Response) -> Result<Option<bytes::Bytes>, Failure> {
         match tokio::time::timeout(self.patience, response.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(Failure::transport(&error, response.url(), self.authorities)),
+            Ok(Err(error)) => Err(Failure::transport(&error, response.url(), &self.way(response.url())?)),
             Err(_) => Err(Failure::silent(response.url(), self.patience)),
         }
     }
@@ -157,8 +129,9 @@ impl Wire {
         authorization: Option<&HeaderValue>,
         body: reqwest::Body,
     ) -> Result<Response, Failure> {
-        let sent = self.request(call, &call.url, authorization).body(body).send().await;
-        sent.map_err(|error| Failure::transport(&error, &call.url, self.authorities))
+        let way = self.way(&call.url)?;
+        let sent = request(&way, call, &call.url, authorization).body(body).send().await;
+        sent.map_err(|error| Failure::transport(&error, &call.url, &way))
     }
 
     /// How long a server may say nothing.
@@ -166,8 +139,13 @@ impl Wire {
         self.patience
     }
 
+    fn way(&self, url: &Url) -> Result<Way> {
+        self.connections.way(url, self.insecure_hosts.lists(url))
+    }
+
     async fn once(&self, call: &Call, url: &Url, authorization: Option<&HeaderValue>) -> Result<Response, Failure> {
-        let mut request = self.request(call, url, authorization);
+        let way = self.way(url)?;
+        let mut request = request(&way, call, url, authorization);
         let mut patience = self.patience;
         if let Some(body) = &call.body {
             request = request.body(body.clone());
@@ -176,28 +154,23 @@ impl Wire {
         }
         match tokio::time::timeout(patience, request.send()).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(Failure::transport(&error, url, self.authorities)),
+            Ok(Err(error)) => Err(Failure::transport(&error, url, &way)),
             Err(_) => Err(Failure::silent(url, patience)),
         }
     }
+}
 
-    fn request(&self, call: &Call, url: &Url, authorization: Option<&HeaderValue>) -> RequestBuilder {
-        let client = match (is_loopback(url), self.insecure_hosts.lists(url)) {
-            (false, false) => &self.verified,
-            (false, true) => &self.unverified,
-            (true, false) => &self.verified_local,
-            (true, true) => &self.unverified_local,
-        };
-        let mut request = client
-            .request(call.method.clone(), url.clone())
-            .headers(call.headers.clone())
-            // Digests and ranges are of the bytes as they are.
-            .header(ACCEPT_ENCODING, "identity");
-        if let Some(authorization) = authorization {
-            request = request.header(AUTHORIZATION, authorization.clone());
-        }
-        request
+fn request(way: &Way, call: &Call, url: &Url, authorization: Option<&HeaderValue>) -> RequestBuilder {
+    let mut request = way
+        .client
+        .request(call.method.clone(), url.clone())
+        .headers(call.headers.clone())
+        // Digests and ranges are of the bytes as they are.
+        .header(ACCEPT_ENCODING, "identity");
+    if let Some(authorization) = authorization {
+        request = request.header(AUTHORIZATION, authorization.clone());
     }
+    request
 }
 
 /// Where a response sends us, if it does.

@@ -135,7 +135,7 @@ fn asks_docker_credential_helpers() {
 }
 
 /// A registry that wants tokens, the server that gives them, and the one that keeps the files.
-fn with_tokens(folder: &Path) -> (Registry, TokenServer, Registry) {
+pub(crate) fn with_tokens(folder: &Path) -> (Registry, TokenServer, Registry) {
     let source = filled(folder, 100_000);
     let tokens = TokenServer::start(folder);
     let registry = Registry::start(&Setup {

@@ -11,11 +11,15 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod check;
 mod faults;
 mod login;
+mod proxy;
 mod pull;
 mod secrecy;
+mod tags;
 mod tls;
+mod tokens;
 
 use std::fs;
 use std::io::Read as _;

@@ -1,6 +1,5 @@
 //! Whom the client believes, and which ways it takes: certificates, plain HTTP, proxies.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use sealrs_image::error::ErrorKind;
@@ -129,86 +128,73 @@ fn speaks_plain_http_to_others_only_when_told() {
 }
 
 #[test]
-fn goes_through_the_proxy_that_the_environment_names() {
+fn shows_a_client_certificate_to_the_host_that_it_is_for() {
     if !have(&[&TOOLS[..], &["openssl"]].concat()) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    let (proxy, log) = connect_proxy();
-    let environment = [
-        ("HTTPS_PROXY", format!("http://{}", proxy.address)),
-        ("NO_PROXY", "direct.example.com".to_owned()),
-        ("SEALRS_TEST_FOLDER", folder.path().display().to_string()),
-        ("SEALRS_TEST_PORT", String::new()),
-    ];
-    if let Ok(port) = std::env::var("SEALRS_TEST_PORT") {
-        // In the child: by a name that only the proxy can reach.
-        let folder = PathBuf::from(std::env::var("SEALRS_TEST_FOLDER").unwrap());
-        let client = Client::new(Options {
-            ca_files: vec![folder.join("ca.pem")],
-            attempts: 1,
-            ..quick()
-        });
-        let client = client.unwrap();
-        let app = reference(&format!("proxied.example.com:{port}/library/app:1"));
-        assert!(read(&client, &app, &manifest(&client, &app).unwrap().layers[0]).is_ok());
-        // Past it: what NO_PROXY names, and this very host.
-        let direct = reference(&format!("direct.example.com:{port}/library/app:1"));
-        assert!(manifest(&client, &direct).is_err());
-        let local = reference(&format!("localhost:{port}/library/app:1"));
-        assert!(manifest(&client, &local).is_ok());
-        return;
-    }
-    certificate(folder.path(), "ca", "", None);
-    certificate(
-        folder.path(),
-        "server",
-        "DNS:proxied.example.com,DNS:localhost",
-        Some("ca"),
-    );
     let source = filled(folder.path(), 1000);
+    certificate(folder.path(), "ca", "", None);
+    certificate(folder.path(), "server", "IP:127.0.0.1", Some("ca"));
+    certificate(folder.path(), "clients", "", None);
+    certificate(folder.path(), "member", "", Some("clients"));
+    certificate(folder.path(), "stranger", "", Some("ca"));
     let registry = Registry::start(&Setup {
         tls: Some((path("server.pem"), path("server.key"))),
+        client_authority: Some(path("clients.pem")),
         storage: Some(source.storage().to_owned()),
         ..Setup::default()
     });
-    let port = registry.address.port().to_string();
-    let mut variables: Vec<(&str, &str)> = environment
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .collect();
-    variables[3].1 = &port;
-    own_process("tls::goes_through_the_proxy_that_the_environment_names", &variables);
-    let asked = log.lock().unwrap().clone();
-    assert!(
-        !asked.is_empty()
-            && asked
-                .iter()
-                .all(|line| *line == format!("CONNECT proxied.example.com:{port}")),
-        "{asked:?}"
+    let app = reference(&format!("{}/library/app:1", registry.host()));
+    let certs = path("certs.d").join(registry.host());
+    std::fs::create_dir_all(&certs).unwrap();
+    let put = |from: &str, to: &str| std::fs::copy(path(from), certs.join(to)).unwrap();
+    let pull = || {
+        let client = Client::new(Options {
+            certificate_folders: vec![path("nothing"), path("certs.d")],
+            ..quick()
+        });
+        let client = client.unwrap();
+        read(&client, &app, &manifest(&client, &app)?.layers[0])
+    };
+    // The folder's authority is believed, and without a certificate of ours that is not enough.
+    put("ca.pem", "ca.crt");
+    let refused = |words: &str| {
+        let error = pull().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Network);
+        assert!(whole(&error).contains(words), "{error:?}");
+        let hint = format!("certs.d/{}/ as client.cert and client.key", registry.host());
+        assert!(error.remedy().unwrap().contains(&hint), "{error:?}");
+    };
+    refused("wants another client certificate");
+    put("stranger.pem", "client.cert");
+    put("stranger.key", "client.key");
+    refused("wants another client certificate");
+    put("member.pem", "client.cert");
+    let error = pull().unwrap_err();
+    assert_eq!(
+        error.kind(),
+        ErrorKind::Input,
+        "a key of another certificate: {error:?}"
     );
-}
+    assert!(whole(&error).contains("client.cert"), "{error:?}");
+    put("member.key", "client.key");
+    assert!(pull().is_ok());
+    // As skopeo has it.
+    let folders = path("certs.d").join(registry.host()).display().to_string();
+    support::run(
+        "skopeo",
+        &["inspect", "--cert-dir", &folders, &format!("docker://{app}")],
+    );
 
-/// A proxy that lets nobody out: every CONNECT leads to that port of this host.
-fn connect_proxy() -> (support::http::Acceptor, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
-    use std::io::Write as _;
-    let log = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-    let lines = std::sync::Arc::clone(&log);
-    let acceptor = support::http::Acceptor::start(move |mut client| {
-        let Some((request, _)) = support::http::read_request(&mut client) else {
-            return;
-        };
-        lines
-            .lock()
-            .unwrap()
-            .push(format!("{} {}", request.method, request.target));
-        let port: u16 = request.target.rsplit(':').next().unwrap().parse().unwrap();
-        let mut server = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
-        let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-        let _ = std::io::copy(&mut client, &mut server);
+    // To an insecure host too.
+    std::fs::remove_file(certs.join("ca.crt")).unwrap();
+    assert!(whole(&pull().unwrap_err()).contains("is not trusted"));
+    let client = Client::new(Options {
+        certificate_folders: vec![path("certs.d")],
+        insecure_hosts: vec![registry.host()],
+        ..quick()
     });
-    (acceptor, log)
+    assert!(manifest(&client.unwrap(), &app).is_ok());
 }

@@ -13,6 +13,8 @@ use super::run;
 pub struct Setup {
     /// Certificate and key: it speaks TLS.
     pub tls: Option<(PathBuf, PathBuf)>,
+    /// An authority (PEM): it speaks, over TLS, only to whom that has issued a certificate.
+    pub client_authority: Option<PathBuf>,
     /// A file by htpasswd: it asks for user and password.
     pub htpasswd: Option<PathBuf>,
     /// Token server's URL, issuer, and the certificate that its tokens are signed with.
@@ -121,7 +123,9 @@ fn configuration(setup: &Setup, address: SocketAddr, storage: &Path) -> String {
     );
     if let Some((certificate, key)) = &setup.tls {
         let (certificate, key) = (certificate.display(), key.display());
-        writeln!(text, "  tls: {{certificate: {certificate}, key: {key}}}").unwrap();
+        let wanted = setup.client_authority.as_ref();
+        let clients = wanted.map_or(String::new(), |file| format!(", clientcas: [{}]", file.display()));
+        writeln!(text, "  tls: {{certificate: {certificate}, key: {key}{clients}}}").unwrap();
     }
     if let Some(file) = &setup.htpasswd {
         let file = file.display();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -21,6 +21,9 @@ pub const PASSWORD: &str = "reader-password";
 /// Or with which identity token.
 pub const IDENTITY: &str = "reader-identity";
 
+/// How long after its end docker-registry still takes a token, in seconds (its leeway for wrong clocks).
+const LEEWAY: u64 = 60;
+
 /// The server. Its certificate is `FOLDER/token.pem`.
 #[derive(Debug)]
 pub struct TokenServer {
@@ -29,6 +32,10 @@ pub struct TokenServer {
     pub life: Arc<AtomicU64>,
     /// How long it thinks before it answers, in milliseconds.
     pub pause: Arc<AtomicU64>,
+    /// Its tokens end after two seconds, whatever it says.
+    pub lies: Arc<AtomicBool>,
+    /// Unless 0: the status that it answers everybody with, and no token.
+    pub status: Arc<AtomicU16>,
 }
 
 impl TokenServer {
@@ -50,16 +57,33 @@ impl TokenServer {
         let der = run("openssl", &["x509", "-in", &pem, "-outform", "DER"]);
         let life = Arc::new(AtomicU64::new(300));
         let pause = Arc::new(AtomicU64::new(0));
+        let (lies, status) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU16::new(0)));
         let (lives, pauses, folder) = (Arc::clone(&life), Arc::clone(&pause), folder.to_owned());
+        let (lie, answers) = (Arc::clone(&lies), Arc::clone(&status));
         let server = Server::start(move |request| {
             std::thread::sleep(Duration::from_millis(pauses.load(Ordering::SeqCst)));
-            answer(request, &folder, &der, lives.load(Ordering::SeqCst))
+            match answers.load(Ordering::SeqCst) {
+                0 => answer(
+                    request,
+                    &folder,
+                    &der,
+                    lives.load(Ordering::SeqCst),
+                    lie.load(Ordering::SeqCst),
+                ),
+                status => Response::new(status).body("{}"),
+            }
         });
-        Self { server, life, pause }
+        Self {
+            server,
+            life,
+            pause,
+            lies,
+            status,
+        }
     }
 }
 
-fn answer(request: &Request, folder: &Path, certificate: &[u8], life: u64) -> Response {
+fn answer(request: &Request, folder: &Path, certificate: &[u8], life: u64, lies: bool) -> Response {
     let basic = format!("Basic {}", STANDARD.encode(format!("{USER}:{PASSWORD}")));
     let form = String::from_utf8_lossy(&request.body).into_owned();
     let (allowed, query) = match request.method.as_str() {
@@ -91,9 +115,11 @@ fn answer(request: &Request, folder: &Path, certificate: &[u8], life: u64) -> Re
         })
         .collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    // Two seconds at least: a token is of use to whoever has just got it.
+    let end = now + if lies { 2 } else { life.max(2) } - LEEWAY;
     let header = json!({"typ": "JWT", "alg": "RS256", "x5c": [STANDARD.encode(certificate)]});
     let claims = json!({
-        "iss": ISSUER, "sub": USER, "aud": values("service").concat(), "exp": now + 300, "nbf": now - 10, "iat": now,
+        "iss": ISSUER, "sub": USER, "aud": values("service").concat(), "exp": end, "nbf": now - LEEWAY - 10, "iat": now,
         "jti": format!("{now}-{}", request.target.len()), "access": access,
     });
     let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(serde_json::to_vec(value).unwrap());

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
 use crate::reference::Reference;
+use crate::remote::credentials::helper::Helper;
 use crate::remote::credentials::{DOCKER_HUB, Login, Secret};
 use crate::spec::null_is_empty;
 
@@ -60,57 +61,36 @@ struct Entry {
 impl AuthFile {
     /// The file, none if there is none.
     pub(super) fn read(path: &Path) -> Result<Option<Self>> {
-        let text = match std::fs::read(path) {
-            Ok(text) => text,
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                ) =>
-            {
-                return Ok(None);
-            }
-            Err(error) => {
-                return Err(error).or_io(|| format!("cannot read the credentials in {}", path.display()));
-            }
-        };
+        let Some(text) = read_text(path)? else { return Ok(None) };
         // Docker and podman begin with an empty file.
         if text.trim_ascii().is_empty() {
             return Ok(None);
         }
-        // The parser's own message may quote a password.
-        let content = serde_json::from_slice(&text).map_err(|error| {
-            let place = format!("{}, line {}, column {}", path.display(), error.line(), error.column());
-            Error::new(
-                ErrorKind::Input,
-                format!("the credentials in {place} cannot be read: that is not docker's format"),
-            )
-            .hint("mend the file, or write it anew with `docker login` or `podman login`")
-        })?;
+        let content = serde_json::from_slice(&text).map_err(|error| broken(path, &error))?;
         Ok(Some(Self {
             path: path.to_owned(),
             content,
         }))
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The helper for this very host.
-    pub(super) fn helper_of(&self, host: &str) -> Option<&str> {
-        let (_, helper) = self
+    pub(super) fn helper_of(&self, host: &str) -> Option<Helper<'_>> {
+        let (_, name) = self
             .content
             .cred_helpers
             .iter()
             .find(|(key, _)| normalise(key) == host)?;
-        (!helper.is_empty()).then_some(helper)
+        self.helper(name)
     }
 
     /// The helper for all hosts.
-    pub(super) fn store(&self) -> Option<&str> {
-        let store = self.content.creds_store.as_str();
-        (!store.is_empty()).then_some(store)
+    pub(super) fn store(&self) -> Option<Helper<'_>> {
+        self.helper(&self.content.creds_store)
+    }
+
+    fn helper<'a>(&'a self, name: &'a str) -> Option<Helper<'a>> {
+        let file = self.path.as_path();
+        (!name.is_empty()).then_some(Helper { name, file })
     }
 
     /// The entry of `auths` with the longest key that covers the repository.
@@ -173,8 +153,34 @@ impl AuthFile {
     }
 }
 
+/// The bytes of a credential file, none if there is none.
+pub(super) fn read_text(path: &Path) -> Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error).or_io(|| format!("cannot read the credentials in {}", path.display())),
+    }
+}
+
+/// The failure of a file that is not what it should be. The parser's own message may quote a password.
+pub(super) fn broken(path: &Path, error: &serde_json::Error) -> Error {
+    let place = format!("{}, line {}, column {}", path.display(), error.line(), error.column());
+    Error::new(
+        ErrorKind::Input,
+        format!("the credentials in {place} cannot be read: that is not docker's format"),
+    )
+    .hint("mend the file, or move it away and log in anew with `sealrs login`")
+}
+
 /// The host, and podman's path after it, that a key of the file is for, as a reference spells them.
-fn normalise(key: &str) -> String {
+pub(in crate::remote) fn normalise(key: &str) -> String {
     if key == DOCKER_HUB {
         return "docker.io".to_owned();
     }

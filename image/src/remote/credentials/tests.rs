@@ -1,7 +1,9 @@
 //! Which entry of which file answers for which repository.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
-use crate::error::ErrorKind;
 
 const TWO: &str = r#"{
   "auths": {
@@ -155,5 +157,201 @@ fn looks_where_docker_and_podman_do() {
         };
         let expected: Vec<PathBuf> = expected.into_iter().map(PathBuf::from).collect();
         assert_eq!(default_places(find), expected, "{variables:?}");
+    }
+}
+
+fn registry(text: &str) -> RegistryName {
+    text.parse().unwrap()
+}
+
+fn login(user: &str, password: &str) -> Login {
+    Login::new(user, password.to_owned()).unwrap()
+}
+
+fn open(file: &Path) -> Credentials {
+    Credentials::from_files(vec![file.to_owned()]).unwrap()
+}
+
+fn document(file: &Path) -> serde_json::Value {
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+#[test]
+fn what_is_kept_is_found_and_what_is_forgotten_is_not() {
+    let (directory, before) = credentials(TWO);
+    let file = directory.path().join("config.json");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let before = before.unwrap();
+    for (name, key, repository) in [
+        ("docker.io", DOCKER_HUB, "nginx"),
+        ("new.example.com:5000", "new.example.com:5000", "new.example.com:5000/x"),
+        ("old.example.com", "old.example.com", "old.example.com/x"),
+        ("quay.io/team", "quay.io/team", "quay.io/team/x"),
+        ("[::1]:5000", "[::1]:5000", "[::1]:5000/x"),
+    ] {
+        let place = before.store(&registry(name), &login("me", "p:w ä")).unwrap();
+        assert_eq!(place, file.display().to_string());
+        assert_eq!(
+            document(&file)["auths"][key],
+            serde_json::json!({"auth": "bWU6cDp3IMOk"}),
+            "{name}"
+        );
+        let found = open(&file).find(&repository.parse().unwrap()).unwrap().unwrap();
+        assert_eq!(
+            (found.user.as_str(), &found.secret),
+            ("me", &Secret::Password("p:w ä".to_owned()))
+        );
+    }
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let (mut kept, mut original) = (document(&file), serde_json::from_str::<serde_json::Value>(TWO).unwrap());
+    assert_eq!(kept["HttpHeaders"], original["HttpHeaders"]);
+    assert!(kept["credHelpers"].is_null() && kept.as_object().unwrap().contains_key("credHelpers"));
+    // The entry of before is gone, whatever it was called.
+    let auths = |document: &mut serde_json::Value| {
+        document["auths"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect::<Vec<_>>()
+    };
+    let mut expected = auths(&mut original);
+    expected.retain(|key| key != "https://old.example.com/v2/" && key != "http://[::1]:5000");
+    expected.extend(["new.example.com:5000", "old.example.com", "[::1]:5000"].map(str::to_owned));
+    expected.sort();
+    assert_eq!(auths(&mut kept), expected);
+
+    let forgotten = before.forget(&registry("quay.io/team")).unwrap();
+    assert_eq!(forgotten.place, Some(file.display().to_string()));
+    assert_eq!(forgotten.still.unwrap().user, "quay", "the whole registry's goes on");
+    let nothing = Forgotten {
+        place: None,
+        still: None,
+    };
+    for name in ["docker.io", "new.example.com:5000"] {
+        let forgotten = before.forget(&registry(name)).unwrap();
+        assert_eq!(
+            forgotten,
+            Forgotten {
+                place: Some(file.display().to_string()),
+                still: None
+            }
+        );
+        assert_eq!(before.forget(&registry(name)).unwrap(), nothing);
+    }
+    assert_eq!(before.forget(&registry("marked.example.com")).unwrap(), nothing);
+    assert_eq!(
+        directory.path().read_dir().unwrap().count(),
+        1,
+        "nothing else is left there"
+    );
+}
+
+#[test]
+fn the_first_login_makes_the_file_and_a_link_stays_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("home/.docker/config.json");
+    let credentials = open(&file);
+    assert_eq!(credentials.forget(&registry("a.b")).unwrap().place, None);
+    assert!(!file.parent().unwrap().exists());
+    credentials.store(&registry("a.b"), &login("me", "word")).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
+
+    let link = directory.path().join("link.json");
+    std::os::unix::fs::symlink("home/.docker/config.json", &link).unwrap();
+    open(&link).store(&registry("c.d"), &login("me", "word")).unwrap();
+    assert!(link.is_symlink());
+    assert_eq!(document(&file)["auths"].as_object().unwrap().len(), 2);
+    let around = directory.path().join("around");
+    std::os::unix::fs::symlink("around", &around).unwrap();
+    let error = Credentials::from_files(vec![around.clone()]).err();
+    let error = error.unwrap_or_else(|| open(&around).store(&registry("c.d"), &login("me", "word")).unwrap_err());
+    assert!(error.to_string().contains("around"), "{error:?}");
+
+    // An empty file, and one without logins.
+    for content in ["", "{}", r#"{"auths": null}"#] {
+        let file = directory.path().join("other.json");
+        fs::write(&file, content).unwrap();
+        open(&file).store(&registry("a.b"), &login("me", "word")).unwrap();
+        assert_eq!(document(&file)["auths"]["a.b"]["auth"], "bWU6d29yZA==", "{content}");
+    }
+    let error = Credentials::none()
+        .store(&registry("a.b"), &login("me", "word"))
+        .unwrap_err();
+    assert!(error.remedy().unwrap().contains("DOCKER_CONFIG"));
+}
+
+#[test]
+fn a_file_that_is_broken_stays_as_it_is() {
+    for content in [
+        r#"{"auths": []}"#,
+        r#"{"auths": {"a": "hunter2"}}"#,
+        "[]",
+        r#"{"auths": {}"#,
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.json");
+        let credentials = open(&file);
+        fs::write(&file, content).unwrap();
+        for error in [
+            credentials.store(&registry("a.b"), &login("me", "word")).unwrap_err(),
+            credentials.forget(&registry("a.b")).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Input, "{content}: {error:?}");
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
+        assert_eq!(fs::read_to_string(&file).unwrap(), content);
+    }
+}
+
+#[test]
+fn logins_at_the_same_time_lose_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("config.json");
+    fs::write(
+        &file,
+        r#"{"HttpHeaders": {"a": "b"}, "auths": {"gone.example.com": {"auth": "dTpw"}}}"#,
+    )
+    .unwrap();
+    std::thread::scope(|scope| {
+        for number in 0..16 {
+            let file = &file;
+            scope.spawn(move || {
+                for round in 0..4 {
+                    let name = registry(&format!("r{number}-{round}.example.com"));
+                    open(file).store(&name, &login("me", "word")).unwrap();
+                    if number == 0 && round == 0 {
+                        open(file).forget(&registry("gone.example.com")).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    let document = document(&file);
+    assert_eq!(document["auths"].as_object().unwrap().len(), 64);
+    assert_eq!(document["HttpHeaders"]["a"], "b");
+    assert_eq!(
+        directory.path().read_dir().unwrap().count(),
+        1,
+        "nothing else is left there"
+    );
+}
+
+#[test]
+fn a_user_and_a_password_are_what_they_should_be() {
+    for (user, password) in [
+        ("", "x"),
+        ("a:b", "x"),
+        ("a\n", "x"),
+        ("a", ""),
+        ("a", "x\ny"),
+        ("a", "x\0"),
+    ] {
+        assert_eq!(
+            Login::new(user, password.to_owned()).unwrap_err().kind(),
+            ErrorKind::Input,
+            "{user} {password}"
+        );
     }
 }
