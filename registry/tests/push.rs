@@ -352,7 +352,7 @@ fn referrers_come_and_go_with_their_manifests() {
     assert_eq!(all(&format!("{start}?artifactType=x/1&n=1")).0.len(), 2);
     assert_eq!(
         all(&format!("{start}?artifactType=x%2Fy")).0,
-        [first.clone()],
+        std::slice::from_ref(&first),
         "the type of its config"
     );
     assert_eq!(ours.ask("DELETE", &format!("/v2/a/manifests/{first}"), &[]).status, 202);
