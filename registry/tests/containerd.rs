@@ -1,4 +1,4 @@
-//! A real containerd, sent here by the settings for other hosts, gets each image under its original name.
+//! A real containerd, sent here by the settings for other hosts, gets each image under its original name; and it pushes.
 
 #![allow(
     clippy::unwrap_used,
@@ -122,6 +122,36 @@ fn each_name_gets_its_own_image() {
     ] {
         let message = fail(&mut containerd.fetch(hosts.path(), name));
         assert!(message.contains("not found"), "{name}: {message}");
+    }
+    assert_eq!(ours.heard.all(), "");
+}
+
+#[test]
+fn containerd_pushes_what_it_has() {
+    if !have(&Image::TOOLS) || !have(&["containerd", "ctr"]) {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: this test needs root for containerd");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let image = Image::new("one");
+    let ours = Ours::open(dir.path());
+    let containerd = Containerd::start();
+    let archive = image.archive.display().to_string();
+    succeed(&mut containerd.ctr(&["images", "import", "--no-unpack", &archive]));
+    let listed = succeed(&mut containerd.ctr(&["images", "list", "--quiet"]));
+    let name = listed.lines().next().unwrap();
+    let target = format!("{}/team/app:1", ours.address);
+    for _ in 0..2 {
+        succeed(&mut containerd.ctr(&["images", "push", "--plain-http", &target, name]));
+    }
+    let manifest = ours.get("/v2/team/app/manifests/1");
+    assert_eq!(manifest.header("docker-content-digest"), image.manifest.to_string());
+    for layer in &image.layers {
+        let body = ours.get(&format!("/v2/team/app/blobs/{layer}")).body;
+        assert!(body == image.blobs[layer], "{layer}");
     }
     assert_eq!(ours.heard.all(), "");
 }

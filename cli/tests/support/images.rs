@@ -80,7 +80,7 @@ pub fn serve(scratch: &Scratch, folder: &Path, more: &[&str]) -> Served {
     let said = || super::text(&scratch.read("serve.log"));
     wait_until("the registry serves", || said().contains("serving "));
     let said = said();
-    let (_, host) = said.lines().next().unwrap().rsplit_once("://").unwrap();
+    let (_, host) = said.lines().find_map(|line| line.rsplit_once("://")).unwrap();
     Served {
         host: host.to_owned(),
         process,

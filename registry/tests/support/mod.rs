@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -266,6 +266,14 @@ impl Ours {
         Self::start(plainly(dir))
     }
 
+    /// One that takes pushes.
+    pub fn open(dir: &Path) -> Self {
+        Self::start(ServeOptions {
+            push: PushPolicy::Allow,
+            ..plainly(dir)
+        })
+    }
+
     /// `docker://ADDRESS/NAME`
     pub fn image(&self, name: &str) -> String {
         format!("docker://{}/{name}", self.address)
@@ -327,8 +335,21 @@ impl Answer {
 
 /// Sends a request as it is written, without any cleaning, and reads the whole answer.
 pub fn ask(address: SocketAddr, method: &str, target: &str, headers: &[&str]) -> Answer {
+    read_answer(begin(address, method, target, headers))
+}
+
+/// The same with a body.
+pub fn send(address: SocketAddr, method: &str, target: &str, headers: &[&str], body: &[u8]) -> Answer {
+    let length = format!("Content-Length: {}", body.len());
+    let mut stream = begin(address, method, target, &[headers, &[&length]].concat());
+    let _ = stream.write_all(body);
+    read_answer(stream)
+}
+
+/// Sends the head of a request.
+pub fn begin(address: SocketAddr, method: &str, target: &str, headers: &[&str]) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut request = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
     if !headers.iter().any(|header| header.starts_with("Host:")) {
         request.push_str("Host: registry\r\n");
@@ -339,6 +360,11 @@ pub fn ask(address: SocketAddr, method: &str, target: &str, headers: &[&str]) ->
     }
     // The server may answer and close before it has read all of a hostile request.
     let _ = stream.write_all(format!("{request}\r\n").as_bytes());
+    stream
+}
+
+/// Reads the whole answer to a request.
+pub fn read_answer(mut stream: TcpStream) -> Answer {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);
     let end = bytes
@@ -356,6 +382,99 @@ pub fn ask(address: SocketAddr, method: &str, target: &str, headers: &[&str]) ->
             .collect(),
         body: bytes[end + 4..].to_vec(),
     }
+}
+
+/// Uploads a blob in one request.
+pub fn push_blob(address: SocketAddr, repository: &str, bytes: &[u8]) -> Digest {
+    let digest = Digest::of(bytes);
+    let target = format!("/v2/{repository}/blobs/uploads/?digest={digest}");
+    let answer = send(address, "POST", &target, &[], bytes);
+    assert_eq!(answer.status, 201, "{}", String::from_utf8_lossy(&answer.body));
+    digest
+}
+
+/// Begins an upload and gives its place.
+pub fn begin_upload(address: SocketAddr, repository: &str) -> String {
+    let answer = send(address, "POST", &format!("/v2/{repository}/blobs/uploads/"), &[], b"");
+    assert_eq!((answer.status, answer.header("range")), (202, "0-0"));
+    answer.header("location").to_owned()
+}
+
+/// How many bytes arrived of an upload; 0 and 1 look the same.
+pub fn arrived(address: SocketAddr, upload: &str) -> u64 {
+    let answer = ask(address, "GET", upload, &[]);
+    assert_eq!(answer.status, 204, "{}", String::from_utf8_lossy(&answer.body));
+    let last: u64 = answer.header("range").strip_prefix("0-").unwrap().parse().unwrap();
+    if last == 0 { 0 } else { last + 1 }
+}
+
+/// Bytes that no pattern holds, the same for the same seed.
+pub fn noise(size: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.flatten().take(size).collect()
+}
+
+/// Our server as a process of its own, until it is dropped: killed.
+pub struct Process {
+    pub address: SocketAddr,
+    child: Child,
+}
+
+impl Process {
+    pub fn start(dir: &Path) -> Self {
+        let test = std::env::current_exe().unwrap();
+        let program = test.parent().unwrap().parent().unwrap().join("examples/serve");
+        let mut child = Command::new(program).arg(dir).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        output.read_line(&mut line).unwrap();
+        let address = line.trim().trim_matches(['[', ']']).parse();
+        let address = address.unwrap_or_else(|_| panic!("{line}"));
+        Self { address, child }
+    }
+
+    /// The most memory that it has used so far, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kilobytes << 10
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// All files in a folder, by their paths in it.
+pub fn files(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![dir.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => folders.push(path),
+                false => found.push(path.strip_prefix(dir).unwrap().display().to_string()),
+            }
+        }
+    }
+    found.sort();
+    found
 }
 
 /// Debian's docker-registry on a directory, until it is dropped.
