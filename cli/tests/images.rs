@@ -87,7 +87,7 @@ fn lists_and_shows() {
             &["there is no image", "sealrs images"],
         );
     }
-    for name in ["UPPER", "b:", "-"] {
+    for name in ["UPPER", "b:", "-x"] {
         let (code, said) = outcome(&mut scratch.sealrs(&["inspect", "--", name]));
         assert_eq!(code, Some(2), "{name}: {said}");
     }

@@ -1,5 +1,13 @@
 //! `push` and `pull` with real registries: what one wrote the other reads, and nothing moves twice.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test"
+)]
+
 mod support;
 
 use std::time::Duration;

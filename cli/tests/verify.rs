@@ -165,7 +165,7 @@ fn archives_are_verified_where_they_are() {
 fn prune_takes_left_overs() {
     let scratch = Scratch::new();
     images(&scratch);
-    scratch.write("root/store/.partial-x", "left");
+    scratch.write("root/store/.index.json.sealrs-x", "left");
     scratch.write("root/store/partial/left", "left");
     let before = scratch.list("root/store");
     let pruned = scratch.json(&["prune"]);
