@@ -4,6 +4,7 @@
 
 mod delta;
 mod docker;
+mod docker_sink;
 mod entries;
 mod output;
 mod parts;
@@ -17,6 +18,7 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 
 pub use delta::{Base, Completed, Delta};
+pub use docker_sink::DockerArchiveSink;
 use entries::Entries;
 pub use entries::{Input, open_stream};
 pub use output::Output;

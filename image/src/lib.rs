@@ -3,7 +3,7 @@
 //! Knows nothing of Kubefiles, hosts or clusters. Prints nothing.
 //!
 //! * Words of the field: [`digest`], [`reference`], [`platform`], [`spec`] (OCI documents), [`cluster_image`].
-//! * Places: [`store`], [`archive`], [`remote`]; [`locate`] finds what a user names; [`rootfs`] is where an image
+//! * Places: [`store`], [`archive`], [`layout`], [`remote`]; [`locate`] finds what a user names; [`rootfs`] is where an image
 //!   is unpacked.
 //! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`pull`], [`push`], [`layer`] (writing them);
 //!   [`verify`] reads all of it again.
@@ -18,6 +18,7 @@ pub mod error;
 pub mod file;
 pub mod graph;
 pub mod layer;
+pub mod layout;
 pub mod locate;
 pub mod lock;
 pub mod platform;

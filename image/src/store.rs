@@ -76,6 +76,11 @@ impl Store {
         Ok(store)
     }
 
+    /// A layout of somebody else's, whose blobs are written as a store's are.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { path }
+    }
+
     /// The layout's folder.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
@@ -87,6 +88,17 @@ impl Output {
     #[must_use]
     pub fn stream(stream: Box<dyn Write + Send>) -> Self {
         Self(Kind::Stream(BufWriter::with_capacity(BLOCK, stream)))
+    }
+
+    /// Writes over bytes of a file that were written before. Other outputs are gone by then.
+    pub(super) fn rewrite(&mut self, position: u64, bytes: &[u8]) -> io::Result<()> {
+        match &mut self.0 {
+            Kind::File { file, .. } => {
+                file.flush()?;
+                file.get_ref().write_all_at(bytes, position)
+            }
+            Kind::Parts(_) | Kind::Stream(_) => Err(io::ErrorKind::NotSeekable.into()),
+        }
     }
 
     /// Makes what was written durable and visible.

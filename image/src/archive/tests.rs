@@ -1,6 +1,7 @@
 //! Archives of both kinds, whole and damaged.
 
 mod delta;
+mod docker_sink;
 mod split;
 mod stream;
 

@@ -18,11 +18,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sealrs_image::archive::{Archive, ArchiveSink};
+use sealrs_image::archive::{Archive, ArchiveSink, DockerArchiveSink};
 use sealrs_image::cluster_image::{ClusterImage, name};
 use sealrs_image::copy::{StoreSink, copy};
 use sealrs_image::digest::Digest;
+use sealrs_image::graph;
 use sealrs_image::layer::Compression;
+use sealrs_image::layout::{Layout, LayoutSink};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::Silent;
 use sealrs_image::reference::Reference;
@@ -211,6 +213,99 @@ fn archives_by_skopeo_load() {
             };
             let tree = unpacked(&store, &image, &built.path(&format!("{kind}-tree")));
             assert_same_trees(&tree, &ours, kind);
+        }
+    }
+}
+
+/// A layout that skopeo made is read and added to, and skopeo reads both images out of it.
+#[test]
+fn a_layout_is_shared_with_skopeo() {
+    if !has("skopeo") {
+        return;
+    }
+    let (built, other) = (Built::new(Compression::Gzip), Built::new(Compression::Zstd));
+    let layout = built.path("layout");
+    let to = |tag: &str| format!("oci:{}:{tag}", layout.display());
+    skopeo_copy_exactly(&format!("oci-archive:{}", built.save().display()), &to("theirs"));
+    let sink = LayoutSink::new(&layout, &other.root, Some("ours")).unwrap();
+    copy(&other.store, &other.root, Box::new(sink), 2, &Silent).unwrap();
+    for (tag, root) in [("theirs", &built.root), ("ours", &other.root)] {
+        let raw = run(&["skopeo", "inspect", "--raw", &to(tag)]);
+        assert_eq!(Digest::of(raw.as_bytes()), root.digest, "{tag}");
+        let found = Layout::open(&layout).unwrap().find(Some(tag)).unwrap();
+        assert_eq!(found.digest, root.digest);
+        skopeo_copy_exactly(&to(tag), &format!("oci-archive:{}", built.path(tag).display()));
+    }
+    // And skopeo adds to one of ours.
+    let mine = built.path("mine");
+    let sink = LayoutSink::new(&mine, &built.root, Some("a")).unwrap();
+    copy(&built.store, &built.root, Box::new(sink), 2, &Silent).unwrap();
+    skopeo_copy_exactly(&to("ours"), &format!("oci:{}:b", mine.display()));
+    let layout = Layout::open(&mine).unwrap();
+    for (tag, root) in [("a", &built.root), ("b", &other.root)] {
+        let found = layout.find(Some(tag)).unwrap();
+        assert_eq!(found.digest, root.digest);
+        assert_eq!(graph::blobs(&layout, &found).unwrap().len(), 6);
+    }
+}
+
+/// Zstd as well: Docker's kind holds plain tars.
+#[test]
+fn docker_archives_are_read_by_skopeo_and_buildah() {
+    if !has("skopeo") {
+        return;
+    }
+    for compression in [Compression::Zstd, Compression::Gzip, Compression::None] {
+        let built = Built::new(compression);
+        let file = built.path("docker.tar");
+        let sink = DockerArchiveSink::create(&file, &built.root, &[reference()], false).unwrap();
+        copy(&built.store, &built.root, Box::new(sink), 1, &Silent).unwrap();
+        let archive = format!("docker-archive:{}", file.display());
+        let inspected: serde_json::Value = serde_json::from_str(&run(&["skopeo", "inspect", &archive])).unwrap();
+        assert_eq!(inspected["Labels"][name::RUNTIME_TYPE], "script");
+        let layout = built.path("layout");
+        let named = format!("{archive}:{NAME}");
+        run(&[
+            "skopeo",
+            "--insecure-policy",
+            "copy",
+            "--quiet",
+            &named,
+            &format!("oci:{}:x", layout.display()),
+        ]);
+        // The tree that skopeo's copy unpacks to is ours.
+        let layout = Layout::open(&layout).unwrap();
+        let root = layout.find(Some("x")).unwrap();
+        let manifest: Manifest = parse(&document(&layout, &root).unwrap(), "x").unwrap();
+        let config = parse(&document(&layout, &manifest.config).unwrap(), "x").unwrap();
+        let image = ClusterImage {
+            descriptor: root,
+            config,
+            manifest,
+            extension: nothing_special(),
+            container_images: Vec::new(),
+        };
+        let tree = unpacked(&layout, &image, &built.path("tree"));
+        assert_same_trees(&tree, &built.our_tree(), "skopeo");
+        if has("buildah") && is_root() {
+            let (storage, state) = (built.path("storage"), built.path("state"));
+            let mut buildah = vec!["buildah", "--storage-driver", "vfs"];
+            buildah.extend([
+                "--root",
+                storage.to_str().unwrap(),
+                "--runroot",
+                state.to_str().unwrap(),
+            ]);
+            let policy = built.path("policy.json");
+            fs::write(&policy, r#"{"default":[{"type":"insecureAcceptAnything"}]}"#).unwrap();
+            buildah.extend([
+                "from",
+                "--quiet",
+                "--signature-policy",
+                policy.to_str().unwrap(),
+                &archive,
+            ]);
+            run(&buildah);
         }
     }
 }
