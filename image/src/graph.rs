@@ -141,6 +141,10 @@ impl Source for Remembering<'_> {
         self.source.origin()
     }
 
+    fn is_sequential(&self) -> bool {
+        self.source.is_sequential()
+    }
+
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
         match self.documents.get(&blob.digest) {
             Some(bytes) => {
