@@ -246,7 +246,7 @@ pub(crate) fn unpacked_size(layer: &Descriptor) -> Option<u64> {
 }
 
 /// The manifest for `platform` under `root`.
-fn select(source: &dyn Source, root: &Descriptor, platform: &Platform) -> Result<Descriptor> {
+pub(crate) fn select(source: &dyn Source, root: &Descriptor, platform: &Platform) -> Result<Descriptor> {
     let mut current = root.clone();
     // An index may hold an index; two levels are more than anyone makes.
     for _ in 0..3 {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::cluster_image::select;
 use crate::copy::{Copied, copy};
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, ErrorKind, Result};
@@ -48,7 +49,7 @@ impl Pusher<'_> {
         }
         let place = || format!("cannot push to {name}");
         let root = match platform {
-            Some(platform) => member(source, root, platform)?,
+            Some(platform) => select(source, root, platform).context(place)?,
             None => {
                 let graph = Graph::read(source, root, self.jobs).context(place)?;
                 whole(&graph, source, root).context(place)?;
@@ -109,16 +110,4 @@ fn whole(graph: &Graph, source: &dyn Source, root: &Descriptor) -> Result<()> {
     .hint(format!(
         "push one platform with `--platform` ({present}), or pull the image with `--all-platforms` first"
     )))
-}
-
-/// The image of one platform.
-fn member(source: &dyn Source, root: &Descriptor, platform: &Platform) -> Result<Descriptor> {
-    if !media_type::is_index(&root.media_type) {
-        return Ok(root.clone());
-    }
-    let index: Index = spec::parse(&document(source, root)?, &root.digest.to_string())?;
-    index.select(platform).cloned().ok_or_else(|| {
-        Error::new(ErrorKind::NotFound, format!("the image has no platform {platform}"))
-            .hint(format!("it has: {}", index.platforms()))
-    })
 }
