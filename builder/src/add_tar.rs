@@ -119,9 +119,9 @@ pub(crate) fn pack(
         "unpacked into {destination}, mode {:?}, {} {}",
         ownership.mode, packing.compression, packing.mtime
     );
-    let shape = describe(contents, &settings, None).unwrap_or_else(|| Digest::of(b""));
+    let shape = || describe(contents, &settings, None).unwrap_or_else(|| Digest::of(b""));
     if packing.use_cache {
-        let read = packing.learn(contents, &shape, name)?;
+        let read = packing.learn(contents, shape, name)?;
         if let Some(layer) = packing.cached(contents, &settings, &read) {
             let listing = packing.layers().listing(&layer)?;
             return Ok(Unpacked {
@@ -139,7 +139,7 @@ pub(crate) fn pack(
     if let Some(key) = packing.key(contents, &settings, &read) {
         packing.cache.remember_layer(&key, &layer)?;
     }
-    packing.cache.remember_shape(&shape)?;
+    packing.cache.remember_shape(&shape())?;
     Ok(Unpacked {
         layer,
         listing,

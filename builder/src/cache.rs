@@ -4,7 +4,7 @@
 //! path to the content's digest: a file whose device, inode, size, mtime and ctime are as before has the content
 //! it had. Losing the cache costs time, never correctness: every file of it may be removed at any moment.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -115,7 +115,7 @@ impl Cache {
         KnownFiles {
             path,
             known: Mutex::new(known),
-            looked_at: Mutex::new(BTreeMap::new()),
+            looked_at: Mutex::new(HashMap::new()),
         }
     }
 
@@ -168,17 +168,20 @@ impl Line {
 #[derive(Debug)]
 pub(crate) struct KnownFiles {
     path: PathBuf,
-    known: Mutex<BTreeMap<(Identity, u64), Digest>>,
+    known: Mutex<HashMap<(Identity, u64), Digest>>,
     /// What this build used or found out: this is what is kept.
-    looked_at: Mutex<BTreeMap<(Identity, u64), Digest>>,
+    looked_at: Mutex<HashMap<(Identity, u64), Digest>>,
 }
 
 impl KnownFiles {
     pub(crate) fn digest(&self, file: &OnDisk) -> Option<Digest> {
         let key = (file.identity, file.size);
-        let digest = lock(&self.looked_at).get(&key).copied();
-        let digest = digest.or_else(|| lock(&self.known).get(&key).copied())?;
-        lock(&self.looked_at).insert(key, digest);
+        let mut looked_at = lock(&self.looked_at);
+        if let Some(&digest) = looked_at.get(&key) {
+            return Some(digest);
+        }
+        let digest = lock(&self.known).get(&key).copied()?;
+        looked_at.insert(key, digest);
         Some(digest)
     }
 
@@ -197,7 +200,7 @@ impl KnownFiles {
         let looked_at = lock(&self.looked_at);
         let same = {
             let known = lock(&self.known);
-            known.len() == looked_at.len() && known.keys().eq(looked_at.keys())
+            known.len() == looked_at.len() && looked_at.keys().all(|key| known.contains_key(key))
         };
         if same {
             return Ok(());

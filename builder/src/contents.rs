@@ -121,17 +121,17 @@ impl Contents {
     pub(crate) fn put(&mut self, path: &str, item: Item) -> Result<()> {
         let mut parent = path;
         while let Some((folder, _)) = parent.rsplit_once('/') {
-            if self
-                .entries
-                .get(folder)
-                .is_some_and(|above| !matches!(above.kind, ItemKind::Folder))
-            {
-                return Err(Error::new(
-                    ErrorKind::Input,
-                    format!("`{path}` would lie below `{folder}`, which is not a folder in this instruction"),
-                ));
+            match self.entries.get(folder).map(|above| &above.kind) {
+                // What is above a folder was looked at when that came.
+                Some(ItemKind::Folder) => break,
+                Some(_) => {
+                    return Err(Error::new(
+                        ErrorKind::Input,
+                        format!("`{path}` would lie below `{folder}`, which is not a folder in this instruction"),
+                    ));
+                }
+                None => parent = folder,
             }
-            parent = folder;
         }
         let below = format!("{path}/");
         if !matches!(item.kind, ItemKind::Folder)

@@ -56,9 +56,9 @@ impl Packing<'_> {
     /// Makes the layer of `contents`, which `what` names in messages.
     pub(crate) fn pack(&self, contents: &Contents, what: &str) -> Result<Packed> {
         let settings = format!("{} {}", self.compression, self.mtime);
-        let shape = describe(contents, &settings, None).unwrap_or_else(|| Digest::of(b""));
+        let shape = || describe(contents, &settings, None).unwrap_or_else(|| Digest::of(b""));
         if self.use_cache {
-            let read = self.learn(contents, &shape, what)?;
+            let read = self.learn(contents, shape, what)?;
             if let Some(layer) = self.cached(contents, &settings, &read) {
                 return Ok(Packed { layer, cached: true });
             }
@@ -69,7 +69,7 @@ impl Packing<'_> {
         if let Some(key) = self.key(contents, &settings, &read) {
             self.cache.remember_layer(&key, &layer)?;
         }
-        self.cache.remember_shape(&shape)?;
+        self.cache.remember_shape(&shape())?;
         Ok(Packed { layer, cached: false })
     }
 
@@ -102,7 +102,7 @@ impl Packing<'_> {
 
     /// Hashes the files whose content is not known, where that is likely to save packing: they are few, or a layer
     /// of the same names and sizes was built before (a fresh checkout of the same files).
-    pub(crate) fn learn(&self, contents: &Contents, shape: &Digest, what: &str) -> Result<Digests> {
+    pub(crate) fn learn(&self, contents: &Contents, shape: impl FnOnce() -> Digest, what: &str) -> Result<Digests> {
         let unknown: Vec<&OnDisk> = contents
             .files()
             .filter_map(|(_, source)| match source {
@@ -111,7 +111,7 @@ impl Packing<'_> {
             })
             .collect();
         let bytes: u64 = unknown.iter().map(|file| file.size).sum();
-        if unknown.is_empty() || (bytes > CHEAP_TO_HASH && !self.cache.knows_shape(shape)) {
+        if unknown.is_empty() || (bytes > CHEAP_TO_HASH && !self.cache.knows_shape(&shape())) {
             return Ok(Digests::default());
         }
         let read = Mutex::new(Digests::default());

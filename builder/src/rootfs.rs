@@ -24,6 +24,8 @@ const MAX_TEXT: u64 = 1 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Rootfs {
     entries: BTreeMap<String, Entry>,
+    /// The folder of what was put last, and where it really is: what comes next mostly lies beside it.
+    last_folder: Option<(String, String)>,
 }
 
 #[derive(Debug, Clone)]
@@ -196,21 +198,35 @@ impl Rootfs {
     /// joins what lies there.
     fn put(&mut self, path: &str, node: Node, made_by: Option<Span>) {
         let (folder, name) = split(path);
-        let folder = self.resolve(folder).unwrap_or_else(|| folder.to_owned());
-        for end in folder.match_indices('/').map(|(at, _)| at).chain([folder.len()]) {
-            let above = folder.get(..end).unwrap_or_default();
-            if !above.is_empty() && !matches!(self.node(above), Some(Node::Folder)) {
-                let node = Node::Folder;
-                self.entries.insert(above.to_owned(), Entry { node, made_by });
-            }
-        }
-        let path = join(&folder, name);
+        let path = join(&self.make_folder(folder, made_by), name);
         match (self.node(&path), &node) {
             (Some(Node::Folder), Node::Folder) => return,
             (Some(Node::Folder), _) => self.clear(&path),
             _ => {}
         }
+        if matches!(node, Node::Symlink(_)) {
+            self.last_folder = None;
+        }
         self.entries.insert(path, Entry { node, made_by });
+    }
+
+    /// Makes a folder and those above it, as far as they are missing, and says where it really is.
+    fn make_folder(&mut self, folder: &str, made_by: Option<Span>) -> String {
+        if let Some((last, real)) = &self.last_folder
+            && last == folder
+        {
+            return real.clone();
+        }
+        let real = self.resolve(folder).unwrap_or_else(|| folder.to_owned());
+        for end in real.match_indices('/').map(|(at, _)| at).chain([real.len()]) {
+            let above = real.get(..end).unwrap_or_default();
+            if !above.is_empty() && !matches!(self.node(above), Some(Node::Folder)) {
+                let node = Node::Folder;
+                self.entries.insert(above.to_owned(), Entry { node, made_by });
+            }
+        }
+        self.last_folder = Some((folder.to_owned(), real.clone()));
+        real
     }
 
     fn remove(&mut self, path: &str) {
@@ -220,6 +236,7 @@ impl Rootfs {
 
     /// Removes what lies in a folder.
     fn clear(&mut self, folder: &str) {
+        self.last_folder = None;
         if folder.is_empty() {
             self.entries.clear();
             return;
