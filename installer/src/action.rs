@@ -74,6 +74,15 @@ pub enum Action {
         /// Its names.
         names: Vec<String>,
     },
+    /// Write the cluster's block into a file that the clusters of the host share.
+    SharedBlock {
+        /// The file.
+        path: PathBuf,
+        /// Names the block.
+        cluster: String,
+        /// What is in it.
+        text: String,
+    },
     /// Write down what a runtime or script is about to make, so that it can be removed.
     Claim(Vec<Claim>),
     /// Install a service and start it.
@@ -270,6 +279,9 @@ impl fmt::Display for Action {
                 path, address, names, ..
             } => {
                 write!(f, "write `{address} {}` to {}", names.join(" "), path.display())
+            }
+            Self::SharedBlock { path, cluster, .. } => {
+                write!(f, "write the block of cluster {cluster} in {}", path.display())
             }
             Self::Claim(claims) => write!(f, "note {} things that will be made", claims.len()),
             Self::Service(service) => {

@@ -60,6 +60,7 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
     for path in above {
         manifest.record(Made::Folder { path })?;
     }
+    manifest.make_folder(&files.root().join("data"), 0o755)?;
     let resumed = journal.stage() == Stage::Running;
     journal.start(
         &options.cluster,

@@ -33,6 +33,7 @@ mod registry;
 pub mod rootfs;
 pub mod runtime;
 pub mod service;
+mod shared_file;
 mod summary;
 mod undo;
 

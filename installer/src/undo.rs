@@ -19,7 +19,7 @@ use crate::environment::Environment;
 use crate::execute::{NAMESPACES, program_environment, run_program};
 use crate::host_manifest::{Before, HostManifest, Made};
 use crate::service::Services;
-use crate::{files, host_lock, hosts_file};
+use crate::{files, host_lock, hosts_file, shared_file};
 
 pub(crate) use containers::in_cgroup;
 pub(crate) use network::rules_and_chains;
@@ -38,7 +38,9 @@ impl Remover<'_> {
     /// What stands against it; then it can be tried again.
     pub(crate) fn undo(&self, number: usize, made: &Made, manifest: &HostManifest) -> Result<Option<String>> {
         let _lock = match made {
-            Made::Folder { .. } | Made::File { .. } | Made::HostsBlock { .. } => host_lock::hold()?,
+            Made::Folder { .. } | Made::File { .. } | Made::HostsBlock { .. } | Made::SharedBlock { .. } => {
+                host_lock::hold()?
+            }
             _ => None,
         };
         match made {
@@ -65,6 +67,7 @@ impl Remover<'_> {
                 cluster,
                 line_break_added,
             } => hosts_block(path, cluster, *line_break_added),
+            Made::SharedBlock { path, cluster } => shared_file::remove(path, cluster),
             Made::Service { name, manager } => {
                 Services::new(*manager, self.files).remove(name)?;
                 Ok(Some(format!("stopped and removed service {name}")))
