@@ -192,6 +192,26 @@ fn dry_run_prints_the_plan_and_does_nothing() {
 }
 
 #[test]
+fn a_dry_run_tells_what_stands_against_the_plan() {
+    let cluster = Cluster::new();
+    cluster.image("x", &minimal(), "");
+    let dry_run = |more: &[&str]| cluster.run("x.tar", &[&["--dry-run"], more].concat());
+    let taken = TcpListener::bind(("127.0.0.1", cluster.port)).unwrap();
+    let refused = dry_run(&[]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(9));
+    assert_has(&text(&refused.stdout), &["[runtime-init]"]);
+    assert_has(&text(&refused.stderr), &[&format!("port {}", cluster.port), "hint:"]);
+    drop(taken);
+    cluster.assert_gone("a dry run");
+
+    // An installed cluster's own registry is not in the way; other options are.
+    succeed(&mut cluster.run("x.tar", &[]));
+    succeed(&mut dry_run(&[]));
+    let said = fail(&mut dry_run(&["-e", "A=b"]), 8);
+    assert_has(&said, &["is installed with other options"]);
+}
+
+#[test]
 fn a_failed_step_is_told_and_taken_up_when_it_is_mended() {
     let cluster = Cluster::new();
     let init = "#!/bin/bash\nset -eu\necho attempt >> \"$ROOTFS/../attempts\"\necho checking the disk\n\
@@ -313,6 +333,9 @@ fn preflight_tells_everything_before_anything_is_done() {
     scratch.build("other:1", kubefile, &["--platform", "linux/s390x"]);
     let (code, said) = outcome(&mut cluster.run("other:1", &[]));
     assert!(matches!(code, Some(3 | 9)), "{said}");
+    assert_has(&said, &["s390x"]);
+    let (same, said) = outcome(&mut cluster.run("other:1", &["--dry-run"]));
+    assert_eq!(same, code);
     assert_has(&said, &["s390x"]);
     // Options that make no sense.
     for flags in [

@@ -66,10 +66,9 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::open`].
-    pub fn read(path: &Path) -> Result<(Stage, Option<Digest>)> {
+    pub fn read(path: &Path) -> Result<Self> {
         let read = lines::read::<Line>(path)?;
-        let journal = Self::replay(Lines::unopened(PathBuf::from(path)), read);
-        Ok((journal.stage, journal.inputs.map(|(_, image)| image)))
+        Ok(Self::replay(Lines::unopened(PathBuf::from(path)), read))
     }
 
     fn replay(lines: Lines, read: Vec<Line>) -> Self {
@@ -129,30 +128,40 @@ impl Journal {
     /// Begins a run, or takes up the same run again.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] when the journal is of a run that was asked for something else, or of a deletion.
+    /// As [`Journal::check`]; disk errors.
     pub fn start(&mut self, cluster: &str, inputs: Digest, image: Digest) -> Result<()> {
+        self.check(cluster, inputs, image)?;
+        match self.inputs {
+            None => self.write(Line::Run { inputs, image }),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Whether a run can begin or be taken up again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] when the journal is of a run that was asked for something else, or of a deletion.
+    pub fn check(&self, cluster: &str, inputs: Digest, image: Digest) -> Result<()> {
         if self.stage == Stage::Deleting {
             return Err(being_deleted(cluster));
         }
-        match self.inputs {
-            None => self.write(Line::Run { inputs, image }),
-            Some((known, _)) if known == inputs => Ok(()),
-            Some((_, known)) => {
-                let state = match self.stage {
-                    Stage::Finished => "is installed",
-                    _ => "is being installed",
-                };
-                let what = if known == image {
-                    format!("cluster `{cluster}` {state} with other options")
-                } else {
-                    format!("cluster `{cluster}` {state} from another image, {known}")
-                };
-                Err(Error::new(ErrorKind::Conflict, what).hint(format!(
-                    "repeat the command it was begun with, or remove it first with \
-                     `sealrs delete --all --force --cluster {cluster}`, or choose another name with `--cluster`"
-                )))
-            }
-        }
+        let known = match self.inputs {
+            Some((known, of)) if known != inputs => of,
+            _ => return Ok(()),
+        };
+        let state = match self.stage {
+            Stage::Finished => "is installed",
+            _ => "is being installed",
+        };
+        let what = if known == image {
+            format!("cluster `{cluster}` {state} with other options")
+        } else {
+            format!("cluster `{cluster}` {state} from another image, {known}")
+        };
+        Err(Error::new(ErrorKind::Conflict, what).hint(format!(
+            "repeat the command it was begun with, or remove it first with \
+             `sealrs delete --all --force --cluster {cluster}`, or choose another name with `--cluster`"
+        )))
     }
 
     /// Notes the plan.

@@ -301,7 +301,7 @@ fn bundle_size(image: &ClusterImage) -> u64 {
 ///
 /// # Errors
 /// [`ErrorKind::Preflight`] with all findings.
-pub(crate) fn enforce(findings: &[Finding], progress: &dyn Progress) -> Result<()> {
+pub fn enforce(findings: &[Finding], progress: &dyn Progress) -> Result<()> {
     for warning in findings.iter().filter(|finding| !finding.fatal) {
         progress.event(Event::Warning(&warning.to_string()));
     }
