@@ -452,3 +452,40 @@ fn the_images_own_registry_script_wins_and_apps_are_launched() {
     succeed(&mut cluster.command(&[], &["delete", "--all", "--force", "--cluster", "other"]));
     cluster.assert_gone("the other one deleted");
 }
+
+/// Stands for docker: knows one container, whose id is in a file beside it.
+const DOCKER: &str = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\ncase \"$1\" in\n\
+    run) test -e id || echo ours >id ;;\n\
+    container) test -e id && echo \"[{\\\"Id\\\": \\\"$(cat id)\\\"}]\" ;;\n\
+    rm) echo \"$*\" >removed; rm id ;;\nesac\n";
+
+#[test]
+fn a_container_of_the_registrys_name_stays_if_it_was_there_before() {
+    let cluster = Cluster::new();
+    let scratch = &cluster.scratch;
+    let registry = "#!/bin/bash\nset -eu\ndocker run --name sealer-registry registry\n\
+        setsid sealrs registry serve --dir \"$2\" --listen \"127.0.0.1:$1\" --tls-cert \"../certs/$3.crt\" \
+        --tls-key \"../certs/$3.key\" </dev/null >/dev/null 2>&1 &\necho $! > \"$PID\"\n";
+    let gone = "#!/bin/bash\nkill -9 \"$(cat \"$PID\")\"\n";
+    let files = [
+        minimal()[0],
+        ("scripts/init-registry.sh", registry),
+        ("scripts/uninstall-registry.sh", gone),
+    ];
+    cluster.image("x", &files, "");
+    scratch.program("tools/docker", DOCKER);
+    let path = format!("{}:{}", scratch.path("tools"), std::env::var("PATH").unwrap());
+    let variable = format!("PID={}", scratch.path("pid"));
+    let there_and_back = || {
+        succeed(cluster.run("x.tar", &["-e", &variable]).env("PATH", &path));
+        succeed(cluster.delete().env("PATH", &path));
+        cluster.assert_gone("deleted");
+    };
+    there_and_back();
+    assert_eq!(text(&scratch.read("tools/removed")), "rm --force ours\n");
+    fs::remove_file(scratch.path("tools/removed")).unwrap();
+    scratch.write("tools/id", "theirs");
+    there_and_back();
+    assert_eq!(text(&scratch.read("tools/id")), "theirs");
+    assert!(!scratch.exists("tools/removed"));
+}

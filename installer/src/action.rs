@@ -97,6 +97,9 @@ pub enum Action {
         seconds: u64,
         /// The service whose failure ends the wait.
         service: Option<String>,
+        /// What to do when it does not, where the service's log does not tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remedy: Option<String>,
     },
 }
 
@@ -169,6 +172,8 @@ pub enum Claim {
     Folder(PathBuf),
     /// A folder where network plugins write down what they know of pods, and of the containers of others.
     PodNetworks(PathBuf),
+    /// A container of this name, in docker or nerdctl.
+    Container(String),
     /// Processes of containers, by parts of their cgroups and by containerd's socket.
     Processes {
         /// Parts of cgroup paths.

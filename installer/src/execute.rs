@@ -90,7 +90,7 @@ impl Executor<'_> {
                 shared_file::put(path, cluster, text)
             }
             Action::Claim(claims) => claims.iter().try_for_each(|claim| {
-                for made in claim::observe(claim, self.manifest)? {
+                for made in claim::observe(claim, self.manifest, self.files)? {
                     self.manifest.record(made)?;
                 }
                 Ok(())
@@ -107,7 +107,8 @@ impl Executor<'_> {
                 probes,
                 seconds,
                 service,
-            } => wait::wait(self, probes, *seconds, service.as_deref()),
+                remedy,
+            } => wait::wait(self, probes, *seconds, service.as_deref(), remedy.as_deref()),
         }
     }
 

@@ -76,6 +76,13 @@ pub enum Made {
         /// Set in its environment, on top of the cluster's.
         env: BTreeMap<String, String>,
     },
+    /// A container that a script starts under a name.
+    Container {
+        /// Its name.
+        name: String,
+        /// The ids of those of this name that were there before.
+        kept: BTreeSet<String>,
+    },
     /// Processes of containers: those in these cgroups, and shims of this containerd with all below them.
     Processes {
         /// Parts of cgroup paths.
@@ -162,6 +169,7 @@ impl Made {
             }
             Self::Service { name, .. } => format!("service {name}"),
             Self::Command { argv, .. } => format!("command {}", argv.join(" ")),
+            Self::Container { name, .. } => format!("container {name}"),
             Self::Processes { socket, .. } => format!("processes {}", socket.display()),
             Self::Mounts { below, .. } => format!("mounts {below:?}"),
             Self::NetworkNamespaces { prefix, .. } => format!("namespaces {prefix}"),

@@ -1,7 +1,7 @@
 //! The private registry of a cluster: its certificates, its name, who starts it, and who trusts it.
 //!
 //! An image that brings `scripts/init-registry.sh` starts its own registry (sealer's contract: `cd ROOTFS/scripts &&
-//! bash init-registry.sh PORT ROOTFS/registry DOMAIN`); `scripts/uninstall-registry.sh` with the same arguments, if it
+//! bash init-registry.sh PORT ROOTFS/registry DOMAIN`, to serve over TLS with `ROOTFS/certs/DOMAIN.{crt,key}`); `scripts/uninstall-registry.sh` with the same arguments, if it
 //! is there, ends it. Otherwise sealrs serves `ROOTFS/registry` itself, as a service.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,12 +22,12 @@ use crate::service::Service;
 
 /// The script that an image may bring to start its own registry.
 pub(crate) const INIT_SCRIPT: &str = "scripts/init-registry.sh";
+/// The step that runs it.
+const INIT_STEP: &str = "registry";
 /// The script that an image may bring to end it.
 const UNINSTALL_SCRIPT: &str = "scripts/uninstall-registry.sh";
-/// The container that sealer's init-registry.sh starts, and how sealer removes it.
-const REMOVE_CONTAINER: &str = "for tool in docker nerdctl; do \
-     if command -v $tool >/dev/null && $tool inspect sealer-registry >/dev/null 2>&1; \
-     then $tool rm -f sealer-registry; fi; done";
+/// The container that sealer's init-registry.sh starts.
+const CONTAINER: &str = "sealer-registry";
 
 /// Where containerd and docker keep what they know of registries.
 const CONTAINERD_CERTS: &str = "/etc/containerd/certs.d";
@@ -148,12 +148,12 @@ pub(crate) fn steps(context: &Context<'_>, runtime: &dyn Runtime) -> Result<Vec<
     if context.facts.root && !runtime.layout().own_containerd {
         steps.extend(trust(context)?);
     }
-    let service = if context.rootfs.has(INIT_SCRIPT) {
+    let (service, remedy) = if context.rootfs.has(INIT_SCRIPT) {
         steps.extend(image_registry(context)?);
-        None
+        (None, Some(remedy(context)))
     } else {
         steps.extend(own_registry(context)?);
-        Some(service_name(&context.options.cluster))
+        (Some(service_name(&context.options.cluster)), None)
     };
     steps.push(context.step(
         "registry-ready",
@@ -166,6 +166,7 @@ pub(crate) fn steps(context: &Context<'_>, runtime: &dyn Runtime) -> Result<Vec<
             }],
             seconds: 60,
             service,
+            remedy,
         },
     )?);
     Ok(steps)
@@ -273,11 +274,7 @@ fn image_registry(context: &Context<'_>) -> Result<Vec<Step>> {
         env: BTreeMap::new(),
     };
     let mut steps = Vec::new();
-    let mut claims = vec![Claim::Command(Program {
-        argv: ["bash", "-c", REMOVE_CONTAINER].map(str::to_owned).to_vec(),
-        folder: scripts.clone(),
-        env: BTreeMap::new(),
-    })];
+    let mut claims = vec![Claim::Container(CONTAINER.to_owned())];
     if context.rootfs.has(UNINSTALL_SCRIPT) {
         let kept = files.data().join("scripts/uninstall-registry.sh");
         steps.push(context.step(
@@ -300,11 +297,24 @@ fn image_registry(context: &Context<'_>) -> Result<Vec<Step>> {
         Action::Claim(claims),
     )?);
     steps.push(context.step(
-        "registry",
+        INIT_STEP,
         "start the private registry by the image's script",
         Action::Run(script("init-registry.sh".to_owned())),
     )?);
     Ok(steps)
+}
+
+/// What the image's script owes when its registry does not answer.
+fn remedy(context: &Context<'_>) -> String {
+    let (files, options) = (context.files, context.options);
+    let certificate = files.rootfs().join("certs").join(&options.registry_domain);
+    format!(
+        "{INIT_SCRIPT} of the image has to start a registry that answers on port {} over TLS, with {certificate}.crt and \
+         {certificate}.key; what it printed is in {}",
+        options.registry_port,
+        files.log().join(format!("{INIT_STEP}.log")).display(),
+        certificate = certificate.display(),
+    )
 }
 
 /// What containerd and docker of this host have to know to pull from the registry, by the images' own names.

@@ -1,6 +1,7 @@
 //! Takes back what the host manifest says was made. Each can be taken back twice, or when it was never really made.
 
 mod containers;
+pub(crate) mod named;
 mod network;
 pub(crate) mod pod_networks;
 
@@ -16,7 +17,7 @@ use sealrs_image::progress::Progress;
 
 use crate::cluster::ClusterFiles;
 use crate::environment::Environment;
-use crate::execute::{NAMESPACES, program_environment, run_program};
+use crate::execute::{NAMESPACES, program_environment, program_folders, run_program};
 use crate::host_manifest::{Before, HostManifest, Made};
 use crate::service::Services;
 use crate::{files, host_lock, hosts_file, shared_file};
@@ -73,6 +74,7 @@ impl Remover<'_> {
                 Ok(Some(format!("stopped and removed service {name}")))
             }
             Made::Command { argv, folder, env } => self.command(number, argv, folder, env),
+            Made::Container { name, kept } => named::remove(name, kept, &program_folders(self.files)),
             Made::Processes { cgroups, socket } => containers::end_processes(cgroups, socket),
             Made::Mounts { below, kept } => containers::unmount(below, kept),
             Made::NetworkNamespaces { prefix, kept } => {
