@@ -125,7 +125,10 @@ fn installs_serves_and_is_removed_without_a_trace() {
     let said = fail(&mut cluster.run("x.tar", &["-e", "WHO=me"]), 8);
     assert_has(
         &said,
-        &["is installed with other options", "sealrs delete --all --force"],
+        &[
+            "is installed with other options: -e WHO has another value now",
+            "sealrs delete --all --force",
+        ],
     );
     let said = fail(&mut cluster.command(&[], &["delete", "--all"]), 2);
     assert_has(&said, &["--force"]);

@@ -10,6 +10,7 @@ use crate::environment::{self, Environment};
 use crate::execute::Executor;
 use crate::facts::HostFacts;
 use crate::host_manifest::{HostManifest, Made};
+use crate::inputs::Inputs;
 use crate::journal::{self, Journal, Stage};
 use crate::options::Options;
 use crate::plan::{self, Context, Plan, Step, UNPACK};
@@ -59,11 +60,7 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
     }
     manifest.make_folder(&files.root().join("data"), 0o755)?;
     let resumed = journal.stage() == Stage::Running;
-    journal.start(
-        &options.cluster,
-        options.inputs(image.descriptor.digest)?,
-        image.descriptor.digest,
-    )?;
+    journal.start(&options.cluster, Inputs::new(image.descriptor.digest, options))?;
     if resumed {
         progress.event(Event::Message("taking up the interrupted installation"));
     }
@@ -117,8 +114,7 @@ impl Checked {
         let runtime = runtime::of(image)?;
         let files = ClusterFiles::new(&options.root, &options.cluster);
         let journal = Journal::read(&files.journal())?;
-        let digest = image.descriptor.digest;
-        journal.check(&options.cluster, options.inputs(digest)?, digest)?;
+        journal.check(&options.cluster, &Inputs::new(image.descriptor.digest, options))?;
         let facts = HostFacts::gather(&preflight::interest(runtime, options))?;
         plan::host_address(&facts, options)?;
         apps::check(&image.extension, options)?;
