@@ -65,6 +65,7 @@ const FOREIGN: &str = "\
     echo 10.1.2.3 foreign >>/etc/hosts
     ip netns add cni-foreign; ip netns add foreign
     ip link add foreign0 type bridge
+    mkdir -p /sys/fs/cgroup/memory/foreign/empty /sys/fs/cgroup/memory/foreign/kubepods
     iptables -N foreign; iptables -A foreign -p tcp --dport 7 -j DROP; iptables -A INPUT -j foreign
     mkdir -p /etc/containerd; echo 'version = 2' >/etc/containerd/config.toml
     systemctl start containerd

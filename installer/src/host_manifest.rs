@@ -122,6 +122,8 @@ pub enum Made {
     Slice {
         /// Its name without `.slice`.
         name: String,
+        /// The cgroups of that name, and below such, that were there before.
+        kept: BTreeSet<PathBuf>,
     },
     /// Kernel settings that a runtime changes.
     Sysctls {
@@ -175,7 +177,7 @@ impl Made {
             Self::NetworkNamespaces { prefix, .. } => format!("namespaces {prefix}"),
             Self::Interfaces { .. } => "interfaces".to_owned(),
             Self::Firewall { .. } => "firewall".to_owned(),
-            Self::Slice { name } => format!("slice {name}"),
+            Self::Slice { name, .. } => format!("slice {name}"),
             Self::Sysctls { .. } => "sysctls".to_owned(),
         }
     }

@@ -4,6 +4,7 @@ mod containers;
 pub(crate) mod named;
 mod network;
 pub(crate) mod pod_networks;
+pub(crate) mod slices;
 
 use std::fs::{self, FileTimes};
 use std::os::unix::fs::{chown, symlink};
@@ -87,7 +88,7 @@ impl Remover<'_> {
                 programs,
                 kept,
             } => network::remove_rules(prefixes, programs, kept),
-            Made::Slice { name } => containers::remove_slice(name),
+            Made::Slice { name, kept } => slices::remove(name, kept),
             Made::Sysctls { values } => {
                 for (name, value) in values {
                     sysctl(name, value)?;

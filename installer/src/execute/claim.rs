@@ -9,7 +9,7 @@ use sealrs_image::error::{IoResultExt as _, Result};
 use crate::action::Claim;
 use crate::cluster::ClusterFiles;
 use crate::host_manifest::{HostManifest, Made};
-use crate::undo::{in_cgroup, named, pod_networks, rules_and_chains};
+use crate::undo::{in_cgroup, named, pod_networks, rules_and_chains, slices};
 use crate::{files, process};
 
 /// Where named network namespaces are mounted (ip-netns(8)).
@@ -65,7 +65,10 @@ pub(super) fn observe(claim: &Claim, manifest: &HostManifest, cluster: &ClusterF
             programs: programs.clone(),
             kept: rules_and_chains(prefixes, programs),
         },
-        Claim::Slice(name) => Made::Slice { name: name.clone() },
+        Claim::Slice(name) => Made::Slice {
+            name: name.clone(),
+            kept: slices::cgroups(&slices::hierarchies()?, name),
+        },
         Claim::Sysctls(names) => Made::Sysctls { values: sysctls(names) },
         Claim::Command(program) => Made::Command {
             argv: program.argv.clone(),
