@@ -89,7 +89,7 @@ mod tests {
             "memory/kubepods/foreign",
             "pids/kubepods",
         ];
-        foreign.map(make);
+        foreign.iter().for_each(|name| make(name));
         let all = |name: &str| cgroups(&[root.path().to_owned()], name);
         let before = ["blkio", "memory", "pids"].map(all);
         let kept = cgroups(&hierarchies, "kubepods");
