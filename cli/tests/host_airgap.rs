@@ -222,11 +222,9 @@ fn two_clusters_with_images_of_one_registry_share_containerd_and_go_in_either_or
         build(&host, &upstream, name, scripts, &format!("box:{name}\n"));
     }
     drop(upstream);
-    host.ok(
-        "mkdir -p /etc/docker /etc/containerd/certs.d/docker.io
+    host.ok("mkdir -p /etc/docker /etc/containerd/certs.d/docker.io
         echo 'server = \"https://mirror.example\"' >/etc/containerd/certs.d/docker.io/hosts.toml
-        systemctl start containerd",
-    );
+        systemctl start containerd");
     let look = || {
         host.ok("cat /etc/hosts /etc/containerd/certs.d/docker.io/hosts.toml
             find /etc/containerd /etc/docker /var/lib/sealer -printf '%p %y %m\\n' 2>&1 | sort")
@@ -246,7 +244,10 @@ fn two_clusters_with_images_of_one_registry_share_containerd_and_go_in_either_or
         host.ok("systemctl start sealrs-registry-one");
         let other = ["--cluster", "two", "--registry-port", "5001"];
         host.run(&format!("{GIVEN}/two.tar"), &other);
-        host.wait_for("both registries", "for p in 5000 5001; do exec 3<>/dev/tcp/127.0.0.1/$p || exit; done");
+        host.wait_for(
+            "both registries",
+            "for p in 5000 5001; do exec 3<>/dev/tcp/127.0.0.1/$p || exit; done",
+        );
         assert!(pulls("one") && pulls("two"));
         delete(first);
         assert!(!pulls(first) && pulls(last), "{first} is gone, {last} is not");

@@ -271,7 +271,10 @@ fn a_killed_run_is_finished_or_taken_back_and_what_is_others_stays() {
 
     host.run_killed(&archive, "k3s-ready");
     let (_, said) = outcome(&mut host.sealrs(&["run", &archive, "--registry-port", "5001"]));
-    assert_has(&said, &["is being installed with other options: --registry-port was 5000 and is now 5001"]);
+    assert_has(
+        &said,
+        &["is being installed with other options: --registry-port was 5000 and is now 5001"],
+    );
     let summary = host.run(&archive, &[]);
     assert_eq!(summary["outcome"], "installed");
     host.wait_for_pods(&["bundled"]);

@@ -478,7 +478,8 @@ mod tests {
         let (mut one, mut two) = (cluster("one"), cluster("two"));
         one.record_file(&path("docker/certs.d/a:1/ca.crt")).unwrap();
         two.record_file(&path("docker/certs.d/b:2/ca.crt")).unwrap();
-        let expected = ["docker", "docker/certs.d", "docker/certs.d/b:2"].map(|name| format!("folder {}", path(name).display()));
+        let expected =
+            ["docker", "docker/certs.d", "docker/certs.d/b:2"].map(|name| format!("folder {}", path(name).display()));
         assert_eq!(folders(&two), expected);
         // What neither of them has made is nobody's.
         fs::create_dir(path("foreign")).unwrap();

@@ -135,7 +135,9 @@ mod tests {
     use std::path::PathBuf;
 
     fn options(env: &[(&str, &str)], runtime_config: &[&str]) -> Options {
-        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let env = env
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Options {
             env: env.collect(),
             runtime_config: runtime_config.iter().map(|&setting| setting.to_owned()).collect(),
@@ -162,13 +164,20 @@ mod tests {
     #[test]
     fn say_what_differs_and_no_secret() {
         let image = Digest::of(b"image");
-        let before = options(&[("GONE", "s3cret"), ("SAME", "s3cret"), ("WORD", "s3cret")], &["a=s3cret", "b=1"]);
-        let mut now = options(&[("NEW", "hunter2"), ("SAME", "s3cret"), ("WORD", "hunter2")], &["a=hunter2", "b=1"]);
+        let before = options(
+            &[("GONE", "s3cret"), ("SAME", "s3cret"), ("WORD", "s3cret")],
+            &["a=s3cret", "b=1"],
+        );
+        let mut now = options(
+            &[("NEW", "hunter2"), ("SAME", "s3cret"), ("WORD", "hunter2")],
+            &["a=hunter2", "b=1"],
+        );
         now.registry_port = 5001;
         now.host_ip = Some("10.0.0.1".parse().unwrap());
         now.cmds = Some(vec!["one".into(), "two".into()]);
         now.apps = Some(Vec::new());
-        let differences = |now: &Options, before: &Options| Inputs::new(image, now).differences(&Inputs::new(image, before));
+        let differences =
+            |now: &Options, before: &Options| Inputs::new(image, now).differences(&Inputs::new(image, before));
         assert_eq!(
             differences(&now, &before),
             [

@@ -28,7 +28,9 @@ use crate::{apps, files, service};
 /// what reading the image meets.
 pub fn plan(source: &dyn Source, image: &ClusterImage, options: &Options) -> Result<(Plan, Vec<Finding>)> {
     let checked = Checked::new(image, options)?;
-    let Checked { runtime, files, facts, .. } = &checked;
+    let Checked {
+        runtime, files, facts, ..
+    } = &checked;
     let rootfs = RootfsFacts::of_image(source, image, runtime.layout().documents)?;
     let plan = decide(image, options, *runtime, files, facts, &rootfs)?;
     Ok((plan, checked.findings))

@@ -269,7 +269,9 @@ mod tests {
             other.to_string(),
             "cluster `c` is being installed with other options: --registry-port was 5000 and is now 5001"
         );
-        let other = journal.start("c", Inputs::new(Digest::of(b"new"), &options)).unwrap_err();
+        let other = journal
+            .start("c", Inputs::new(Digest::of(b"new"), &options))
+            .unwrap_err();
         assert!(other.to_string().contains("another image"));
         journal.deleting().unwrap();
         let deleting = Journal::open(&path).unwrap().start("c", inputs);

@@ -159,10 +159,10 @@ mod tests {
     use std::thread;
 
     /// A listener that answers each connection so.
-    fn listen(mut answer: impl FnMut(TcpStream) + Send + 'static) -> SocketAddr {
+    fn listen(answer: impl FnMut(TcpStream) + Send + 'static) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        thread::spawn(move || listener.incoming().flatten().for_each(|stream| answer(stream)));
+        thread::spawn(move || listener.incoming().flatten().for_each(answer));
         address
     }
 
@@ -184,7 +184,9 @@ mod tests {
             let mut begin = [0; 3];
             stream.read_exact(&mut begin).unwrap();
             let status = if &begin == b"GET" { "200 OK" } else { "400 Bad Request" };
-            stream.write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes()).unwrap();
+            stream
+                .write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes())
+                .unwrap();
         });
         assert!(why(plain).contains("plain HTTP"), "{}", why(plain));
         let silent = listen(drop);
@@ -206,7 +208,10 @@ mod tests {
             let _ = StreamOwned::new(connection, stream).read(&mut [0; 12]);
         });
         assert!(why(foreign).contains("its certificate"), "{}", why(foreign));
-        assert!(registry(foreign, "sea.hub", &read("ca.crt")).is_err_and(|error| !error.to_string().contains("certificate")));
+        assert!(
+            registry(foreign, "sea.hub", &read("ca.crt"))
+                .is_err_and(|error| !error.to_string().contains("certificate"))
+        );
     }
 
     #[test]

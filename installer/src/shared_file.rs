@@ -175,8 +175,14 @@ mod tests {
         put(&path, "one", "[a]").unwrap();
         fs::write(&path, format!("{}[mine]\n", text(&path))).unwrap();
         let said = remove(&path, "one").unwrap().unwrap();
-        assert!(said.contains("changed since") && said.contains(".before-sealrs"), "{said}");
-        assert_eq!((text(&path), text(&before(&path))), ("[mine]\n".into(), "foreign".into()));
+        assert!(
+            said.contains("changed since") && said.contains(".before-sealrs"),
+            "{said}"
+        );
+        assert_eq!(
+            (text(&path), text(&before(&path))),
+            ("[mine]\n".into(), "foreign".into())
+        );
         let error = put(&path, "two", "[b]").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert_eq!(text(&path), "[mine]\n");

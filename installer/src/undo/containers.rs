@@ -9,8 +9,8 @@ use rustix::mount::{UnmountFlags, unmount as unmount_path};
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 
 use crate::execute::mounts_below;
-use crate::process::{self, Process};
 use crate::files;
+use crate::process::{self, Process};
 
 /// Ends the processes of containers: those in the cgroups, and the shims of this containerd with all below them.
 pub(super) fn end_processes(cgroups: &[String], socket: &Path) -> Result<Option<String>> {

@@ -108,7 +108,11 @@ mod tests {
     #[test]
     fn finds_the_hierarchies_of_this_host() {
         for hierarchy in hierarchies().unwrap() {
-            assert!(hierarchy.is_dir() && hierarchy.starts_with(ROOT), "{}", hierarchy.display());
+            assert!(
+                hierarchy.is_dir() && hierarchy.starts_with(ROOT),
+                "{}",
+                hierarchy.display()
+            );
         }
     }
 }
