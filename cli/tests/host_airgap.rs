@@ -47,15 +47,15 @@ fn image_with(host: &Host, content: &str) -> String {
 }
 
 /// Builds in the network where the registries are, with layers that umoci can read, and saves for the host.
-fn build(host: &Host, upstream: &Upstream<'_>, image_list: &str) {
+fn build(host: &Host, upstream: &Upstream<'_>, name: &str, [init, reset]: [&str; 2], image_list: &str) {
     let scratch = &host.scratch;
     scratch.write("context/imageList", image_list);
     scratch.write("context/etc/deep/motd", "hello");
     scratch.program("context/bin/tool", "#!/bin/sh\necho tool\n");
     std::os::unix::fs::symlink("../bin/tool", scratch.path("context/etc/link")).unwrap();
     std::fs::hard_link(scratch.path("context/bin/tool"), scratch.path("context/bin/other")).unwrap();
-    scratch.program("context/scripts/runtime/init.sh", INIT);
-    scratch.program("context/scripts/runtime/reset.sh", RESET);
+    scratch.program("context/scripts/runtime/init.sh", init);
+    scratch.program("context/scripts/runtime/reset.sh", reset);
     let kubefile = "FROM scratch\n\
         LABEL cluster.alpha.sealer.io/cluster-runtime-type=script\n\
         COPY . .\n\
@@ -71,7 +71,7 @@ fn build(host: &Host, upstream: &Upstream<'_>, image_list: &str) {
         "-f",
         &kubefile,
         "-t",
-        "airgap:1",
+        name,
         "--compression",
         "gzip",
         "--ca-file",
@@ -79,7 +79,7 @@ fn build(host: &Host, upstream: &Upstream<'_>, image_list: &str) {
         &context,
     ];
     succeed(&mut host.connected(env!("CARGO_BIN_EXE_sealrs"), &arguments));
-    scratch.ok(&["save", "airgap:1", "-o", &scratch.path("given/airgap.tar")]);
+    scratch.ok(&["save", name, "-o", &scratch.path(&format!("given/{name}.tar"))]);
 }
 
 /// Every path of a tree with its kind, mode, owner, link and content; hard links by their number.
@@ -87,22 +87,29 @@ const TREE: &str = r"cd $0; find . -mindepth 1 \( -path ./certs -o -path ./said 
     -o -type d -printf '%p %y %m %U:%G\n' -o -printf '%p %y %m %U:%G %n %l\n' | sort; \
     find . \( -path ./certs -o -path ./said \) -prune -o -type f -exec sha256sum {} + | sort";
 
+/// Ends the test, with the reason printed, where no host can be made or filled.
+macro_rules! needs_hosts {
+    () => {
+        needs_root!();
+        needs!(
+            "sshd",
+            "mkfs.ext4",
+            "containerd",
+            "ctr",
+            "runc",
+            "skopeo",
+            "umoci",
+            "docker-registry",
+            "openssl",
+            "gcc",
+            "busybox",
+        );
+    };
+}
+
 #[test]
 fn containerd_pulls_and_runs_everything_from_one_file() {
-    needs_root!();
-    needs!(
-        "sshd",
-        "mkfs.ext4",
-        "containerd",
-        "ctr",
-        "runc",
-        "skopeo",
-        "umoci",
-        "docker-registry",
-        "openssl",
-        "gcc",
-        "busybox",
-    );
+    needs_hosts!();
     let host = Host::boot();
     let upstream = Upstream::start(&host);
     // The last one has a path that another host has as well.
@@ -121,7 +128,7 @@ fn containerd_pulls_and_runs_everything_from_one_file() {
     let list = format!(
         "box:one\nquay.io/tools/box:two@{two}\nlocalhost:5000/team/box@{three}\nlocalhost:5000/team/box:three\nquay.io/team/box:other\n"
     );
-    build(&host, &upstream, &list);
+    build(&host, &upstream, "airgap", [INIT, RESET], &list);
     drop(upstream);
 
     let before = State::of(&host);
@@ -202,4 +209,49 @@ fn containerd_pulls_and_runs_everything_from_one_file() {
     assert_eq!(host.delete(), "deleted");
     assert_eq!(before.difference(&State::of(&host)), "");
     assert_eq!(host.delete(), "absent");
+}
+
+#[test]
+fn two_clusters_with_images_of_one_registry_share_containerd_and_go_in_either_order() {
+    needs_hosts!();
+    let host = Host::boot();
+    let upstream = Upstream::start(&host);
+    for name in ["one", "two"] {
+        upstream.push(&image_with(&host, name), &format!("docker.io/library/box:{name}"));
+        let scripts = ["#!/bin/bash\n"; 2];
+        build(&host, &upstream, name, scripts, &format!("box:{name}\n"));
+    }
+    drop(upstream);
+    host.ok("mkdir -p /etc/docker /etc/containerd/certs.d/docker.io
+        echo 'server = \"https://mirror.example\"' >/etc/containerd/certs.d/docker.io/hosts.toml
+        systemctl start containerd");
+    let look = || {
+        host.ok("cat /etc/hosts /etc/containerd/certs.d/docker.io/hosts.toml
+            find /etc/containerd /etc/docker /var/lib/sealer -printf '%p %y %m\\n' 2>&1 | sort")
+    };
+    let pulls = |name: &str| {
+        let line = format!("ctr images pull --hosts-dir /etc/containerd/certs.d docker.io/library/box:{name}");
+        host.bash(&line).output().unwrap().status.success()
+    };
+    let delete = |name: &str| succeed(&mut host.sealrs(&["delete", "--all", "--force", "--cluster", name]));
+    let before = look();
+    for [first, last] in [["one", "two"], ["two", "one"]] {
+        host.run(&format!("{GIVEN}/one.tar"), &["--cluster", "one"]);
+        // Also where the other's registry is down: containerd tells them apart by their address.
+        host.ok("systemctl stop sealrs-registry-one");
+        let (said, _) = host.run_fails(9, &format!("{GIVEN}/two.tar"), &["--cluster", "two"]);
+        assert_has(&said, &["cluster `one`", "sea.hub:5000", "--registry-port"]);
+        host.ok("systemctl start sealrs-registry-one");
+        let other = ["--cluster", "two", "--registry-port", "5001"];
+        host.run(&format!("{GIVEN}/two.tar"), &other);
+        host.wait_for(
+            "both registries",
+            "for p in 5000 5001; do exec 3<>/dev/tcp/127.0.0.1/$p || exit; done",
+        );
+        assert!(pulls("one") && pulls("two"));
+        delete(first);
+        assert!(!pulls(first) && pulls(last), "{first} is gone, {last} is not");
+        delete(last);
+        assert_eq!(look(), before);
+    }
 }

@@ -65,6 +65,7 @@ const FOREIGN: &str = "\
     echo 10.1.2.3 foreign >>/etc/hosts
     ip netns add cni-foreign; ip netns add foreign
     ip link add foreign0 type bridge
+    mkdir -p /sys/fs/cgroup/memory/foreign/empty /sys/fs/cgroup/memory/foreign/kubepods
     iptables -N foreign; iptables -A foreign -p tcp --dport 7 -j DROP; iptables -A INPUT -j foreign
     mkdir -p /etc/containerd; echo 'version = 2' >/etc/containerd/config.toml
     systemctl start containerd
@@ -270,7 +271,10 @@ fn a_killed_run_is_finished_or_taken_back_and_what_is_others_stays() {
 
     host.run_killed(&archive, "k3s-ready");
     let (_, said) = outcome(&mut host.sealrs(&["run", &archive, "--registry-port", "5001"]));
-    assert_has(&said, &["is being installed with other options"]);
+    assert_has(
+        &said,
+        &["is being installed with other options: --registry-port was 5000 and is now 5001"],
+    );
     let summary = host.run(&archive, &[]);
     assert_eq!(summary["outcome"], "installed");
     host.wait_for_pods(&["bundled"]);

@@ -125,7 +125,10 @@ fn installs_serves_and_is_removed_without_a_trace() {
     let said = fail(&mut cluster.run("x.tar", &["-e", "WHO=me"]), 8);
     assert_has(
         &said,
-        &["is installed with other options", "sealrs delete --all --force"],
+        &[
+            "is installed with other options: -e WHO has another value now",
+            "sealrs delete --all --force",
+        ],
     );
     let said = fail(&mut cluster.command(&[], &["delete", "--all"]), 2);
     assert_has(&said, &["--force"]);
@@ -189,6 +192,26 @@ fn dry_run_prints_the_plan_and_does_nothing() {
     let plan = plan.replace(address.split_once(':').unwrap().0, "ADDRESS");
     insta::assert_snapshot!("plan", plan);
     cluster.assert_gone("a dry run");
+}
+
+#[test]
+fn a_dry_run_tells_what_stands_against_the_plan() {
+    let cluster = Cluster::new();
+    cluster.image("x", &minimal(), "");
+    let dry_run = |more: &[&str]| cluster.run("x.tar", &[&["--dry-run"], more].concat());
+    let taken = TcpListener::bind(("127.0.0.1", cluster.port)).unwrap();
+    let refused = dry_run(&[]).output().unwrap();
+    assert_eq!(refused.status.code(), Some(9));
+    assert_has(&text(&refused.stdout), &["[runtime-init]"]);
+    assert_has(&text(&refused.stderr), &[&format!("port {}", cluster.port), "hint:"]);
+    drop(taken);
+    cluster.assert_gone("a dry run");
+
+    // An installed cluster's own registry is not in the way; other options are.
+    succeed(&mut cluster.run("x.tar", &[]));
+    succeed(&mut dry_run(&[]));
+    let said = fail(&mut dry_run(&["-e", "A=b"]), 8);
+    assert_has(&said, &["is installed with other options"]);
 }
 
 #[test]
@@ -314,6 +337,9 @@ fn preflight_tells_everything_before_anything_is_done() {
     let (code, said) = outcome(&mut cluster.run("other:1", &[]));
     assert!(matches!(code, Some(3 | 9)), "{said}");
     assert_has(&said, &["s390x"]);
+    let (same, said) = outcome(&mut cluster.run("other:1", &["--dry-run"]));
+    assert_eq!(same, code);
+    assert_has(&said, &["s390x"]);
     // Options that make no sense.
     for flags in [
         ["--cluster", "../x"],
@@ -428,4 +454,41 @@ fn the_images_own_registry_script_wins_and_apps_are_launched() {
     assert!(Path::new(&cluster.scratch.path("root/data/other")).exists());
     succeed(&mut cluster.command(&[], &["delete", "--all", "--force", "--cluster", "other"]));
     cluster.assert_gone("the other one deleted");
+}
+
+/// Stands for docker: knows one container, whose id is in a file beside it.
+const DOCKER: &str = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\ncase \"$1\" in\n\
+    run) test -e id || echo ours >id ;;\n\
+    container) test -e id && echo \"[{\\\"Id\\\": \\\"$(cat id)\\\"}]\" ;;\n\
+    rm) echo \"$*\" >removed; rm id ;;\nesac\n";
+
+#[test]
+fn a_container_of_the_registrys_name_stays_if_it_was_there_before() {
+    let cluster = Cluster::new();
+    let scratch = &cluster.scratch;
+    let registry = "#!/bin/bash\nset -eu\ndocker run --name sealer-registry registry\n\
+        setsid sealrs registry serve --dir \"$2\" --listen \"127.0.0.1:$1\" --tls-cert \"../certs/$3.crt\" \
+        --tls-key \"../certs/$3.key\" </dev/null >/dev/null 2>&1 &\necho $! > \"$PID\"\n";
+    let gone = "#!/bin/bash\nkill -9 \"$(cat \"$PID\")\"\n";
+    let files = [
+        minimal()[0],
+        ("scripts/init-registry.sh", registry),
+        ("scripts/uninstall-registry.sh", gone),
+    ];
+    cluster.image("x", &files, "");
+    scratch.program("tools/docker", DOCKER);
+    let path = format!("{}:{}", scratch.path("tools"), std::env::var("PATH").unwrap());
+    let variable = format!("PID={}", scratch.path("pid"));
+    let there_and_back = || {
+        succeed(cluster.run("x.tar", &["-e", &variable]).env("PATH", &path));
+        succeed(cluster.delete().env("PATH", &path));
+        cluster.assert_gone("deleted");
+    };
+    there_and_back();
+    assert_eq!(text(&scratch.read("tools/removed")), "rm --force ours\n");
+    fs::remove_file(scratch.path("tools/removed")).unwrap();
+    scratch.write("tools/id", "theirs");
+    there_and_back();
+    assert_eq!(text(&scratch.read("tools/id")), "theirs");
+    assert!(!scratch.exists("tools/removed"));
 }

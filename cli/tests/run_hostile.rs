@@ -295,8 +295,10 @@ fn wrong_digests_in_good_archives_are_noticed() {
         ("unknown", "application/x-layer"),
     ] {
         write_archive(scratch, "lie.tar", &packed, media_type);
-        let (code, said) = outcome(&mut cluster.run("lie.tar", &[]));
-        assert_eq!(code, Some(4), "{what}: {said}");
-        cluster.assert_gone(what);
+        for flags in [&[][..], &["--dry-run"]] {
+            let (code, said) = outcome(&mut cluster.run("lie.tar", flags));
+            assert_eq!(code, Some(4), "{what} {flags:?}: {said}");
+            cluster.assert_gone(what);
+        }
     }
 }

@@ -70,8 +70,9 @@ fn install(words: &[&str]) -> Result<()> {
         }
     }
     if dry_run {
-        say(&sealrs_installer::plan(&store, &image, &options)?.to_string());
-        return Ok(());
+        let (plan, findings) = sealrs_installer::plan(&store, &image, &options)?;
+        say(&plan.to_string());
+        return sealrs_installer::preflight::enforce(&findings, &Lines);
     }
     let summary = sealrs_installer::run(&store, &image, &options, &Lines)?;
     say(&format!("{:?}: {} steps", summary.outcome, summary.steps));

@@ -74,6 +74,15 @@ pub enum Action {
         /// Its names.
         names: Vec<String>,
     },
+    /// Write the cluster's block into a file that the clusters of the host share.
+    SharedBlock {
+        /// The file.
+        path: PathBuf,
+        /// Names the block.
+        cluster: String,
+        /// What is in it.
+        text: String,
+    },
     /// Write down what a runtime or script is about to make, so that it can be removed.
     Claim(Vec<Claim>),
     /// Install a service and start it.
@@ -88,6 +97,9 @@ pub enum Action {
         seconds: u64,
         /// The service whose failure ends the wait.
         service: Option<String>,
+        /// What to do when it does not, where the service's log does not tell.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remedy: Option<String>,
     },
 }
 
@@ -160,6 +172,8 @@ pub enum Claim {
     Folder(PathBuf),
     /// A folder where network plugins write down what they know of pods, and of the containers of others.
     PodNetworks(PathBuf),
+    /// A container of this name, in docker or nerdctl.
+    Container(String),
     /// Processes of containers, by parts of their cgroups and by containerd's socket.
     Processes {
         /// Parts of cgroup paths.
@@ -270,6 +284,9 @@ impl fmt::Display for Action {
                 path, address, names, ..
             } => {
                 write!(f, "write `{address} {}` to {}", names.join(" "), path.display())
+            }
+            Self::SharedBlock { path, cluster, .. } => {
+                write!(f, "write the block of cluster {cluster} in {}", path.display())
             }
             Self::Claim(claims) => write!(f, "note {} things that will be made", claims.len()),
             Self::Service(service) => {

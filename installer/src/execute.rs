@@ -20,7 +20,7 @@ use crate::environment::Environment;
 use crate::host_manifest::{HostManifest, Made};
 use crate::runtime::Runtime;
 use crate::service::{Manager, Services};
-use crate::{files, host_lock, hosts_file, pki};
+use crate::{files, host_lock, hosts_file, pki, shared_file};
 
 pub(crate) use claim::{NAMESPACES, mounts_below};
 pub(crate) use script::{PATIENCE, run_program};
@@ -81,8 +81,16 @@ impl Executor<'_> {
                 address,
                 names,
             } => self.hosts_entry(path, cluster, &format!("{address} {}", names.join(" "))),
+            Action::SharedBlock { path, cluster, text } => {
+                self.manifest.make_folder(file::folder_of(path), 0o755)?;
+                self.manifest.record(Made::SharedBlock {
+                    path: path.clone(),
+                    cluster: cluster.clone(),
+                })?;
+                shared_file::put(path, cluster, text)
+            }
             Action::Claim(claims) => claims.iter().try_for_each(|claim| {
-                for made in claim::observe(claim, self.manifest)? {
+                for made in claim::observe(claim, self.manifest, self.files)? {
                     self.manifest.record(made)?;
                 }
                 Ok(())
@@ -99,7 +107,8 @@ impl Executor<'_> {
                 probes,
                 seconds,
                 service,
-            } => wait::wait(self, probes, *seconds, service.as_deref()),
+                remedy,
+            } => wait::wait(self, probes, *seconds, service.as_deref(), remedy.as_deref()),
         }
     }
 
@@ -109,7 +118,8 @@ impl Executor<'_> {
             Action::WriteFile { path, .. }
             | Action::MakeFolder { path, .. }
             | Action::Link { path, .. }
-            | Action::HostsEntry { path, .. } => !self.is_own(path),
+            | Action::HostsEntry { path, .. }
+            | Action::SharedBlock { path, .. } => !self.is_own(path),
             Action::OfferFile(file) => !self.is_own(&file.to),
             // Archives of images, which are linked, take long, and lie where nobody else has any.
             Action::CopyFiles { files, link } => !link && files.iter().any(|file| !self.is_own(&file.to)),

@@ -18,7 +18,7 @@ pub use network::{Address, HostsLine};
 pub use sockets::Listener;
 
 use crate::service::Manager;
-use crate::{command, files};
+use crate::{command, files, shared_file};
 
 /// The hosts file.
 pub const HOSTS_FILE: &str = "/etc/hosts";
@@ -56,6 +56,8 @@ pub struct HostFacts {
     pub hosts_writable: bool,
     /// What the registry's name resolves to, where that had to be asked.
     pub registry_addresses: Vec<IpAddr>,
+    /// The clusters of this host whose private registry has the address that is wanted.
+    pub registry_clusters: Vec<String>,
     /// Whether `/usr/local` can't be written by anybody.
     pub usr_local_read_only: bool,
     /// The file systems below [`Interest::folders`].
@@ -84,6 +86,8 @@ pub struct Interest {
     pub folders: Vec<PathBuf>,
     /// The private registry's name.
     pub registry_domain: String,
+    /// The file where clusters whose private registry has this address have a block with this line.
+    pub registry_entry: (PathBuf, String),
 }
 
 impl HostFacts {
@@ -134,6 +138,7 @@ impl HostFacts {
             hosts,
             hosts_writable,
             registry_addresses,
+            registry_clusters: shared_file::clusters_with(&interest.registry_entry.0, &interest.registry_entry.1),
             usr_local_read_only: is_read_only(Path::new("/usr/local/bin")),
             disks: interest
                 .folders
@@ -222,6 +227,7 @@ pub(crate) mod tests {
             hosts: Vec::new(),
             hosts_writable: true,
             registry_addresses: Vec::new(),
+            registry_clusters: Vec::new(),
             usr_local_read_only: false,
             disks: BTreeMap::new(),
         }

@@ -136,16 +136,29 @@ pub(crate) fn remove_tree(path: &Path) -> Result<()> {
 /// # Errors
 /// When /proc can't be read.
 pub(crate) fn mounts() -> Result<Vec<PathBuf>> {
+    Ok(mounts_with_kinds()?.into_iter().map(|(path, _)| path).collect())
+}
+
+/// As [`mounts`], each with the kind of its file system.
+///
+/// # Errors
+/// As [`mounts`].
+pub(crate) fn mounts_with_kinds() -> Result<Vec<(PathBuf, String)>> {
     let text = fs::read("/proc/self/mountinfo").or_io(|| "cannot read /proc/self/mountinfo")?;
     Ok(parse_mounts(&text))
 }
 
-/// The fifth field of each line is the mount point, with blanks and the like as octal (proc(5)).
-fn parse_mounts(text: &[u8]) -> Vec<PathBuf> {
+/// The fifth field of each line is the mount point, with blanks and the like as octal, and the one after a lone `-` the
+/// file system's kind (proc(5)).
+fn parse_mounts(text: &[u8]) -> Vec<(PathBuf, String)> {
     use std::os::unix::ffi::OsStringExt as _;
     text.split(|&byte| byte == b'\n')
-        .filter_map(|line| line.split(|&byte| byte == b' ').nth(4))
-        .map(|field| PathBuf::from(std::ffi::OsString::from_vec(unescape(field))))
+        .filter_map(|line| {
+            let mut fields = line.split(|&byte| byte == b' ');
+            let path = std::ffi::OsString::from_vec(unescape(fields.nth(4)?));
+            let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
+            Some((path.into(), String::from_utf8_lossy(kind).into_owned()))
+        })
         .collect()
 }
 
@@ -197,7 +210,9 @@ mod tests {
     fn reads_mount_points() {
         let text =
             b"22 1 0:20 / /run rw - tmpfs tmpfs rw\n23 1 0:21 /x /a\\040b\\134c rw shared:1 - ext4 /dev/sda rw\n";
-        assert_eq!(parse_mounts(text), [PathBuf::from("/run"), PathBuf::from("/a b\\c")]);
+        let found = parse_mounts(text);
+        let expected = [("/run", "tmpfs"), ("/a b\\c", "ext4")];
+        assert_eq!(found, expected.map(|(path, kind)| (path.into(), kind.to_owned())));
         assert!(mounts().unwrap().contains(&PathBuf::from("/proc")));
     }
 

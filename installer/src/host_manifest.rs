@@ -53,6 +53,13 @@ pub enum Made {
         /// The file ended without a line break, and got one.
         line_break_added: bool,
     },
+    /// A block in a file that clusters share.
+    SharedBlock {
+        /// The file.
+        path: PathBuf,
+        /// Names the block.
+        cluster: String,
+    },
     /// A service.
     Service {
         /// Its name.
@@ -68,6 +75,13 @@ pub enum Made {
         folder: PathBuf,
         /// Set in its environment, on top of the cluster's.
         env: BTreeMap<String, String>,
+    },
+    /// A container that a script starts under a name.
+    Container {
+        /// Its name.
+        name: String,
+        /// The ids of those of this name that were there before.
+        kept: BTreeSet<String>,
     },
     /// Processes of containers: those in these cgroups, and shims of this containerd with all below them.
     Processes {
@@ -108,6 +122,8 @@ pub enum Made {
     Slice {
         /// Its name without `.slice`.
         name: String,
+        /// The cgroups of that name, and below such, that were there before.
+        kept: BTreeSet<PathBuf>,
     },
     /// Kernel settings that a runtime changes.
     Sysctls {
@@ -150,14 +166,18 @@ impl Made {
             Self::HostsBlock { path, cluster, .. } => {
                 format!("hosts {} {cluster}", path.display())
             }
+            Self::SharedBlock { path, cluster } => {
+                format!("block {} {cluster}", path.display())
+            }
             Self::Service { name, .. } => format!("service {name}"),
             Self::Command { argv, .. } => format!("command {}", argv.join(" ")),
+            Self::Container { name, .. } => format!("container {name}"),
             Self::Processes { socket, .. } => format!("processes {}", socket.display()),
             Self::Mounts { below, .. } => format!("mounts {below:?}"),
             Self::NetworkNamespaces { prefix, .. } => format!("namespaces {prefix}"),
             Self::Interfaces { .. } => "interfaces".to_owned(),
             Self::Firewall { .. } => "firewall".to_owned(),
-            Self::Slice { name } => format!("slice {name}"),
+            Self::Slice { name, .. } => format!("slice {name}"),
             Self::Sysctls { .. } => "sysctls".to_owned(),
         }
     }
@@ -180,6 +200,7 @@ enum Line {
 /// The open host manifest of a cluster.
 #[derive(Debug)]
 pub struct HostManifest {
+    path: PathBuf,
     lines: Lines,
     backup: PathBuf,
     entries: Vec<Made>,
@@ -197,6 +218,7 @@ impl HostManifest {
     pub fn open(path: &Path, backup: &Path) -> Result<Self> {
         let (lines, read) = Lines::open::<Line>(path)?;
         let mut manifest = Self {
+            path: path.to_owned(),
             lines,
             backup: backup.to_owned(),
             entries: Vec::new(),
@@ -326,24 +348,48 @@ impl HostManifest {
         self.keys.contains(&format!("folder {}", path.display()))
     }
 
-    /// Makes a folder with those above it that are missing, and writes down each.
+    /// Makes a folder with those above it that are missing, and writes down each; also one that a neighbour has made:
+    /// whichever of the two goes last takes it along.
     ///
     /// # Errors
     /// Disk errors.
     pub fn make_folder(&mut self, path: &Path, mode: u32) -> Result<()> {
-        if path.is_dir() {
+        let is_there = path.is_dir();
+        if is_there && (self.has_folder(path) || !self.is_of_a_neighbour(path)) {
             return Ok(());
         }
         if let Some(parent) = path.parent() {
             self.make_folder(parent, 0o755)?;
         }
         self.record(Made::Folder { path: path.to_owned() })?;
+        if is_there {
+            return Ok(());
+        }
         match fs::create_dir(path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && path.is_dir() => {}
             made => made.or_io(|| format!("cannot make the folder {}", path.display()))?,
         }
         fs::set_permissions(path, fs::Permissions::from_mode(mode))
             .or_io(|| format!("cannot set the mode of {}", path.display()))
+    }
+
+    /// Whether another cluster under the same root has made this folder.
+    fn is_of_a_neighbour(&self, folder: &Path) -> bool {
+        let made = Made::Folder {
+            path: folder.to_owned(),
+        };
+        let (Some(name), Some(clusters)) = (self.path.file_name(), self.path.parent().and_then(Path::parent)) else {
+            return false;
+        };
+        fs::read_dir(clusters)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|cluster| cluster.path().join(name))
+            .filter(|path| *path != self.path)
+            // A damaged one is for its own cluster's commands to tell.
+            .filter_map(|path| Self::open(&path, Path::new("")).ok())
+            .any(|neighbour| neighbour.standing().iter().any(|(_, standing)| *standing == made))
     }
 
     /// What is at `path`, copied to the backup folder if it is a file.
@@ -412,6 +458,33 @@ mod tests {
         };
         let kept = fs::read_to_string(folder.path().join("backup").join(backup));
         assert_eq!(kept.unwrap(), "foreign");
+    }
+
+    #[test]
+    fn a_folder_that_two_clusters_need_is_noted_by_both() {
+        let root = tempfile::tempdir().unwrap();
+        let cluster = |name: &str| {
+            let folder = root.path().join("data").join(name);
+            fs::create_dir_all(&folder).unwrap();
+            open(&folder)
+        };
+        let folders = |manifest: &HostManifest| {
+            let standing = manifest.standing().into_iter().rev();
+            let made = standing.filter(|(_, made)| matches!(made, Made::Folder { .. }));
+            made.map(|(_, made)| made.key()).collect::<Vec<_>>()
+        };
+        let path = |name: &str| root.path().join("etc").join(name);
+        fs::create_dir(root.path().join("etc")).unwrap();
+        let (mut one, mut two) = (cluster("one"), cluster("two"));
+        one.record_file(&path("docker/certs.d/a:1/ca.crt")).unwrap();
+        two.record_file(&path("docker/certs.d/b:2/ca.crt")).unwrap();
+        let expected =
+            ["docker", "docker/certs.d", "docker/certs.d/b:2"].map(|name| format!("folder {}", path(name).display()));
+        assert_eq!(folders(&two), expected);
+        // What neither of them has made is nobody's.
+        fs::create_dir(path("foreign")).unwrap();
+        two.record_file(&path("foreign/file")).unwrap();
+        assert_eq!(folders(&two), expected);
     }
 
     #[test]

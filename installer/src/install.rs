@@ -10,6 +10,7 @@ use crate::environment::{self, Environment};
 use crate::execute::Executor;
 use crate::facts::HostFacts;
 use crate::host_manifest::{HostManifest, Made};
+use crate::inputs::Inputs;
 use crate::journal::{self, Journal, Stage};
 use crate::options::Options;
 use crate::plan::{self, Context, Plan, Step, UNPACK};
@@ -19,18 +20,20 @@ use crate::runtime::{self, Runtime};
 use crate::summary::{Outcome, Summary};
 use crate::{apps, files, service};
 
-/// Says what [`run`] would do, and changes nothing. Reads the image's layers, except container images.
+/// Says what [`run`] would do and what stands against it, and changes nothing. Reads the image's layers, except container
+/// images.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] when image or options can't be installed; what reading the image meets.
-pub fn plan(source: &dyn Source, image: &ClusterImage, options: &Options) -> Result<Plan> {
-    options.validate()?;
-    preflight::check_kind(image)?;
-    let runtime = runtime::of(image)?;
-    let files = ClusterFiles::new(&options.root, &options.cluster);
-    let facts = HostFacts::gather(&preflight::interest(runtime, options))?;
+/// [`ErrorKind::Input`] when image or options can't be installed; [`ErrorKind::Conflict`] when the cluster is another's;
+/// what reading the image meets.
+pub fn plan(source: &dyn Source, image: &ClusterImage, options: &Options) -> Result<(Plan, Vec<Finding>)> {
+    let checked = Checked::new(image, options)?;
+    let Checked {
+        runtime, files, facts, ..
+    } = &checked;
     let rootfs = RootfsFacts::of_image(source, image, runtime.layout().documents)?;
-    decide(image, options, runtime, &files, &facts, &rootfs)
+    let plan = decide(image, options, *runtime, files, facts, &rootfs)?;
+    Ok((plan, checked.findings))
 }
 
 /// Installs `image` on this host as the cluster's one master. The same call after an interruption goes on where it
@@ -40,16 +43,13 @@ pub fn plan(source: &dyn Source, image: &ClusterImage, options: &Options) -> Res
 /// [`ErrorKind::Preflight`] before anything was changed; [`ErrorKind::Conflict`] when the cluster is another's or is
 /// being worked on; [`ErrorKind::Step`] when a step fails.
 pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progress: &dyn Progress) -> Result<Summary> {
-    options.validate()?;
-    preflight::check_kind(image)?;
-    let runtime = runtime::of(image)?;
-    let files = ClusterFiles::new(&options.root, &options.cluster);
-    let facts = HostFacts::gather(&preflight::interest(runtime, options))?;
-    // What is wrong with the command is said before a payload is unpacked for it.
-    plan::host_address(&facts, options)?;
-    apps::check(&image.extension, options)?;
-    let findings = preflight::findings(&facts, image, options, runtime);
-    preflight::enforce(&still_relevant(findings, &files)?, progress)?;
+    let Checked {
+        runtime,
+        files,
+        facts,
+        findings,
+    } = Checked::new(image, options)?;
+    preflight::enforce(&findings, progress)?;
     let above = missing_folders(&files);
     let _lock = files.hold()?;
     let mut journal = Journal::open(&files.journal())?;
@@ -60,12 +60,9 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
     for path in above {
         manifest.record(Made::Folder { path })?;
     }
+    manifest.make_folder(&files.root().join("data"), 0o755)?;
     let resumed = journal.stage() == Stage::Running;
-    journal.start(
-        &options.cluster,
-        options.inputs(image.descriptor.digest)?,
-        image.descriptor.digest,
-    )?;
+    journal.start(&options.cluster, Inputs::new(image.descriptor.digest, options))?;
     if resumed {
         progress.event(Event::Message("taking up the interrupted installation"));
     }
@@ -104,6 +101,35 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
     Ok(summary(&plan, &files, executed, finished, facts.services))
 }
 
+/// What is known before a payload is unpacked: all that can be checked without changing anything.
+struct Checked {
+    runtime: &'static dyn Runtime,
+    files: ClusterFiles,
+    facts: HostFacts,
+    findings: Vec<Finding>,
+}
+
+impl Checked {
+    fn new(image: &ClusterImage, options: &Options) -> Result<Self> {
+        options.validate()?;
+        preflight::check_kind(image)?;
+        let runtime = runtime::of(image)?;
+        let files = ClusterFiles::new(&options.root, &options.cluster);
+        let journal = Journal::read(&files.journal())?;
+        journal.check(&options.cluster, &Inputs::new(image.descriptor.digest, options))?;
+        let facts = HostFacts::gather(&preflight::interest(runtime, options))?;
+        plan::host_address(&facts, options)?;
+        apps::check(&image.extension, options)?;
+        let findings = preflight::findings(&facts, image, options, runtime);
+        Ok(Self {
+            runtime,
+            findings: still_relevant(findings, journal.stage(), &files),
+            files,
+            facts,
+        })
+    }
+}
+
 /// Removes what there is of a run that made nothing but a rootfs. The reason for it counts more than what can't be
 /// tidied up.
 fn abandon(cluster_files: &ClusterFiles, manifest: &HostManifest) {
@@ -116,8 +142,7 @@ fn abandon(cluster_files: &ClusterFiles, manifest: &HostManifest) {
 }
 
 /// What of the findings counts. Before the first step whatever is in the way is somebody else's; later it may be ours.
-fn still_relevant(mut findings: Vec<Finding>, files: &ClusterFiles) -> Result<Vec<Finding>> {
-    let (stage, _) = Journal::read(&files.journal())?;
+fn still_relevant(mut findings: Vec<Finding>, stage: Stage, files: &ClusterFiles) -> Vec<Finding> {
     if stage != Stage::Fresh {
         let unpacked = files.rootfs().is_dir();
         findings.retain(|finding| match finding.check {
@@ -126,7 +151,7 @@ fn still_relevant(mut findings: Vec<Finding>, files: &ClusterFiles) -> Result<Ve
             _ => false,
         });
     }
-    Ok(findings)
+    findings
 }
 
 /// Does a step that was not done, and makes sure again of what has to run.

@@ -8,14 +8,15 @@ use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::inputs::Inputs;
 use crate::lines::{self, Lines};
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Line {
-    /// A run: the digest of what it was asked to do.
-    Run { inputs: Digest, image: Digest },
+    /// A run, and what it was asked for.
+    Run(Box<Inputs>),
     /// The plan was decided and written.
     Plan(Digest),
     /// A step was begun.
@@ -46,7 +47,7 @@ pub enum Stage {
 #[derive(Debug)]
 pub struct Journal {
     lines: Lines,
-    inputs: Option<(Digest, Digest)>,
+    inputs: Option<Box<Inputs>>,
     plan: Option<Digest>,
     done: BTreeSet<String>,
     stage: Stage,
@@ -66,10 +67,9 @@ impl Journal {
     ///
     /// # Errors
     /// As [`Journal::open`].
-    pub fn read(path: &Path) -> Result<(Stage, Option<Digest>)> {
+    pub fn read(path: &Path) -> Result<Self> {
         let read = lines::read::<Line>(path)?;
-        let journal = Self::replay(Lines::unopened(PathBuf::from(path)), read);
-        Ok((journal.stage, journal.inputs.map(|(_, image)| image)))
+        Ok(Self::replay(Lines::unopened(PathBuf::from(path)), read))
     }
 
     fn replay(lines: Lines, read: Vec<Line>) -> Self {
@@ -88,8 +88,8 @@ impl Journal {
 
     fn take_in(&mut self, line: Line) {
         match line {
-            Line::Run { inputs, image } => {
-                self.inputs = Some((inputs, image));
+            Line::Run(inputs) => {
+                self.inputs = Some(inputs);
                 self.stage = Stage::Running;
             }
             Line::Plan(digest) => self.plan = Some(digest),
@@ -129,30 +129,41 @@ impl Journal {
     /// Begins a run, or takes up the same run again.
     ///
     /// # Errors
+    /// As [`Journal::check`]; disk errors.
+    pub fn start(&mut self, cluster: &str, inputs: Inputs) -> Result<()> {
+        self.check(cluster, &inputs)?;
+        match self.inputs {
+            None => self.write(Line::Run(Box::new(inputs))),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Whether a run can begin or be taken up again.
+    ///
+    /// # Errors
     /// [`ErrorKind::Conflict`] when the journal is of a run that was asked for something else, or of a deletion.
-    pub fn start(&mut self, cluster: &str, inputs: Digest, image: Digest) -> Result<()> {
+    pub fn check(&self, cluster: &str, inputs: &Inputs) -> Result<()> {
         if self.stage == Stage::Deleting {
             return Err(being_deleted(cluster));
         }
-        match self.inputs {
-            None => self.write(Line::Run { inputs, image }),
-            Some((known, _)) if known == inputs => Ok(()),
-            Some((_, known)) => {
-                let state = match self.stage {
-                    Stage::Finished => "is installed",
-                    _ => "is being installed",
-                };
-                let what = if known == image {
-                    format!("cluster `{cluster}` {state} with other options")
-                } else {
-                    format!("cluster `{cluster}` {state} from another image, {known}")
-                };
-                Err(Error::new(ErrorKind::Conflict, what).hint(format!(
-                    "repeat the command it was begun with, or remove it first with \
-                     `sealrs delete --all --force --cluster {cluster}`, or choose another name with `--cluster`"
-                )))
-            }
-        }
+        let known = match &self.inputs {
+            Some(known) if **known != *inputs => known,
+            _ => return Ok(()),
+        };
+        let state = match self.stage {
+            Stage::Finished => "is installed",
+            _ => "is being installed",
+        };
+        let what = if known.image() == inputs.image() {
+            let differences = inputs.differences(known).join("; ");
+            format!("cluster `{cluster}` {state} with other options: {differences}")
+        } else {
+            format!("cluster `{cluster}` {state} from another image, {}", known.image())
+        };
+        Err(Error::new(ErrorKind::Conflict, what).hint(format!(
+            "repeat the command it was begun with, or remove it first with \
+             `sealrs delete --all --force --cluster {cluster}`, or choose another name with `--cluster`"
+        )))
     }
 
     /// Notes the plan.
@@ -210,16 +221,17 @@ pub(crate) fn being_deleted(cluster: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Options;
     use std::fs;
 
     #[test]
     fn is_taken_up_where_it_ended() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        let (inputs, image) = (Digest::of(b"inputs"), Digest::of(b"image"));
+        let inputs = Inputs::new(Digest::of(b"image"), &Options::default());
         let mut journal = Journal::open(&path).unwrap();
         assert_eq!(journal.stage(), Stage::Fresh);
-        journal.start("c", inputs, image).unwrap();
+        journal.start("c", inputs.clone()).unwrap();
         journal.begin("one").unwrap();
         journal.done("one").unwrap();
         journal.begin("two").unwrap();
@@ -231,7 +243,7 @@ mod tests {
         let mut journal = Journal::open(&path).unwrap();
         assert_eq!(journal.stage(), Stage::Running);
         assert!(journal.is_done("one") && !journal.is_done("two") && !journal.is_done("tw"));
-        journal.start("c", inputs, image).unwrap();
+        journal.start("c", inputs).unwrap();
         journal.done("two").unwrap();
         journal.finished().unwrap();
         let journal = Journal::open(&path).unwrap();
@@ -243,18 +255,26 @@ mod tests {
     fn another_run_or_a_deletion_is_a_conflict() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
-        let (inputs, image) = (Digest::of(b"inputs"), Digest::of(b"image"));
+        let image = Digest::of(b"image");
+        let inputs = Inputs::new(image, &Options::default());
+        let options = Options {
+            registry_port: 5001,
+            ..Options::default()
+        };
         let mut journal = Journal::open(&path).unwrap();
-        journal.start("c", inputs, image).unwrap();
-        let other = journal.start("c", Digest::of(b"other"), image).unwrap_err();
+        journal.start("c", inputs.clone()).unwrap();
+        let other = journal.start("c", Inputs::new(image, &options)).unwrap_err();
         assert_eq!(other.kind(), ErrorKind::Conflict);
-        assert!(other.to_string().contains("other options"));
+        assert_eq!(
+            other.to_string(),
+            "cluster `c` is being installed with other options: --registry-port was 5000 and is now 5001"
+        );
         let other = journal
-            .start("c", Digest::of(b"other"), Digest::of(b"new"))
+            .start("c", Inputs::new(Digest::of(b"new"), &options))
             .unwrap_err();
         assert!(other.to_string().contains("another image"));
         journal.deleting().unwrap();
-        let deleting = Journal::open(&path).unwrap().start("c", inputs, image);
+        let deleting = Journal::open(&path).unwrap().start("c", inputs);
         assert_eq!(deleting.unwrap_err().kind(), ErrorKind::Conflict);
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Parses no Kubefiles. Prints nothing. A run is decided first and executed then:
 //!
-//! * What is wanted and what is there: [`options`], [`facts`], [`rootfs`], [`preflight`].
+//! * What is wanted and what is there: [`options`], [`inputs`], [`facts`], [`rootfs`], [`preflight`].
 //! * What will be done, as data: [`mod@plan`], [`action`]; cluster runtimes plan their part ([`runtime`]).
 //! * Doing it so that it can be interrupted at any point: [`journal`] (what was done), [`host_manifest`] (what was
 //!   made), `execute`, `undo`, [`service`].
@@ -20,6 +20,7 @@ mod files;
 mod host_lock;
 pub mod host_manifest;
 mod hosts_file;
+pub mod inputs;
 mod install;
 pub mod journal;
 mod lines;
@@ -33,6 +34,7 @@ mod registry;
 pub mod rootfs;
 pub mod runtime;
 pub mod service;
+mod shared_file;
 mod summary;
 mod undo;
 

@@ -5,10 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, Result};
-use sealrs_image::spec;
-use serde::Serialize;
 
 /// How and where a ClusterImage is installed.
 #[derive(Clone, PartialEq, Eq)]
@@ -105,37 +102,6 @@ impl Options {
         }
         Ok(())
     }
-
-    /// The digest of everything that makes two runs the same run.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Internal`] when the options can't be written as JSON.
-    pub fn inputs(&self, image: Digest) -> Result<Digest> {
-        #[derive(Serialize)]
-        struct Inputs<'o> {
-            format: u32,
-            image: Digest,
-            cluster: &'o str,
-            registry: String,
-            host_ip: Option<IpAddr>,
-            env: &'o BTreeMap<String, String>,
-            cmds: &'o Option<Vec<String>>,
-            apps: &'o Option<Vec<String>>,
-            runtime_config: &'o [String],
-        }
-        let inputs = Inputs {
-            format: crate::plan::FORMAT,
-            image,
-            cluster: &self.cluster,
-            registry: self.registry_url(),
-            host_ip: self.host_ip,
-            env: &self.env,
-            cmds: &self.cmds,
-            apps: &self.apps,
-            runtime_config: &self.runtime_config,
-        };
-        Ok(Digest::of(&spec::canonical(&inputs)?))
-    }
 }
 
 /// Cluster names become folders, unit names and markers in files.
@@ -204,19 +170,9 @@ mod tests {
     }
 
     #[test]
-    fn inputs_depend_on_what_is_installed_and_not_on_where_it_lies() {
-        let image = Digest::of(b"image");
-        let options = Options::default();
-        let inputs = options.inputs(image).unwrap();
-        let moved = Options {
-            root: PathBuf::from("/elsewhere"),
-            ..Options::default()
-        };
-        assert_eq!(moved.inputs(image).unwrap(), inputs);
-        assert_ne!(options.inputs(Digest::of(b"other")).unwrap(), inputs);
-        let mut other = Options::default();
-        other.env.insert("PASSWORD".into(), "hunter2".into());
-        assert_ne!(other.inputs(image).unwrap(), inputs);
-        assert!(!format!("{other:?}").contains("hunter2"));
+    fn values_of_variables_are_not_shown() {
+        let mut options = Options::default();
+        options.env.insert("PASSWORD".into(), "hunter2".into());
+        assert!(!format!("{options:?}").contains("hunter2"));
     }
 }

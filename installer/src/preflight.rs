@@ -70,6 +70,7 @@ pub(crate) fn interest(runtime: &dyn Runtime, options: &Options) -> Interest {
         ports: layout.ports.iter().copied().chain([options.registry_port]).collect(),
         folders: folders.chain([data]).collect(),
         registry_domain: options.registry_domain.clone(),
+        registry_entry: registry::entry(&options.registry_url()),
     }
 }
 
@@ -101,6 +102,7 @@ pub(crate) fn findings(
     findings.extend(rights(facts, options, runtime));
     findings.extend(names(facts, options));
     findings.extend(namesake(facts, options));
+    findings.extend(same_registry(facts, options));
     findings.extend(ports(facts, options, runtime));
     findings.extend(leftovers(facts, runtime));
     findings.extend(disks(facts, image, options, runtime));
@@ -156,6 +158,19 @@ fn namesake(facts: &HostFacts, options: &Options) -> Option<Finding> {
             "choose another name with `--cluster`, or delete that one with its `--root`",
         )
     })
+}
+
+/// Its registry may be down, so that the port is free; containerd knows it by its address all the same.
+fn same_registry(facts: &HostFacts, options: &Options) -> Option<Finding> {
+    let other = facts.registry_clusters.first()?;
+    Some(Finding::error(
+        "registry-address",
+        format!(
+            "cluster `{other}` of this host has its private registry at {}",
+            options.registry_url()
+        ),
+        "choose another port with `--registry-port`",
+    ))
 }
 
 fn registry_unit(options: &Options) -> PathBuf {
@@ -286,7 +301,7 @@ fn bundle_size(image: &ClusterImage) -> u64 {
 ///
 /// # Errors
 /// [`ErrorKind::Preflight`] with all findings.
-pub(crate) fn enforce(findings: &[Finding], progress: &dyn Progress) -> Result<()> {
+pub fn enforce(findings: &[Finding], progress: &dyn Progress) -> Result<()> {
     for warning in findings.iter().filter(|finding| !finding.fatal) {
         progress.event(Event::Warning(&warning.to_string()));
     }

@@ -1,6 +1,6 @@
 //! Whether something holds that a step waits for.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -78,25 +78,51 @@ fn registry(address: SocketAddr, name: &str, ca: &Path) -> Result<()> {
         ServerName::try_from(name.to_owned()).or_fail(ErrorKind::Input, || format!("`{name}` is no host name"))?;
     let connection =
         ClientConnection::new(Arc::new(config), server).or_fail(ErrorKind::Internal, || "TLS can't be set up")?;
-    let place = || "cannot talk to it";
-    let stream = TcpStream::connect_timeout(&address, LIMIT).or_io(place)?;
-    stream
-        .set_read_timeout(Some(LIMIT))
-        .and_then(|()| stream.set_write_timeout(Some(LIMIT)))
-        .or_io(place)?;
-    let mut stream = StreamOwned::new(connection, stream);
-    stream
-        .write_all(format!("GET /v2/ HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").as_bytes())
-        .or_io(place)?;
-    let mut answer = [0u8; 12];
-    stream.read_exact(&mut answer).or_io(place)?;
-    match &answer {
-        b"HTTP/1.1 200" | b"HTTP/1.1 401" | b"HTTP/1.0 200" | b"HTTP/1.0 401" => Ok(()),
-        other => Err(not_yet(format!(
+    let stream = connect(address).or_io(|| "cannot connect to it")?;
+    match ask(StreamOwned::new(connection, stream), name) {
+        Ok(answer) if is_a_registrys(&answer) => Ok(()),
+        Ok(other) => Err(not_yet(format!(
             "it answers `{}`",
-            String::from_utf8_lossy(other).escape_debug()
+            String::from_utf8_lossy(&other).escape_debug()
         ))),
+        Err(error) => Err(without_tls(error, address, name, ca)),
     }
+}
+
+fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, LIMIT)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    Ok(stream)
+}
+
+/// The begin of the answer, with its status.
+fn ask(mut stream: impl Read + Write, name: &str) -> io::Result<[u8; 12]> {
+    stream.write_all(format!("GET /v2/ HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut answer = [0u8; 12];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
+}
+
+fn is_a_registrys(answer: &[u8; 12]) -> bool {
+    matches!(
+        answer,
+        b"HTTP/1.1 200" | b"HTTP/1.1 401" | b"HTTP/1.0 200" | b"HTTP/1.0 401"
+    )
+}
+
+/// Why TLS failed, as far as one can tell from outside.
+fn without_tls(error: io::Error, address: SocketAddr, name: &str, ca: &Path) -> Error {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    if matches!(tls, Some(rustls::Error::InvalidCertificate(_))) {
+        let authority = ca.display();
+        return not_yet(format!("its certificate is not one of {authority} for {name}")).because(error);
+    }
+    let plain = connect(address).and_then(|stream| ask(stream, name));
+    if plain.is_ok_and(|answer| is_a_registrys(&answer)) {
+        return not_yet("it answers over plain HTTP, where TLS is expected");
+    }
+    not_yet("cannot talk to it over TLS").because(error)
 }
 
 /// Whether the list of nodes (JSON of the Kubernetes API) has one that is ready.
@@ -128,6 +154,65 @@ fn node_ready(list: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
+    use std::net::TcpListener;
+    use std::thread;
+
+    /// A listener that answers each connection so.
+    fn listen(answer: impl FnMut(TcpStream) + Send + 'static) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || listener.incoming().flatten().for_each(answer));
+        address
+    }
+
+    fn pki(folder: &Path) {
+        let names = BTreeSet::from(["sea.hub".to_owned()]);
+        crate::pki::make(folder, "c", &names, &BTreeSet::new()).unwrap();
+    }
+
+    #[test]
+    fn tells_why_a_registry_does_not_answer_over_tls() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        pki(folder.path());
+        pki(other.path());
+        let why = |address: SocketAddr| {
+            let error = registry(address, "sea.hub", &folder.path().join("ca.crt")).unwrap_err();
+            format!("{error} {:?}", error.causes())
+        };
+        let plain = listen(|mut stream| {
+            let mut begin = [0; 3];
+            stream.read_exact(&mut begin).unwrap();
+            let status = if &begin == b"GET" { "200 OK" } else { "400 Bad Request" };
+            stream
+                .write_all(format!("HTTP/1.1 {status}\r\n\r\n").as_bytes())
+                .unwrap();
+        });
+        assert!(why(plain).contains("plain HTTP"), "{}", why(plain));
+        let silent = listen(drop);
+        assert!(why(silent).contains("cannot talk to it over TLS"), "{}", why(silent));
+
+        let read = |name: &str| other.path().join(name);
+        let chain = vec![CertificateDer::from_pem_file(read("registry.crt")).unwrap()];
+        let key = rustls::pki_types::PrivateKeyDer::from_pem_file(read("registry.key")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let config = Arc::new(config);
+        let foreign = listen(move |stream| {
+            let connection = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+            let _ = StreamOwned::new(connection, stream).read(&mut [0; 12]);
+        });
+        assert!(why(foreign).contains("its certificate"), "{}", why(foreign));
+        assert!(
+            registry(foreign, "sea.hub", &read("ca.crt"))
+                .is_err_and(|error| !error.to_string().contains("certificate"))
+        );
+    }
 
     #[test]
     fn reads_lists_of_nodes() {

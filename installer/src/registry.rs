@@ -1,7 +1,7 @@
 //! The private registry of a cluster: its certificates, its name, who starts it, and who trusts it.
 //!
 //! An image that brings `scripts/init-registry.sh` starts its own registry (sealer's contract: `cd ROOTFS/scripts &&
-//! bash init-registry.sh PORT ROOTFS/registry DOMAIN`); `scripts/uninstall-registry.sh` with the same arguments, if it
+//! bash init-registry.sh PORT ROOTFS/registry DOMAIN`, to serve over TLS with `ROOTFS/certs/DOMAIN.{crt,key}`); `scripts/uninstall-registry.sh` with the same arguments, if it
 //! is there, ends it. Otherwise sealrs serves `ROOTFS/registry` itself, as a service.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,7 +12,7 @@ use sealrs_image::error::{Context as _, Result};
 use sealrs_image::reference::Reference;
 use sealrs_registry::host::Host;
 
-use crate::action::{Action, Claim, Content, FileCopy, Mode, Probe, Program};
+use crate::action::{Action, Claim, FileCopy, Mode, Probe, Program};
 use crate::cluster::ClusterFiles;
 use crate::command::word;
 use crate::facts::{HOSTS_FILE, HostFacts};
@@ -22,15 +22,15 @@ use crate::service::Service;
 
 /// The script that an image may bring to start its own registry.
 pub(crate) const INIT_SCRIPT: &str = "scripts/init-registry.sh";
+/// The step that runs it.
+const INIT_STEP: &str = "registry";
 /// The script that an image may bring to end it.
 const UNINSTALL_SCRIPT: &str = "scripts/uninstall-registry.sh";
-/// The container that sealer's init-registry.sh starts, and how sealer removes it.
-const REMOVE_CONTAINER: &str = "for tool in docker nerdctl; do \
-     if command -v $tool >/dev/null && $tool inspect sealer-registry >/dev/null 2>&1; \
-     then $tool rm -f sealer-registry; fi; done";
+/// The container that sealer's init-registry.sh starts.
+const CONTAINER: &str = "sealer-registry";
 
 /// Where containerd and docker keep what they know of registries.
-pub(crate) const CONTAINERD_CERTS: &str = "/etc/containerd/certs.d";
+const CONTAINERD_CERTS: &str = "/etc/containerd/certs.d";
 const DOCKER_CERTS: &str = "/etc/docker/certs.d";
 
 /// How hosts find the registry by its name.
@@ -148,12 +148,12 @@ pub(crate) fn steps(context: &Context<'_>, runtime: &dyn Runtime) -> Result<Vec<
     if context.facts.root && !runtime.layout().own_containerd {
         steps.extend(trust(context)?);
     }
-    let service = if context.rootfs.has(INIT_SCRIPT) {
+    let (service, remedy) = if context.rootfs.has(INIT_SCRIPT) {
         steps.extend(image_registry(context)?);
-        None
+        (None, Some(remedy(context)))
     } else {
         steps.extend(own_registry(context)?);
-        Some(service_name(&context.options.cluster))
+        (Some(service_name(&context.options.cluster)), None)
     };
     steps.push(context.step(
         "registry-ready",
@@ -166,6 +166,7 @@ pub(crate) fn steps(context: &Context<'_>, runtime: &dyn Runtime) -> Result<Vec<
             }],
             seconds: 60,
             service,
+            remedy,
         },
     )?);
     Ok(steps)
@@ -273,11 +274,7 @@ fn image_registry(context: &Context<'_>) -> Result<Vec<Step>> {
         env: BTreeMap::new(),
     };
     let mut steps = Vec::new();
-    let mut claims = vec![Claim::Command(Program {
-        argv: ["bash", "-c", REMOVE_CONTAINER].map(str::to_owned).to_vec(),
-        folder: scripts.clone(),
-        env: BTreeMap::new(),
-    })];
+    let mut claims = vec![Claim::Container(CONTAINER.to_owned())];
     if context.rootfs.has(UNINSTALL_SCRIPT) {
         let kept = files.data().join("scripts/uninstall-registry.sh");
         steps.push(context.step(
@@ -300,11 +297,24 @@ fn image_registry(context: &Context<'_>) -> Result<Vec<Step>> {
         Action::Claim(claims),
     )?);
     steps.push(context.step(
-        "registry",
+        INIT_STEP,
         "start the private registry by the image's script",
         Action::Run(script("init-registry.sh".to_owned())),
     )?);
     Ok(steps)
+}
+
+/// What the image's script owes when its registry does not answer.
+fn remedy(context: &Context<'_>) -> String {
+    let (files, options) = (context.files, context.options);
+    let certificate = files.rootfs().join("certs").join(&options.registry_domain);
+    format!(
+        "{INIT_SCRIPT} of the image has to start a registry that answers on port {} over TLS, with {certificate}.crt and \
+         {certificate}.key; what it printed is in {}",
+        options.registry_port,
+        files.log().join(format!("{INIT_STEP}.log")).display(),
+        certificate = certificate.display(),
+    )
 }
 
 /// What containerd and docker of this host have to know to pull from the registry, by the images' own names.
@@ -318,17 +328,17 @@ fn trust(context: &Context<'_>) -> Result<Vec<Step>> {
         let ca = ca(context.files);
         let mut texts: BTreeMap<String, String> = mirrored_hosts(context)?
             .iter()
-            .map(|host| (host.to_string(), hosts_toml(Some(host), &url, &ca)))
+            .map(|host| (host.to_string(), mirrors(Some(host), &url, &ca)))
             .collect();
-        texts.insert(url.clone(), hosts_toml(None, &url, &ca));
+        texts.insert(url.clone(), mirrors(None, &url, &ca));
         for (host, text) in texts {
             steps.push(context.step(
                 format!("trust-{}", host.replace(':', "-")),
                 format!("let containerd pull images of {host} from the registry"),
-                Action::WriteFile {
-                    path: Path::new(CONTAINERD_CERTS).join(&host).join("hosts.toml"),
-                    mode: Mode(0o644),
-                    content: Content::Text(text),
+                Action::SharedBlock {
+                    path: hosts_toml(&host),
+                    cluster: context.options.cluster.clone(),
+                    text,
                 },
             )?);
         }
@@ -350,33 +360,38 @@ fn trust(context: &Context<'_>) -> Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// containerd's hosts.toml for a registry host, or for the private registry itself (containerd, docs/hosts.md).
+/// What containerd knows of a registry host (containerd, docs/hosts.md).
+fn hosts_toml(host: &str) -> PathBuf {
+    Path::new(CONTAINERD_CERTS).join(host).join("hosts.toml")
+}
+
+/// The file, and the line in it, by which one sees that a cluster's private registry has this address.
+pub(crate) fn entry(url: &str) -> (PathBuf, String) {
+    (hosts_toml(url), table(&format!("https://{url}")))
+}
+
+fn table(url: &str) -> String {
+    format!("[host.{}]", toml_string(url))
+}
+
+/// A cluster's part of containerd's hosts.toml for a registry host, or for the private registry itself. containerd asks
+/// these in their order, and then the host itself: there is no `server`, because only one cluster could write it.
 ///
 /// Images lie below the folder of their host; those of other tools lie there without it, so both places are asked.
-fn hosts_toml(host: Option<&Host>, url: &str, ca: &Path) -> String {
+fn mirrors(host: Option<&Host>, url: &str, ca: &Path) -> String {
     let ca = toml_string(&ca.to_string_lossy());
-    let entry = |url: &str, more: &str| {
+    let mirror = |url: &str, more: &str| {
         format!(
-            "\n[host.{}]\n  capabilities = [\"pull\", \"resolve\"]\n  ca = {ca}\n{more}",
-            toml_string(url)
+            "{}\n  capabilities = [\"pull\", \"resolve\"]\n  ca = {ca}{more}",
+            table(url)
         )
     };
-    let name = host.map_or_else(|| url.to_owned(), ToString::to_string);
-    let server = match name.as_str() {
-        // Docker Hub answers under another name than its images bear.
-        "docker.io" => "registry-1.docker.io",
-        other => other,
-    };
-    let mut text = format!(
-        "# Written by sealrs.\nserver = {}\n",
-        toml_string(&format!("https://{server}"))
-    );
-    if let Some(host) = host {
+    let by_path = host.map(|host| {
         let place = format!("https://{url}/v2/{}", host.folder());
-        text.push_str(&entry(&place, "  override_path = true\n"));
-    }
-    text.push_str(&entry(&format!("https://{url}"), ""));
-    text
+        mirror(&place, "\n  override_path = true\n")
+    });
+    let whole = mirror(&format!("https://{url}"), "");
+    by_path.into_iter().chain([whole]).collect::<Vec<_>>().join("\n")
 }
 
 /// A basic string of TOML. JSON's escapes are a part of TOML's.
@@ -422,25 +437,23 @@ mod tests {
         let (url, ca) = ("sea.hub:5000", Path::new("/c/ca.crt"));
         let host = |image: &str| Host::of(&image.parse().unwrap());
         assert_eq!(
-            hosts_toml(Some(&host("nginx")), url, ca),
-            "# Written by sealrs.\n\
-             server = \"https://registry-1.docker.io\"\n\
-             \n\
-             [host.\"https://sea.hub:5000/v2/docker.io\"]\n  \
+            mirrors(Some(&host("nginx")), url, ca),
+            "[host.\"https://sea.hub:5000/v2/docker.io\"]\n  \
                capabilities = [\"pull\", \"resolve\"]\n  \
                ca = \"/c/ca.crt\"\n  \
                override_path = true\n\
              \n\
              [host.\"https://sea.hub:5000\"]\n  \
                capabilities = [\"pull\", \"resolve\"]\n  \
-               ca = \"/c/ca.crt\"\n"
+               ca = \"/c/ca.crt\""
         );
-        let port = hosts_toml(Some(&host("a.example:5001/b")), url, ca);
+        let port = mirrors(Some(&host("a.example:5001/b")), url, ca);
         assert!(
             port.contains("[host.\"https://sea.hub:5000/v2/a.example_5001\"]"),
             "{port}"
         );
-        let own = hosts_toml(None, url, ca);
+        let own = mirrors(None, url, ca);
         assert_eq!(own.matches("[host.").count(), 1);
+        assert!(own.lines().any(|line| line == entry(url).1), "{own}");
     }
 }

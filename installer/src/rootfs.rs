@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, Read};
+use std::io::{BufReader, Read as _};
 use std::path::Path;
 
 use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::digest::VerifyingReader;
 use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
-use sealrs_image::layer::{MemberKind, TarReader, annotation};
+use sealrs_image::layer::{Compression, MemberKind, TarReader, annotation};
 use sealrs_image::progress::Progress;
 use sealrs_image::source::Source;
-use sealrs_image::spec::{Descriptor, media_type};
+use sealrs_image::spec::Descriptor;
 
 use crate::cluster::ClusterFiles;
 use crate::files;
@@ -104,7 +104,8 @@ impl RootfsFacts {
 
     fn take_in_layer(&mut self, source: &dyn Source, layer: &Descriptor, texts: &[&str]) -> Result<()> {
         let packed = VerifyingReader::new(source.open(layer, 0)?, layer.digest, layer.size);
-        let mut tar = TarReader::new(inflate(packed, &layer.media_type)?);
+        let packed = BufReader::with_capacity(1 << 20, packed);
+        let mut tar = TarReader::new(Compression::of_layer(&layer.media_type)?.inflater(packed)?);
         // A whiteout hides what lies in the layers below, not in its own.
         let mut fresh = BTreeSet::new();
         while let Some(member) = tar.next()? {
@@ -165,26 +166,6 @@ fn whiteout(path: &str) -> Option<String> {
         hidden.to_owned()
     } else {
         format!("{folder}/{hidden}")
-    })
-}
-
-fn inflate<'r>(packed: impl Read + Send + 'r, media_type: &str) -> Result<Box<dyn Read + 'r>> {
-    let packed = io::BufReader::with_capacity(1 << 20, packed);
-    Ok(match media_type {
-        media_type::LAYER_GZIP | media_type::DOCKER_LAYER_GZIP => {
-            Box::new(flate2::bufread::MultiGzDecoder::new(packed))
-        }
-        media_type::LAYER_ZSTD => {
-            let decoder = zstd::Decoder::with_buffer(packed);
-            Box::new(decoder.or_io(|| "cannot inflate the layer")?)
-        }
-        media_type::LAYER => Box::new(packed),
-        other => {
-            return Err(Error::new(
-                ErrorKind::Integrity,
-                format!("the layer's media type `{other}` is not known"),
-            ));
-        }
     })
 }
 

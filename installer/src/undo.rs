@@ -1,8 +1,10 @@
 //! Takes back what the host manifest says was made. Each can be taken back twice, or when it was never really made.
 
 mod containers;
+pub(crate) mod named;
 mod network;
 pub(crate) mod pod_networks;
+pub(crate) mod slices;
 
 use std::fs::{self, FileTimes};
 use std::os::unix::fs::{chown, symlink};
@@ -16,10 +18,10 @@ use sealrs_image::progress::Progress;
 
 use crate::cluster::ClusterFiles;
 use crate::environment::Environment;
-use crate::execute::{NAMESPACES, program_environment, run_program};
+use crate::execute::{NAMESPACES, program_environment, program_folders, run_program};
 use crate::host_manifest::{Before, HostManifest, Made};
 use crate::service::Services;
-use crate::{files, host_lock, hosts_file};
+use crate::{files, host_lock, hosts_file, shared_file};
 
 pub(crate) use containers::in_cgroup;
 pub(crate) use network::rules_and_chains;
@@ -38,7 +40,9 @@ impl Remover<'_> {
     /// What stands against it; then it can be tried again.
     pub(crate) fn undo(&self, number: usize, made: &Made, manifest: &HostManifest) -> Result<Option<String>> {
         let _lock = match made {
-            Made::Folder { .. } | Made::File { .. } | Made::HostsBlock { .. } => host_lock::hold()?,
+            Made::Folder { .. } | Made::File { .. } | Made::HostsBlock { .. } | Made::SharedBlock { .. } => {
+                host_lock::hold()?
+            }
             _ => None,
         };
         match made {
@@ -65,11 +69,13 @@ impl Remover<'_> {
                 cluster,
                 line_break_added,
             } => hosts_block(path, cluster, *line_break_added),
+            Made::SharedBlock { path, cluster } => shared_file::remove(path, cluster),
             Made::Service { name, manager } => {
                 Services::new(*manager, self.files).remove(name)?;
                 Ok(Some(format!("stopped and removed service {name}")))
             }
             Made::Command { argv, folder, env } => self.command(number, argv, folder, env),
+            Made::Container { name, kept } => named::remove(name, kept, &program_folders(self.files)),
             Made::Processes { cgroups, socket } => containers::end_processes(cgroups, socket),
             Made::Mounts { below, kept } => containers::unmount(below, kept),
             Made::NetworkNamespaces { prefix, kept } => {
@@ -82,7 +88,7 @@ impl Remover<'_> {
                 programs,
                 kept,
             } => network::remove_rules(prefixes, programs, kept),
-            Made::Slice { name } => containers::remove_slice(name),
+            Made::Slice { name, kept } => slices::remove(name, kept),
             Made::Sysctls { values } => {
                 for (name, value) in values {
                     sysctl(name, value)?;

@@ -88,11 +88,20 @@ fn the_whole_way_and_back() {
     // The same again does nothing but look, and starts what was killed.
     let again = succeeds(&place.run(&image, port, &[&variable]));
     assert!(again.contains("AlreadyInstalled: 0 steps"), "{again}");
-    let pid: serde_json::Value =
-        serde_json::from_slice(&fs::read(place.data().join("services/sealrs-registry-c.pid")).unwrap()).unwrap();
-    for process in ["supervisor", "child"] {
-        let id = pid[process].to_string();
-        std::process::Command::new("kill").args(["-9", &id]).status().unwrap();
+    let number = |extension: &str| {
+        let file = place
+            .data()
+            .join("services/sealrs-registry-c")
+            .with_extension(extension);
+        fs::read_to_string(file).unwrap()
+    };
+    let program = number("pid");
+    let id: u32 = program.strip_suffix('\n').unwrap().parse().unwrap();
+    let command = fs::read_to_string(format!("/proc/{id}/cmdline")).unwrap();
+    assert!(command.contains("registry\0serve"), "{command}");
+    assert_eq!(number("restarts"), "0\n");
+    for id in [number("lock").trim(), program.trim()] {
+        std::process::Command::new("kill").args(["-9", id]).status().unwrap();
     }
     succeeds(&place.run(&image, port, &[&variable]));
     assert_eq!(read("calls").lines().count(), 1, "init.sh ran once");

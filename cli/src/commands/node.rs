@@ -14,7 +14,7 @@ pub(crate) enum Node {
 /// Run a program as a service where there is no systemd: start it again when it dies.
 #[derive(Debug, Args)]
 pub(crate) struct Supervise {
-    /// File that names the supervisor's process while it runs.
+    /// File that names the program's process while it runs.
     #[arg(long, value_name = "FILE")]
     pid_file: PathBuf,
 

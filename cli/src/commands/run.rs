@@ -10,6 +10,7 @@ use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::locate::locate;
 use sealrs_image::platform::Platform;
 use sealrs_installer::Options;
+use sealrs_installer::preflight::enforce;
 
 use super::variable;
 use crate::printer::Printer;
@@ -60,7 +61,7 @@ pub(crate) struct Run {
     #[arg(long = "runtime-config", value_name = "KEY=VALUE")]
     runtime_config: Vec<String>,
 
-    /// Print what would be done, and do nothing.
+    /// Print what would be done and what stands against it, and do nothing.
     #[arg(long)]
     dry_run: bool,
 }
@@ -92,9 +93,10 @@ impl Run {
             ..Options::default()
         };
         if self.dry_run {
-            let plan = sealrs_installer::plan(&*located.source, &image, &options).map_err(damaged)?;
+            let (plan, findings) = sealrs_installer::plan(&*located.source, &image, &options).map_err(damaged)?;
             located.drain()?;
-            return printer.result(&plan, ToString::to_string);
+            printer.result(&plan, ToString::to_string)?;
+            return enforce(&findings, &*printer.progress());
         }
         let summary =
             sealrs_installer::run(&*located.source, &image, &options, &*printer.progress()).map_err(damaged)?;

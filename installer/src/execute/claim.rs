@@ -7,15 +7,16 @@ use std::path::{Path, PathBuf};
 use sealrs_image::error::{IoResultExt as _, Result};
 
 use crate::action::Claim;
+use crate::cluster::ClusterFiles;
 use crate::host_manifest::{HostManifest, Made};
-use crate::undo::{in_cgroup, pod_networks, rules_and_chains};
+use crate::undo::{in_cgroup, named, pod_networks, rules_and_chains, slices};
 use crate::{files, process};
 
 /// Where named network namespaces are mounted (ip-netns(8)).
 pub(crate) const NAMESPACES: &str = "/run/netns";
 
 /// What is to be written down for a claim.
-pub(super) fn observe(claim: &Claim, manifest: &HostManifest) -> Result<Vec<Made>> {
+pub(super) fn observe(claim: &Claim, manifest: &HostManifest, cluster: &ClusterFiles) -> Result<Vec<Made>> {
     let made = match claim {
         Claim::Tree(path) => Made::Tree {
             path: path.clone(),
@@ -33,6 +34,10 @@ pub(super) fn observe(claim: &Claim, manifest: &HostManifest) -> Result<Vec<Made
         Claim::PodNetworks(path) => Made::PodNetworks {
             path: path.clone(),
             kept: pod_networks::paths_below(path)?,
+        },
+        Claim::Container(name) => Made::Container {
+            name: name.clone(),
+            kept: named::ids(name, &super::program_folders(cluster)),
         },
         Claim::Processes { cgroups, socket } => {
             let running = process::all();
@@ -60,7 +65,10 @@ pub(super) fn observe(claim: &Claim, manifest: &HostManifest) -> Result<Vec<Made
             programs: programs.clone(),
             kept: rules_and_chains(prefixes, programs),
         },
-        Claim::Slice(name) => Made::Slice { name: name.clone() },
+        Claim::Slice(name) => Made::Slice {
+            name: name.clone(),
+            kept: slices::cgroups(&slices::hierarchies()?, name),
+        },
         Claim::Sysctls(names) => Made::Sysctls { values: sysctls(names) },
         Claim::Command(program) => Made::Command {
             argv: program.argv.clone(),

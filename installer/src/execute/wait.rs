@@ -20,7 +20,13 @@ const DOUBT: Duration = Duration::from_secs(3);
 /// How often somebody who watches is told that it goes on.
 const TELL: Duration = Duration::from_secs(15);
 
-pub(super) fn wait(executor: &Executor<'_>, probes: &[Probe], seconds: u64, service: Option<&str>) -> Result<()> {
+pub(super) fn wait(
+    executor: &Executor<'_>,
+    probes: &[Probe],
+    seconds: u64,
+    service: Option<&str>,
+    remedy: Option<&str>,
+) -> Result<()> {
     let services = executor.services();
     let mut watch = match service {
         Some(name) => Some(Watch::begin(&services, name)?),
@@ -39,7 +45,14 @@ pub(super) fn wait(executor: &Executor<'_>, probes: &[Probe], seconds: u64, serv
                 watch.look(executor)?;
             }
             if Instant::now() >= deadline {
-                return Err(too_late(probe, seconds, not_yet, watch.as_ref(), executor));
+                let error = Error::new(
+                    ErrorKind::Step,
+                    format!("waited {seconds} seconds in vain until {probe}"),
+                );
+                return Err(match watch {
+                    Some(watch) => explain(error, not_yet, &watch, executor),
+                    None => remedy.into_iter().fold(error.because(not_yet), Error::hint),
+                });
             }
             if told.elapsed() >= TELL {
                 told = Instant::now();
@@ -67,19 +80,13 @@ fn is_complete(executor: &Executor<'_>, services: &Services, name: &str) -> Resu
     .hint(left_out.remedy))
 }
 
-fn too_late(probe: &Probe, seconds: u64, not_yet: Error, watch: Option<&Watch<'_>>, executor: &Executor<'_>) -> Error {
-    let what = format!("waited {seconds} seconds in vain until {probe}");
-    let Some(watch) = watch else {
-        return Error::new(ErrorKind::Step, what).because(not_yet);
-    };
+fn explain(error: Error, not_yet: Error, watch: &Watch<'_>, executor: &Executor<'_>) -> Error {
     let log = watch.log();
     match executor.runtime.diagnose(&log) {
-        Some(diagnosis) => Error::new(ErrorKind::Step, what)
+        Some(diagnosis) => error
             .because(Error::new(ErrorKind::Step, diagnosis.cause).because(not_yet))
             .hint(diagnosis.remedy),
-        None => Error::new(ErrorKind::Step, what)
-            .because(not_yet)
-            .hint(log_hint(watch.name, &log)),
+        None => error.because(not_yet).hint(log_hint(watch.name, &log)),
     }
 }
 

@@ -45,6 +45,15 @@ fn a_cluster_of_the_same_name_under_another_root_is_not_overwritten() {
 }
 
 #[test]
+fn two_clusters_do_not_share_the_address_of_a_registry() {
+    let mut facts = server();
+    facts.registry_clusters = vec!["other".into()];
+    let found = found(&facts, &runtime_image("script"), &Options::default());
+    assert_eq!(checks(&found), ["registry-address"]);
+    assert!(found[0].problem.contains("`other`") && found[0].remedy.contains("--registry-port"));
+}
+
+#[test]
 fn everything_is_found_at_once() {
     let mut facts = server();
     facts.root = false;

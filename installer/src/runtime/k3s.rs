@@ -429,6 +429,7 @@ fn start(context: &Context<'_>, program: &Path, import: u64) -> Result<Vec<Step>
                 probes,
                 seconds: START_SECONDS + import / IMPORT_SPEED,
                 service: Some(name),
+                remedy: None,
             },
         )?,
     ])

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
-use serde::{Deserialize, Serialize};
+use sealrs_image::file;
 
 use super::{LogMark, Service, Status};
 use crate::command::{self, word};
@@ -22,15 +22,45 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// For longer than this nobody holds the lock who only looks.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What a pid file says.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+/// What a supervisor says of its program, in files of one number each.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct State {
-    /// The supervising process.
-    pub(super) supervisor: i32,
-    /// The service's process; 0 while there is none.
-    pub(super) child: i32,
+    /// The service's process: in the pid file, which is empty while there is none.
+    pub(super) child: Option<i32>,
     /// How often it was started again.
     pub(super) restarts: u64,
+}
+
+impl State {
+    /// What was last said; `None` when nothing was.
+    fn read(pid_file: &Path) -> Option<Self> {
+        let number = |path: &Path| fs::read_to_string(path).ok();
+        Some(Self {
+            restarts: number(&restarts_file(pid_file))?.trim().parse().ok()?,
+            child: number(pid_file)?.trim().parse().ok(),
+        })
+    }
+
+    /// Says how it is.
+    pub(super) fn write(self, pid_file: &Path) -> Result<()> {
+        let child = self.child.map_or_else(String::new, |child| format!("{child}\n"));
+        let restarts = format!("{}\n", self.restarts);
+        file::write_disposable(&restarts_file(pid_file), restarts.as_bytes())?;
+        file::write_disposable(pid_file, child.as_bytes())
+    }
+
+    /// Takes back what was said.
+    pub(super) fn remove(pid_file: &Path) -> Result<()> {
+        for path in [pid_file, &restarts_file(pid_file)] {
+            file::remove_partials(path)?;
+            files::remove_file(path)?;
+        }
+        Ok(())
+    }
+}
+
+fn restarts_file(pid_file: &Path) -> PathBuf {
+    pid_file.with_extension("restarts")
 }
 
 fn pid_file(folder: &Path, name: &str) -> PathBuf {
@@ -75,7 +105,7 @@ pub(super) fn start(folder: &Path, program: &Path, service: &Service) -> Result<
     let Some(lock) = wait_for_lock(&pid_file, LOOK)? else {
         return Ok(());
     };
-    files::remove_file(&pid_file)?;
+    State::remove(&pid_file)?;
     drop(lock);
     let before = mark(folder, &service.name);
     let mut argv = vec![
@@ -101,7 +131,7 @@ pub(super) fn start(folder: &Path, program: &Path, service: &Service) -> Result<
         .map_err(|error| command::cannot_start(&word(program), error))?;
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        if read_state(&pid_file).is_some() {
+        if State::read(&pid_file).is_some() {
             return Ok(());
         }
         let ended = supervisor
@@ -157,7 +187,7 @@ pub(super) fn stop(folder: &Path, name: &str) -> Result<()> {
     };
     left.extend(process::end(&process::readers_of(&lock_file(&pid_file)), PATIENCE));
     if left.is_empty() {
-        files::remove_file(&pid_file)
+        State::remove(&pid_file)
     } else {
         Err(still_running(name, &left))
     }
@@ -195,16 +225,12 @@ fn still_running(name: &str, ids: &[i32]) -> Error {
 pub(super) fn status(folder: &Path, name: &str) -> Result<Status> {
     let pid_file = pid_file(folder, name);
     let supervised = lock_file(&pid_file).exists() && lock(&pid_file)?.is_none();
-    let state = read_state(&pid_file).unwrap_or_default();
+    let state = State::read(&pid_file).unwrap_or_default();
     Ok(Status {
-        active: supervised && state.child != 0,
+        active: supervised && state.child.is_some(),
         failed: false,
         restarts: state.restarts,
     })
-}
-
-fn read_state(pid_file: &Path) -> Option<State> {
-    serde_json::from_slice(&fs::read(pid_file).ok()?).ok()
 }
 
 pub(super) fn mark(folder: &Path, name: &str) -> LogMark {
@@ -251,9 +277,11 @@ mod tests {
         while fs::read_to_string(&lock_file).map_or(true, |text| text.trim().is_empty()) {
             thread::sleep(Duration::from_millis(10));
         }
-        let supervisor = child.id();
-        let state = format!(r#"{{"supervisor":{supervisor},"child":0,"restarts":3}}"#);
-        fs::write(pid_file, state).unwrap();
+        let state = State {
+            child: None,
+            restarts: 3,
+        };
+        state.write(&pid_file).unwrap();
         child
     }
 
@@ -272,7 +300,7 @@ mod tests {
         };
         start(folder.path(), Path::new("/bin/false"), &service).unwrap();
         let pid_file = pid_file(folder.path(), "x");
-        assert_eq!(read_state(&pid_file).unwrap().restarts, 3);
+        assert_eq!(State::read(&pid_file).unwrap().restarts, 3);
         // Also without its pid file it is found.
         fs::remove_file(&pid_file).unwrap();
         stop(folder.path(), "x").unwrap();

@@ -29,7 +29,7 @@ const STARTED_WELL: Duration = Duration::from_secs(60);
 /// What to supervise.
 #[derive(Debug, Clone)]
 pub struct Supervise {
-    /// Where to say which processes they are.
+    /// Where to say which process the program is: its number while it runs, nothing while it does not.
     pub pid_file: PathBuf,
     /// Where the program's output goes.
     pub log_file: PathBuf,
@@ -55,8 +55,8 @@ pub fn supervise(options: &Supervise) -> Result<()> {
         .enable_all()
         .build()
         .or_io(|| "cannot start the supervisor")?;
-    let ended = runtime.block_on(Supervisor::new(options)?.run());
-    crate::files::remove_file(&options.pid_file)?;
+    let ended = runtime.block_on(Supervisor::new(options).run());
+    State::remove(&options.pid_file)?;
     ended
 }
 
@@ -68,30 +68,17 @@ fn sign(mut lock: &File) -> std::io::Result<()> {
 
 struct Supervisor<'s> {
     options: &'s Supervise,
-    pid_file: File,
     state: State,
     pause: Duration,
 }
 
 impl<'s> Supervisor<'s> {
-    fn new(options: &'s Supervise) -> Result<Self> {
-        let pid_file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o644)
-            .open(&options.pid_file)
-            .or_io(|| format!("cannot write {}", options.pid_file.display()))?;
-        Ok(Self {
+    fn new(options: &'s Supervise) -> Self {
+        Self {
             options,
-            pid_file,
-            state: State {
-                supervisor: std::process::id().cast_signed(),
-                child: 0,
-                restarts: 0,
-            },
+            state: State::default(),
             pause: PAUSES.0,
-        })
+        }
     }
 
     async fn run(mut self) -> Result<()> {
@@ -104,7 +91,7 @@ impl<'s> Supervisor<'s> {
             let begun = Instant::now();
             match self.start() {
                 Ok(mut child) => {
-                    self.note(child.id().map_or(0, u32::cast_signed))?;
+                    self.note(child.id().map(u32::cast_signed))?;
                     if self.watch(&mut child, &mut asked).await? {
                         return end(child).await;
                     }
@@ -118,7 +105,7 @@ impl<'s> Supervisor<'s> {
                 }
             }
             self.state.restarts += 1;
-            self.note(0)?;
+            self.note(None)?;
             if begun.elapsed() >= STARTED_WELL {
                 self.pause = PAUSES.0;
             }
@@ -168,17 +155,9 @@ impl<'s> Supervisor<'s> {
         }
     }
 
-    fn note(&mut self, child: i32) -> Result<()> {
+    fn note(&mut self, child: Option<i32>) -> Result<()> {
         self.state.child = child;
-        let text = serde_json::to_vec(&self.state)
-            .map_err(|error| Error::new(ErrorKind::Internal, "cannot write a pid file").because(error))?;
-        let mut file = &self.pid_file;
-        // Longer than before or equal: pids grow and restarts count up. Blanks cover the rest.
-        let mut line = text;
-        line.resize(line.len().max(96), b' ');
-        file.seek(SeekFrom::Start(0))
-            .and_then(|_| file.write_all(&line))
-            .or_io(|| format!("cannot write {}", self.options.pid_file.display()))
+        self.state.write(&self.options.pid_file)
     }
 
     fn log(&self, line: &str) -> Result<()> {

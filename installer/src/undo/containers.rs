@@ -1,4 +1,4 @@
-//! What a runtime's containers leave when its service ends: their processes, mounts and cgroups.
+//! What a runtime's containers leave when its service ends: their processes and mounts.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,8 +9,8 @@ use rustix::mount::{UnmountFlags, unmount as unmount_path};
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 
 use crate::execute::mounts_below;
+use crate::files;
 use crate::process::{self, Process};
-use crate::{command, files};
 
 /// Ends the processes of containers: those in the cgroups, and the shims of this containerd with all below them.
 pub(super) fn end_processes(cgroups: &[String], socket: &Path) -> Result<Option<String>> {
@@ -125,35 +125,6 @@ pub(super) fn unmount(below: &[PathBuf], kept: &[PathBuf]) -> Result<Option<Stri
         }
     }
     Ok((count > 0).then(|| format!("unmounted {count} file systems of containers")))
-}
-
-/// Removes a slice of cgroups with all below it, in every hierarchy.
-pub(super) fn remove_slice(name: &str) -> Result<Option<String>> {
-    if Path::new("/run/systemd/system").is_dir() {
-        // Fails where there is no such slice.
-        command::run(
-            &["systemctl", "stop", &format!("{name}.slice")],
-            Duration::from_secs(60),
-        )?;
-    }
-    let root = Path::new("/sys/fs/cgroup");
-    let hierarchies = fs::read_dir(root).into_iter().flatten().flatten();
-    for hierarchy in hierarchies.map(|entry| entry.path()).chain([root.to_owned()]) {
-        for folder in [name.to_owned(), format!("{name}.slice")] {
-            remove_cgroup(&hierarchy.join(folder));
-        }
-    }
-    Ok(None)
-}
-
-/// A cgroup is removed as an empty folder when those below it are; one in use stays, as the kernel wants it.
-fn remove_cgroup(path: &Path) {
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_cgroup(&entry.path());
-        }
-    }
-    let _ = files::remove_empty_folder(path);
 }
 
 #[cfg(test)]
