@@ -233,6 +233,16 @@ COPY a z
     assert_eq!(scratch.json(&["images"]), json!([]));
 }
 
+#[test]
+fn a_warning_is_called_one_once() {
+    let scratch = Scratch::new();
+    let kubefile = "FROM scratch\nMAINTAINER Somebody\n";
+    let (code, said) = support::outcome(&mut scratch.building("a:1", kubefile, &[]));
+    assert_eq!(code, Some(0), "{said}");
+    assert_has(&said, &["warning: Kubefile:2:1: `MAINTAINER` is deprecated\n", "  hint: "]);
+    assert_eq!(said.matches("warning").count(), 1, "{said}");
+}
+
 /// A base with everything that is inherited and everything that is not.
 fn build_base(scratch: &Scratch) {
     write_apps(scratch);

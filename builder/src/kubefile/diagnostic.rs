@@ -142,15 +142,16 @@ impl Diagnostics {
     }
 
     fn render(&self, out: &mut impl fmt::Write, lines: &[&str], entry: &Diagnostic) -> fmt::Result {
+        // Whoever shows a warning says that it is one.
         let word = match entry.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
+            Severity::Error => "error: ",
+            Severity::Warning => "",
         };
         write!(out, "{}", printable(&self.file))?;
         if let Some(span) = entry.span {
             write!(out, ":{}:{}", span.line, span.column)?;
         }
-        write!(out, ": {word}: {}", entry.message)?;
+        write!(out, ": {word}{}", entry.message)?;
         if let Some(span) = entry.span {
             let line = lines.get(span.line.saturating_sub(1)).copied();
             render_line(out, line.unwrap_or_default(), span)?;
