@@ -26,7 +26,7 @@ use crate::container_images::{Fetching, listed};
 use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
 use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock, Wanted};
-use crate::kubefile::{Action, App, AppKind, BaseImage, Kubefile, Span, Step};
+use crate::kubefile::{Action, App, AppKind, BaseImage, Diagnostic, Kubefile, Span, Step};
 use crate::pack::{Packed, Packing};
 use crate::rootfs::Rootfs;
 use crate::transfer::Transfer;
@@ -123,9 +123,8 @@ pub fn build(
     for step in &steps {
         // A failure shows the line of the Kubefile that it is about.
         let at_step = |error: Error| {
-            let message = format!("{} failed", first_word(&step.original));
-            let kind = error.kind();
-            kubefile.error_at(step.span, message).because(error).of_kind(kind)
+            let failed = Error::new(error.kind(), format!("{} failed", first_word(&step.original))).because(error);
+            kubefile.error(vec![Diagnostic::failure(step.span, &failed)])
         };
         if let Action::From(from) = &step.action {
             if let Some(base) = find_base(from, &finding, options).map_err(at_step)? {
@@ -162,9 +161,8 @@ pub fn build(
     let mut lists = Vec::new();
     for path in LIST_PATHS {
         let text = rootfs.text(path, packing.layers()).map_err(|(error, span)| {
-            let message = format!("cannot take the image list `{path}`");
-            let kind = error.kind();
-            kubefile.error_at(span, message).because(error).of_kind(kind)
+            let failed = Error::new(error.kind(), format!("cannot take the image list `{path}`")).because(error);
+            kubefile.error(vec![Diagnostic::failure(span, &failed)])
         })?;
         if let Some(text) = text {
             lists.extend(image_list::parse(&text, path)?);
@@ -198,7 +196,7 @@ fn read_kubefile(options: &Options, progress: &dyn Progress) -> Result<(Kubefile
             .hint("name it with `-f`, for instance `sealrs build -f Kubefile -t NAME .`")
     })?;
     let (kubefile, steps) = Kubefile::load(&bytes, &path, &options.build_args, &options.platform)?;
-    for warning in kubefile.warnings().rendered() {
+    for warning in kubefile.warnings().texts() {
         progress.event(Event::Warning(&warning));
     }
     Ok((kubefile, steps))
@@ -384,18 +382,26 @@ impl Draft {
     /// Every app must be startable.
     fn check_apps(&self, kubefile: &Kubefile) -> Result<()> {
         let is_unknown = |app: &&Application| app.kind.is_empty() && app.cmds.is_empty();
-        let Some(app) = self.applications.iter().find(is_unknown) else {
-            return Ok(());
-        };
-        let message = format!("nothing tells how to start app `{}`", app.name);
-        let error = match self.app_spans.get(&app.name) {
-            Some(&span) => kubefile.error_at(span, message),
-            None => Error::new(ErrorKind::Input, message),
-        };
-        Err(error.hint(format!(
-            "its files are neither a chart, nor all .yaml, nor all .sh: add `APPCMDS {} [\"bash\", \"install.sh\"]`",
-            app.name
-        )))
+        let unknown: Vec<Diagnostic> = self
+            .applications
+            .iter()
+            .filter(is_unknown)
+            .map(|app| {
+                let message = format!("nothing tells how to start app `{}`", app.name);
+                let problem = match self.app_spans.get(&app.name) {
+                    Some(&span) => Diagnostic::error(span, message),
+                    None => Diagnostic::error_in_file(message),
+                };
+                problem.hint(format!(
+                    "its files are neither a chart, nor all .yaml, nor all .sh: add `APPCMDS {} [\"bash\", \"install.sh\"]`",
+                    app.name
+                ))
+            })
+            .collect();
+        match unknown.as_slice() {
+            [] => Ok(()),
+            _ => Err(kubefile.error(unknown)),
+        }
     }
 
     fn add_images(

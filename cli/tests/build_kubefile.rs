@@ -199,10 +199,22 @@ COPY a z
     let said = fail(scratch.building("a:1", kubefile, &[]).args(["--output", "json"]), 2);
     let error: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&error["event"], &error["code"]), (&json!("error"), &json!("input")));
-    assert_has(
-        error["message"].as_str().unwrap(),
-        &["Kubefile:2:1", "Kubefile:7:1", "^^^^^"],
+    assert_eq!(error["message"], "Kubefile has 6 errors");
+    assert_eq!(
+        error["errors"][0],
+        json!({
+            "code": "input",
+            "file": "Kubefile",
+            "line": 2,
+            "column": 1,
+            "message": "`COPPY` is not an instruction",
+            "causes": [],
+            "source": "COPPY a b",
+            "hint": "did you mean `COPY`?",
+        })
     );
+    let lines: Vec<_> = error["errors"].as_array().unwrap().iter().map(|error| &error["line"]).collect();
+    assert_eq!(lines, [2, 3, 4, 5, 7, 8]);
 
     for (kubefile, words) in [
         ("", "FROM"),

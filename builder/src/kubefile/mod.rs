@@ -149,12 +149,11 @@ impl Kubefile {
         &self.warnings
     }
 
-    /// An error of a later stage that shows the line that asked for it, for instance a source that does not exist.
-    /// Causes and a hint can be added to it.
+    /// An error of a later stage that shows the lines that asked for what failed, for instance a source that does not
+    /// exist.
     #[must_use]
-    pub(crate) fn error_at(&self, span: Span, message: impl Into<String>) -> Error {
-        let error = Diagnostic::error(span, message);
-        self.diagnostics(vec![error]).into()
+    pub(crate) fn error(&self, failures: Vec<Diagnostic>) -> Error {
+        self.diagnostics(failures).into()
     }
 
     fn diagnostics(&self, entries: Vec<Diagnostic>) -> Diagnostics {

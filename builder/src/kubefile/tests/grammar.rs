@@ -347,7 +347,7 @@ fn apps_exist() {
         let inherited = inherited.iter().map(|&name| name.to_owned()).collect();
         match kubefile.check_apps(&steps, &inherited) {
             Ok(()) => String::new(),
-            Err(errors) => errors.rendered().collect::<Vec<_>>().join("\n"),
+            Err(errors) => errors.to_string(),
         }
     };
     let app = "FROM x\nAPP redis local://r\n";
