@@ -26,25 +26,23 @@ pub(crate) struct Finding<'b> {
     pub(crate) store: &'b Store,
     pub(crate) client: &'b Client,
     pub(crate) context: &'b Path,
+    /// The platform of the build.
+    pub(crate) platform: &'b Platform,
     pub(crate) policy: PullPolicy,
     pub(crate) jobs: usize,
     pub(crate) progress: &'b dyn Progress,
 }
 
 impl Finding<'_> {
-    /// The image that FROM's `name` means; `None` for `scratch`.
-    pub(crate) fn find(&self, name: &str, platform: &Platform) -> Result<Option<ClusterImage>> {
-        if name == "scratch" {
-            return Ok(None);
-        }
-        let root = if name.starts_with(['/', '.']) || name.ends_with(".tar") {
-            self.in_archive(name)
-        } else {
-            self.by_reference(name, platform)
-        };
+    /// The image that FROM's `name` means, for `platform` or else that of the build.
+    pub(crate) fn find(&self, name: &str, platform: Option<&Platform>) -> Result<ClusterImage> {
+        let platform = platform.unwrap_or(self.platform);
         let place = || format!("cannot use `{name}` as the base");
-        let root = root.context(place)?;
-        let image = ClusterImage::read(self.store, &root, platform).context(place)?;
+        let root = match is_archive(name) {
+            true => self.in_archive(name),
+            false => self.by_reference(name, platform),
+        };
+        let image = ClusterImage::read(self.store, &root.context(place)?, platform).context(place)?;
         let own = &image.config.platform;
         if !platform.accepts(own) {
             return Err(Error::new(ErrorKind::NotFound, place())
@@ -56,10 +54,26 @@ impl Finding<'_> {
                     "build for {own}, or write `FROM --platform={own} {name}` if its files run on {platform}"
                 )));
         }
-        Ok(Some(image))
+        Ok(image)
     }
 
-    fn in_archive(&self, name: &str) -> Result<Descriptor> {
+    /// The same image as far as it is at hand: nothing is fetched or kept. None if it is not.
+    ///
+    /// # Errors
+    /// What is wrong with an archive, or with the name.
+    pub(crate) fn peek(&self, name: &str, platform: Option<&Platform>) -> Result<Option<ClusterImage>> {
+        let platform = platform.unwrap_or(self.platform);
+        let place = || format!("cannot use `{name}` as the base");
+        if is_archive(name) {
+            let (archive, root) = self.archive(name).context(place)?;
+            return ClusterImage::read(&archive, &root, platform).context(place).map(Some);
+        }
+        let reference: Reference = name.parse().context(place)?;
+        let root = self.store.resolve(&reference)?;
+        Ok(root.and_then(|root| ClusterImage::read(self.store, &root, platform).ok()))
+    }
+
+    fn archive(&self, name: &str) -> Result<(Archive, Descriptor)> {
         let path = self.context.join(name);
         let archive = Archive::open(&path)?;
         let images = archive.images();
@@ -75,9 +89,15 @@ impl Finding<'_> {
                     .hint("load it with `sealrs load -i`, then write the image's name in FROM"),
             );
         }
+        let root = root.clone();
+        Ok((archive, root))
+    }
+
+    fn in_archive(&self, name: &str) -> Result<Descriptor> {
+        let (archive, root) = self.archive(name)?;
         // Only what the new image is made of is wanted: the archive's names are not the store's business.
-        copy(&archive, root, Box::new(BlobSink(self.store)), self.jobs, self.progress)?;
-        Ok(root.clone())
+        copy(&archive, &root, Box::new(BlobSink(self.store)), self.jobs, self.progress)?;
+        Ok(root)
     }
 
     fn by_reference(&self, name: &str, platform: &Platform) -> Result<Descriptor> {
@@ -91,6 +111,11 @@ impl Finding<'_> {
         let wanted = Wanted::Platforms(vec![platform.clone()]);
         Ok(puller.pull(&reference, &wanted, self.progress)?.root)
     }
+}
+
+/// Whether FROM names a file.
+fn is_archive(name: &str) -> bool {
+    name.starts_with(['/', '.']) || name.ends_with(".tar")
 }
 
 /// What a base's layers unpack to. They are read when this is the first build on them.

@@ -22,6 +22,7 @@ use sealrs_image::store::Store;
 use crate::apps;
 use crate::base::{self, Finding};
 use crate::cache::Cache;
+use crate::check;
 use crate::container_images::{Fetching, listed};
 use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
@@ -96,7 +97,20 @@ pub fn build(
 ) -> Result<Built> {
     let _lock = store.share()?;
     let context = Context::open(&options.context)?;
-    let (kubefile, steps) = read_kubefile(options, progress)?;
+    let kubefile = read_kubefile(options)?;
+    let finding = Finding {
+        store,
+        client,
+        context: context.root(),
+        platform: &options.platform,
+        policy: options.pull,
+        jobs: options.jobs,
+        progress,
+    };
+    let sources = check::check(&kubefile, &context, &finding)?;
+    for warning in kubefile.warnings().texts() {
+        progress.event(Event::Warning(&warning));
+    }
     let asked = Asked::read(options)?;
     let cache = Cache::open(root)?;
     let known = cache.files(context.root());
@@ -110,29 +124,20 @@ pub fn build(
         use_cache: options.use_cache,
         progress,
     };
-    let finding = Finding {
-        store,
-        client,
-        context: context.root(),
-        policy: options.pull,
-        jobs: options.jobs,
-        progress,
-    };
     let mut draft = Draft::default();
     let mut rootfs = Rootfs::default();
-    for step in &steps {
+    for (step, found) in kubefile.steps().iter().zip(&sources) {
         // A failure shows the line of the Kubefile that it is about.
-        let at_step = |error: Error| {
-            let failed = Error::new(error.kind(), format!("{} failed", first_word(&step.original))).because(error);
-            kubefile.error(vec![Diagnostic::failure(step.span, &failed)])
-        };
+        let at_step = |error: Error| kubefile.error(vec![step.failure(error)]);
         if let Action::From(from) = &step.action {
-            if let Some(base) = find_base(from, &finding, options).map_err(at_step)? {
+            let mut inherited = BTreeSet::new();
+            if let BaseImage::Image { name, platform } = from {
+                let base = finding.find(name, platform.as_ref()).map_err(at_step)?;
                 rootfs = base::rootfs(&base, packing.layers(), options.jobs, progress).map_err(at_step)?;
+                inherited = check::app_names(&base);
                 draft.start_from(base);
             }
-            let inherited = draft.applications.iter().map(|app| app.name.clone()).collect();
-            kubefile.check_apps(&steps, &inherited)?;
+            kubefile.check(kubefile.check_apps(&inherited))?;
             continue;
         }
         let mut transfer = Transfer {
@@ -144,11 +149,11 @@ pub fn build(
         };
         match &step.action {
             Action::Copy(copy) => {
-                let done = transfer.copy(copy).map_err(at_step)?;
+                let done = transfer.copy(copy, found).map_err(at_step)?;
                 draft.add(step, done);
             }
             Action::App(app) => {
-                let done = transfer.app(app).map_err(at_step)?;
+                let done = transfer.app(app, found).map_err(at_step)?;
                 draft.add_app(app, &done.files, step.span);
                 draft.add(step, done);
             }
@@ -187,26 +192,14 @@ pub fn build(
     finish(options, draft, &lock, store)
 }
 
-/// The Kubefile and its steps, with all values known.
-fn read_kubefile(options: &Options, progress: &dyn Progress) -> Result<(Kubefile, Vec<Step>)> {
+fn read_kubefile(options: &Options) -> Result<Kubefile> {
     let path = options.kubefile.display().to_string();
     let bytes = fs::read(&options.kubefile).map_err(|error| {
         Error::new(ErrorKind::NotFound, format!("cannot read the Kubefile {path}"))
             .because(error)
             .hint("name it with `-f`, for instance `sealrs build -f Kubefile -t NAME .`")
     })?;
-    let (kubefile, steps) = Kubefile::load(&bytes, &path, &options.build_args, &options.platform)?;
-    for warning in kubefile.warnings().texts() {
-        progress.event(Event::Warning(&warning));
-    }
-    Ok((kubefile, steps))
-}
-
-fn find_base(from: &BaseImage, finding: &Finding<'_>, options: &Options) -> Result<Option<ClusterImage>> {
-    match from {
-        BaseImage::Scratch => Ok(None),
-        BaseImage::Image { name, platform } => finding.find(name, platform.as_ref().unwrap_or(&options.platform)),
-    }
+    Ok(Kubefile::read(&bytes, &path, &options.build_args, &options.platform))
 }
 
 /// The images of lists that were given beside the Kubefile.
@@ -252,10 +245,6 @@ fn read_list(path: &std::path::Path) -> Result<Vec<Wanted>> {
     })?;
     let text = String::from_utf8(bytes).or_fail(ErrorKind::Input, || format!("{} is not a text", path.display()))?;
     image_list::parse(&text, &path.display().to_string())
-}
-
-fn first_word(instruction: &str) -> &str {
-    instruction.split_whitespace().next().unwrap_or(instruction)
 }
 
 /// An image as far as it has come.

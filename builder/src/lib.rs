@@ -5,6 +5,7 @@
 //! * `contents`, `pack`, `cache`, `add_tar`: from files to layers, by the cache where it can be.
 //! * `rootfs`, `inside`: what the layers so far unpack to.
 //! * `image_list`, `container_images`: from lists of container images to registry data.
+//! * `sources`, `check`: what is wrong, before anything is fetched or packed.
 //! * `base`, `transfer`, `download`, `remote_layer`, `apps`: what FROM, COPY, ADD, URLs and APP mean.
 //! * `build`: all of it, in order: [`build()`].
 
@@ -13,6 +14,7 @@ mod apps;
 mod base;
 mod build;
 mod cache;
+mod check;
 mod container_images;
 mod contents;
 mod context;
@@ -25,6 +27,7 @@ mod kubefile;
 mod pack;
 mod remote_layer;
 mod rootfs;
+mod sources;
 mod transfer;
 
 pub use build::{Built, Options, build};

@@ -7,13 +7,14 @@ use crate::add_tar::{self, Format};
 use crate::apps;
 use crate::build::Done;
 use crate::contents::{Contents, FileSource, Item, ItemKind, refuse_whiteout};
-use crate::context::{Context, Match, Ownership, join};
+use crate::context::{Context, Ownership, join};
 use crate::download;
 use crate::inside::{Listed, Listing};
-use crate::kubefile::{App, Destination, FileCopy, RemoteFile, Source, SourceKind, Span};
+use crate::kubefile::{App, Destination, FileCopy, RemoteFile, Span};
 use crate::pack::{Packed, Packing};
 use crate::remote_layer;
 use crate::rootfs::Rootfs;
+use crate::sources::Found;
 
 /// The mode of a file that was fetched, unless `--chmod` says otherwise.
 const FETCHED_MODE: u32 = 0o644;
@@ -29,17 +30,9 @@ pub(crate) struct Transfer<'b> {
     pub(crate) span: Span,
 }
 
-/// A source with its patterns resolved.
-enum Found<'s> {
-    Local(Match),
-    Remote(&'s RemoteFile),
-    Inline(&'s str, &'s str),
-}
-
 impl Transfer<'_> {
-    /// COPY and ADD.
-    pub(crate) fn copy(&mut self, copy: &FileCopy) -> Result<Done> {
-        let found = self.find(&copy.sources)?;
+    /// COPY and ADD of the sources that were found.
+    pub(crate) fn copy(&mut self, copy: &FileCopy, found: &[Found<'_>]) -> Result<Done> {
         let ownership = Ownership {
             mode: copy.mode,
             uid: copy.owner.map_or(0, |owner| owner.uid),
@@ -62,27 +55,18 @@ impl Transfer<'_> {
         let mut contents = Contents::default();
         let mut tars = Vec::new();
         let mut remote = Vec::new();
-        for source in &found {
+        for source in found {
             match source {
-                Found::Local(found) if found.is_folder => {
+                Found::Local(found, _) if found.is_folder => {
                     self.context
                         .collect(found, &destination.path, ownership, &mut contents)?;
                     self.mark_folder(&destination.path, ownership, &mut contents)?;
                 }
-                Found::Local(found) => {
-                    let format = if copy.unpack {
-                        add_tar::format(&found.path)?
-                    } else {
-                        Format::Other
-                    };
-                    match format {
-                        Format::Other => {
-                            let path = target(&destination, found.name());
-                            self.context.collect(found, &path, ownership, &mut contents)?;
-                        }
-                        Format::Tar(compression) => tars.push((found, compression)),
-                    }
+                Found::Local(found, Format::Other) => {
+                    let path = target(&destination, found.name());
+                    self.context.collect(found, &path, ownership, &mut contents)?;
                 }
+                Found::Local(found, Format::Tar(compression)) => tars.push((found, *compression)),
                 Found::Remote(file) => remote.push(*file),
                 Found::Inline(name, content) => {
                     let path = target(&destination, name);
@@ -122,19 +106,18 @@ impl Transfer<'_> {
         Ok(done)
     }
 
-    /// APP, CNI and CSI.
-    pub(crate) fn app(&mut self, app: &App) -> Result<Done> {
+    /// APP, CNI and CSI of the sources that were found.
+    pub(crate) fn app(&mut self, app: &App, found: &[Found<'_>]) -> Result<Done> {
         let folder = self.rootfs.place(&apps::folder(&app.name.name))?;
-        let found = self.find(&app.sources)?;
         let mut done = Done::default();
         let mut contents = Contents::default();
-        for source in &found {
+        for source in found {
             let mut own = Contents::default();
             match source {
-                Found::Local(found) if found.is_folder => {
+                Found::Local(found, _) if found.is_folder => {
                     self.context.collect(found, &folder, Ownership::default(), &mut own)?;
                 }
-                Found::Local(found) => {
+                Found::Local(found, _) => {
                     let path = join(&folder, found.name());
                     self.context.collect(found, &path, Ownership::default(), &mut own)?;
                 }
@@ -172,20 +155,6 @@ impl Transfer<'_> {
         let what = if what.is_empty() { "the rootfs" } else { what };
         done.add(self.packing.pack(&contents, what)?);
         Ok(())
-    }
-
-    fn find<'s>(&self, sources: &'s [Source]) -> Result<Vec<Found<'s>>> {
-        let mut found = Vec::new();
-        for source in sources {
-            match &source.kind {
-                SourceKind::Local(glob) => {
-                    found.extend(self.context.matches(glob)?.into_iter().map(Found::Local));
-                }
-                SourceKind::Remote(file) => found.push(Found::Remote(file)),
-                SourceKind::Inline(file) => found.push(Found::Inline(&file.name, &file.content)),
-            }
-        }
-        Ok(found)
     }
 
     /// A folder that is copied exists afterwards, even when it is empty.

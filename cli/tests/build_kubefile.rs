@@ -199,7 +199,7 @@ COPY a z
     let said = fail(scratch.building("a:1", kubefile, &[]).args(["--output", "json"]), 2);
     let error: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&error["event"], &error["code"]), (&json!("error"), &json!("input")));
-    assert_eq!(error["message"], "Kubefile has 6 errors");
+    assert_eq!(error["message"], "Kubefile has 8 errors");
     assert_eq!(
         error["errors"][0],
         json!({
@@ -214,7 +214,7 @@ COPY a z
         })
     );
     let lines: Vec<_> = error["errors"].as_array().unwrap().iter().map(|error| &error["line"]).collect();
-    assert_eq!(lines, [2, 3, 4, 5, 7, 8]);
+    assert_eq!(lines, [2, 3, 4, 5, 6, 7, 8, 8]);
 
     for (kubefile, words) in [
         ("", "FROM"),
@@ -243,6 +243,77 @@ COPY a z
     let said = scratch.fails(3, &["build", "-f", "Kubefile", "-t", "a:1", "no-context"]);
     assert_has(&said, &["no-context"]);
     assert_eq!(scratch.json(&["images"]), json!([]));
+}
+
+/// What the files of the context and the apps tell is shown with what the Kubefile itself does.
+#[test]
+fn wrong_sources_and_apps_are_shown_together() {
+    let scratch = Scratch::new();
+    scratch.write("context/a", "a");
+    scratch.write("context/packed.tar.gz", "not packed");
+    let kubefile = "\
+FROM scratch
+COPY nothing a gone/*.yaml x/
+ADD packed.tar.gz y
+COPY a ../z
+APP one local://missing.yaml
+APPENV tow K=V
+LAUNCH one three
+";
+    let said = fail(scratch.building("a:1", kubefile, &[]).args(["--output", "json"]), 2);
+    let error: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let told: Vec<_> = error["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| (error["line"].clone(), error["column"].clone(), error["code"].clone()))
+        .collect();
+    let expected = [
+        (2, 6, "not-found"),
+        (2, 16, "not-found"),
+        (3, 5, "input"),
+        (4, 8, "input"),
+        (5, 9, "not-found"),
+        (6, 8, "input"),
+        (7, 12, "input"),
+    ];
+    assert_eq!(told, expected.map(|(line, column, code)| (json!(line), json!(column), json!(code))), "{said}");
+
+    // The same sort keeps its code.
+    let said = scratch.build_fails(3, "FROM scratch\nCOPY x y\nCOPY z y\n", &[]);
+    assert_has(&said, &["Kubefile has 2 errors", "Kubefile:2:6: error: `x` matches nothing", "Kubefile:3:6"]);
+    // What a base that is at hand has counts.
+    scratch.build("base:1", "FROM scratch\nAPP inherited local://a\nAPPCMDS inherited a\n", &[]);
+    let said = scratch.build_fails(2, "FROM base:1\nCOPY x y\nLAUNCH inherited gone\n", &[]);
+    assert_has(&said, &["Kubefile has 2 errors", "`gone` does not exist", "the image has inherited"]);
+    let said = scratch.build_fails(3, "FROM nothing.tar\nCOPY x y\n", &[]);
+    assert_has(&said, &["Kubefile has 2 errors", "nothing.tar` as the base", "`x` matches nothing"]);
+}
+
+#[test]
+fn a_heredoc_without_end_hides_no_error_before_it() {
+    let scratch = Scratch::new();
+    scratch.write("context/a", "a");
+    let kubefile = "\
+FROM scratch
+COPY a $WHERE
+COPY --chmod=abc a b
+COPY nothing b
+COPY <<EOF x
+never ends
+LAUNCH x
+";
+    let said = scratch.build_fails(2, kubefile, &["--build-arg", "LATER=1"]);
+    assert_has(
+        &said,
+        &[
+            "Kubefile has 4 errors",
+            "Kubefile:2:8: error: `WHERE` is not declared",
+            "Kubefile:3:14: error: `abc` is not a mode",
+            "Kubefile:4:6: error: `nothing` matches nothing",
+            "Kubefile:5:6: error: this heredoc is not closed",
+        ],
+    );
 }
 
 #[test]

@@ -143,8 +143,16 @@ impl Keyword {
 
 /// Whether `word` is an instruction that declares variables, or may be a mistyped one.
 pub(super) fn may_declare(word: &str) -> bool {
-    let keyword = Keyword::parse(word).or_else(|| nearest_name(word).and_then(Keyword::parse));
-    matches!(keyword, Some(Keyword::From | Keyword::Arg | Keyword::Env))
+    matches!(meant(word), Some(Keyword::From | Keyword::Arg | Keyword::Env))
+}
+
+/// Whether `word` is an instruction that defines an app, or may be a mistyped one.
+pub(super) fn may_define_app(word: &str) -> bool {
+    matches!(meant(word), Some(Keyword::App | Keyword::Cni | Keyword::Csi))
+}
+
+fn meant(word: &str) -> Option<Keyword> {
+    Keyword::parse(word).or_else(|| nearest_name(word).and_then(Keyword::parse))
 }
 
 /// Why `word` is no instruction of a Kubefile, and what would be right.

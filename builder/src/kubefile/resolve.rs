@@ -13,7 +13,7 @@ use super::instruction::{Form, Instruction, Transfer, TransferSource};
 use super::keyword::Keyword;
 use super::path::{self, PathProblem};
 use super::remote_file;
-use super::scope::{Scope, check_build_args};
+use super::scope::{self, Scope};
 use super::step::{
     Action, App, AppKind, AppName, BaseImage, FileCopy, InlineFile, Owner, RemoteFile, Source, SourceKind, Step,
 };
@@ -23,6 +23,19 @@ use crate::glob::Glob;
 /// An app's name is a folder's name and part of a label.
 const LONGEST_APP_NAME: usize = 128;
 
+/// Says which of `build_args` no ARG takes.
+pub(super) fn check_build_args(instructions: &[Instruction], build_args: &BuildArgs, problems: &mut Vec<Diagnostic>) {
+    let declared = instructions.iter().flat_map(|instruction| match &instruction.form {
+        Form::Arg(declarations) => declarations.as_slice(),
+        _ => &[],
+    });
+    scope::check_build_args(
+        build_args,
+        declared.map(|declaration| declaration.name.as_str()),
+        problems,
+    );
+}
+
 /// Expands all instructions. What is wrong goes to `problems`, and the instruction is left out.
 pub(super) fn resolve(
     instructions: &[Instruction],
@@ -30,15 +43,6 @@ pub(super) fn resolve(
     target: &Platform,
     problems: &mut Vec<Diagnostic>,
 ) -> Vec<Step> {
-    let declared = instructions.iter().flat_map(|instruction| match &instruction.form {
-        Form::Arg(declarations) => declarations.as_slice(),
-        _ => &[],
-    });
-    check_build_args(
-        build_args,
-        declared.map(|declaration| declaration.name.as_str()),
-        problems,
-    );
     let mut resolver = Resolver {
         scope: Scope::new(build_args, target, &Platform::host()),
         problems,

@@ -7,6 +7,21 @@ mod variables;
 
 use super::*;
 
+impl Kubefile {
+    /// A file that is right, or all that is wrong in it.
+    fn load(
+        text: &[u8],
+        file: &str,
+        build_args: &BuildArgs,
+        target: &Platform,
+    ) -> Result<(Self, Vec<Step>), Diagnostics> {
+        let kubefile = Self::read(text, file, build_args, target);
+        kubefile.check(Vec::new())?;
+        let steps = kubefile.steps().to_vec();
+        Ok((kubefile, steps))
+    }
+}
+
 /// The steps of `text` for linux/amd64.
 fn load(text: &str) -> Result<Vec<Step>, Diagnostics> {
     load_with(text, &[])
