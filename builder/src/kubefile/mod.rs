@@ -55,7 +55,9 @@ use sealrs_image::platform::Platform;
 pub(crate) use diagnostic::{Diagnostic, Diagnostics, Severity, Span};
 #[cfg(test)]
 use step::AppName;
-pub(crate) use step::{Action, App, AppKind, BaseImage, Destination, FileCopy, RemoteFile, Source, SourceKind, Step};
+pub(crate) use step::{
+    Action, App, AppKind, BaseImage, Checksum, Destination, FileCopy, RemoteFile, Source, SourceKind, Step,
+};
 
 pub(crate) use diagnostic::quoted;
 use lexer::Statement;

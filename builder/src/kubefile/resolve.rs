@@ -15,7 +15,8 @@ use super::path::{self, PathProblem};
 use super::remote_file;
 use super::scope::{self, Scope};
 use super::step::{
-    Action, App, AppKind, AppName, BaseImage, FileCopy, InlineFile, Owner, RemoteFile, Source, SourceKind, Step,
+    Action, App, AppKind, AppName, BaseImage, Checksum, FileCopy, InlineFile, Owner, RemoteFile, Source, SourceKind,
+    Step,
 };
 use super::template::Template;
 use crate::glob::Glob;
@@ -330,7 +331,8 @@ impl Resolver<'_> {
                     ..
                 }),
             ] => {
-                file.checksum = Some(digest);
+                let line = template.source.span().line;
+                file.checksum = Some(Checksum { digest, line });
                 Some(())
             }
             // That source is wrong itself, and was reported.

@@ -140,7 +140,16 @@ pub(crate) struct RemoteFile {
     /// The last part of its path; `None` if that can't be a file's name.
     pub(crate) file_name: Option<String>,
     /// What its bytes must hash to.
-    pub(crate) checksum: Option<Digest>,
+    pub(crate) checksum: Option<Checksum>,
+}
+
+/// A digest that somebody wrote down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Checksum {
+    /// The digest.
+    pub(crate) digest: Digest,
+    /// The line of the Kubefile.
+    pub(crate) line: usize,
 }
 
 /// A file written in the Kubefile itself.

@@ -94,7 +94,7 @@ fn show_source(source: &Source) -> String {
     match &source.kind {
         SourceKind::Local(glob) => glob.to_string(),
         SourceKind::Remote(file) => {
-            let checksum = file.checksum.map(|digest| format!("#{}", digest.short()));
+            let checksum = file.checksum.map(|checksum| format!("#{}", checksum.digest.short()));
             format!("<{}>{}", file.url, checksum.unwrap_or_default())
         }
         SourceKind::Inline(file) => format!("{}:{:?}", file.name, file.content),
