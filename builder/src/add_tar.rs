@@ -17,6 +17,7 @@ use crate::contents::{Contents, FileSource, OnDisk, refuse_whiteout};
 use crate::context::{Ownership, clean, join};
 use crate::inside::{Listed, Listing};
 use crate::pack::{Digests, Hashing, Packing, open};
+use crate::rootfs::Rootfs;
 
 const BUFFER: usize = 256 << 10;
 
@@ -104,13 +105,14 @@ pub(crate) struct Unpacked {
     pub(crate) cached: bool,
 }
 
-/// Re-writes a tar, the only file of `contents`, as a layer below `destination`.
+/// Re-writes a tar, the only file of `contents`, as a layer below `destination` of `rootfs`.
 pub(crate) fn pack(
     packing: &Packing<'_>,
     contents: &Contents,
     compression: Compression,
     destination: &str,
     ownership: Ownership,
+    rootfs: &Rootfs,
 ) -> Result<Unpacked> {
     let Some((name, FileSource::Disk(file))) = contents.files().next() else {
         return Err(Error::new(ErrorKind::Internal, "there is no tar to unpack"));
@@ -124,6 +126,8 @@ pub(crate) fn pack(
         let read = packing.learn(contents, &shape, name)?;
         if let Some(layer) = packing.cached(contents, &settings, &read) {
             let listing = packing.layers().listing(&layer)?;
+            // It was made over another tree, perhaps.
+            rootfs.check_layer(&listing).context(|| unpacking(file))?;
             return Ok(Unpacked {
                 layer,
                 listing,
@@ -132,7 +136,7 @@ pub(crate) fn pack(
         }
     }
     let started = SystemTime::now();
-    let (layer, listing, digest) = rewrite(packing, file, compression, destination, ownership)?;
+    let (layer, listing, digest) = rewrite(packing, file, compression, destination, ownership, rootfs)?;
     packing.known.remember(file, digest, started);
     packing.cache.remember_listing(&layer.descriptor.digest, &listing)?;
     let read = Digests::from([((file.identity, file.size), digest)]);
@@ -154,6 +158,7 @@ fn rewrite(
     compression: Compression,
     destination: &str,
     ownership: Ownership,
+    rootfs: &Rootfs,
 ) -> Result<(PackedLayer, Listing, Digest)> {
     let task = Task::begin(
         packing.progress,
@@ -171,12 +176,17 @@ fn rewrite(
     };
     rewriting
         .all(compression.inflater(BufReader::with_capacity(BUFFER, &mut hashing))?)
-        .context(|| format!("cannot unpack {}", file.path.display()))
+        .and_then(|()| rootfs.check_layer(&rewriting.listing))
+        .context(|| unpacking(file))
         .map_err(|error| match error.kind() {
             ErrorKind::Integrity => error.hint(USE_COPY),
             _ => error,
         })?;
     Ok((rewriting.tar.finish()?.finish()?, rewriting.listing, hashing.finish()))
+}
+
+fn unpacking(file: &OnDisk) -> String {
+    format!("cannot unpack {}", file.path.display())
 }
 
 struct Rewriting<'p> {

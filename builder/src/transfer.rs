@@ -95,7 +95,8 @@ impl Transfer<'_> {
         for (found, compression) in tars {
             let mut tar = Contents::default();
             self.context.collect(found, found.name(), ownership, &mut tar)?;
-            let unpacked = add_tar::pack(self.packing, &tar, compression, &destination.path, ownership)?;
+            let place = &destination.path;
+            let unpacked = add_tar::pack(self.packing, &tar, compression, place, ownership, self.rootfs)?;
             self.rootfs
                 .put_layer(unpacked.layer.clone(), unpacked.listing, Some(self.span));
             done.add(Packed {

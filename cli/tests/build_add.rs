@@ -221,6 +221,35 @@ fn hostile_tars_are_refused_or_contained() {
     assert_eq!(scratch.rootfs("a:1").paths(), ["d/etc/x", "d/out"]);
 }
 
+/// What no host would unpack is not built, also where a link of the base is in the way.
+#[test]
+fn entries_that_no_host_would_unpack_are_refused() {
+    let scratch = Scratch::new();
+    let mut through = special("l", tar::EntryType::Symlink, "/etc");
+    through.truncate(512);
+    through.extend(insides::tar(&[("l/passwd", b"x")]));
+    scratch.write("context/through.tar", through);
+    scratch.write("context/hard.tar", special("hard", tar::EntryType::Link, "gone"));
+    scratch.write("context/fine.tar", insides::tar(&[("l/x", b"x")]));
+    fs::create_dir(scratch.path("context/tree")).unwrap();
+    symlink("../../etc", scratch.path("context/tree/l")).unwrap();
+    scratch.build("base:1", "FROM scratch\nCOPY tree .\n", &[]);
+    // The cache must not hide it.
+    scratch.build("fine:1", "FROM scratch\nADD fine.tar .\n", &[]);
+    for (from, archive, entry, why) in [
+        ("scratch", "through.tar", "l/passwd", "the link `l` to `/etc`, which leads out of the rootfs"),
+        ("scratch", "hard.tar", "hard", "a hard link to `gone`, which is neither in the archive"),
+        ("base:1", "fine.tar", "l/x", "the link `l` to `../../etc`, which leads out of the rootfs"),
+    ] {
+        let said = scratch.build_fails(2, &format!("FROM {from}\nADD {archive} .\n"), &[]);
+        assert_has(&said, &["Kubefile:2", archive, &format!("`{entry}`"), why, "hint: no host would unpack it"]);
+    }
+    assert!(scratch.partial().is_empty());
+    // A hard link to what a lower layer holds is one to unpacking.
+    scratch.write("context/gone", "x");
+    scratch.build("a:1", "FROM scratch\nCOPY gone .\nADD hard.tar .\n", &[]);
+}
+
 #[test]
 fn a_url_with_its_checksum_is_fetched_once() {
     let scratch = Scratch::new();
