@@ -164,15 +164,17 @@ pub fn build(
     known.save()?;
 
     let mut lists = Vec::new();
+    let mut wrong = Vec::new();
     for path in LIST_PATHS {
         let text = rootfs.text(path, packing.layers()).map_err(|(error, span)| {
             let failed = Error::new(error.kind(), format!("cannot take the image list `{path}`")).because(error);
             kubefile.error(vec![Diagnostic::failure(span, &failed)])
         })?;
         if let Some(text) = text {
-            lists.extend(image_list::parse(&text, path)?);
+            lists.extend(image_list::parse(&text, path, &mut wrong));
         }
     }
+    image_list::refuse(wrong)?;
     let base_lock = base::lock(&rootfs, packing.layers())?;
     let lock = if options.fetch_images {
         let fetching = Fetching {
@@ -211,17 +213,19 @@ struct Asked {
 impl Asked {
     /// Reads the lists. At the beginning: what is wrong in them should not wait for the packing.
     fn read(options: &Options) -> Result<Self> {
-        let read = |paths: &[PathBuf]| -> Result<Vec<Wanted>> {
+        let mut wrong = Vec::new();
+        let mut read = |paths: &[PathBuf]| -> Result<Vec<Wanted>> {
             let mut all = Vec::new();
             for path in paths {
-                all.extend(read_list(path)?);
+                all.extend(image_list::parse(&read_list(path)?, &path.display().to_string(), &mut wrong));
             }
             Ok(all)
         };
-        let ignored = read(&options.ignored_image_lists)?.into_iter();
+        let (wanted, ignored) = (read(&options.image_lists)?, read(&options.ignored_image_lists)?);
+        image_list::refuse(wrong)?;
         Ok(Self {
-            wanted: read(&options.image_lists)?,
-            ignored: ignored.map(|entry| entry.reference).collect(),
+            wanted,
+            ignored: ignored.into_iter().map(|entry| entry.reference).collect(),
         })
     }
 
@@ -233,7 +237,7 @@ impl Asked {
     }
 }
 
-fn read_list(path: &std::path::Path) -> Result<Vec<Wanted>> {
+fn read_list(path: &std::path::Path) -> Result<String> {
     let bytes = fs::read(path).map_err(|error| {
         let kind = match error.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
@@ -243,8 +247,7 @@ fn read_list(path: &std::path::Path) -> Result<Vec<Wanted>> {
         let hint = "give a file that names one container image a line";
         Error::new(kind, what).because(error).hint(hint)
     })?;
-    let text = String::from_utf8(bytes).or_fail(ErrorKind::Input, || format!("{} is not a text", path.display()))?;
-    image_list::parse(&text, &path.display().to_string())
+    String::from_utf8(bytes).or_fail(ErrorKind::Input, || format!("{} is not a text", path.display()))
 }
 
 /// An image as far as it has come.

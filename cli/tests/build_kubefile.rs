@@ -626,7 +626,7 @@ fn lists_given_as_flags_are_read_first() {
     scratch.write("binary", [0xff, 0xfe, 0]);
     for flag in ["--image-list", "--ignored-image-list"] {
         for (path, code, words) in [
-            ("wrong", 2, "wrong:2: `NOT/an image`"),
+            ("wrong", 2, "wrong:2: error: `NOT/an image`"),
             ("binary", 2, "binary is not a text"),
             ("context", 2, "cannot read the image list context"),
             ("nowhere", 3, "cannot read the image list nowhere"),
