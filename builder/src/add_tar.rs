@@ -37,10 +37,10 @@ pub(crate) enum Format {
 pub(crate) fn format(path: &Path) -> Result<Format> {
     let place = || format!("cannot read {}", path.display());
     // Opening a named pipe would wait for its other end.
-    if !path.symlink_metadata().or_io(place)?.is_file() {
+    if !path.symlink_metadata().or_read(place)?.is_file() {
         return Ok(Format::Other);
     }
-    let start = start_of(&mut File::open(path).or_io(place)?).or_io(place)?;
+    let start = start_of(&mut File::open(path).or_read(place)?).or_read(place)?;
     let unreadable = |why: &str| {
         Err(Error::new(
             ErrorKind::Input,
@@ -61,14 +61,17 @@ pub(crate) fn format(path: &Path) -> Result<Format> {
             (false, true) => Err(no_tar(path, "it is not packed with gzip or zstd")),
         };
     }
-    let file = BufReader::new(File::open(path).or_io(place)?);
+    let file = BufReader::new(File::open(path).or_read(place)?);
     match start_of(&mut compression.inflater(file)?) {
         Ok(start) if is_tar(&start) => Ok(Format::Tar(compression)),
         Ok(_) if called_packed_tar(path) => Err(no_tar(path, "what is packed in it is no tar")),
         Ok(_) => Ok(Format::Other),
-        Err(error) => Err(error).or_io(place).map_err(|error| error.hint(USE_COPY)),
+        Err(error) => Err(error).or_read(place).map_err(|error| error.hint(USE_COPY)),
     }
 }
+
+/// For an archive that holds what an image can't.
+pub(crate) const MAKE_WITHOUT: &str = "make the archive without this entry, or unpack it and use COPY";
 
 const USE_COPY: &str = "copy the file again from where it came, or use COPY to take it over as it is";
 
@@ -209,26 +212,36 @@ impl Rewriting<'_> {
         reader.drain()
     }
 
+    /// The place of an entry in the rootfs.
+    fn below(&self, path: &str) -> Result<String> {
+        let inside = clean(path).map_err(|_| {
+            let what = format!("`{}` leads out of the destination", path.escape_debug());
+            Error::new(ErrorKind::Input, what).hint(MAKE_WITHOUT)
+        })?;
+        Ok(join(self.destination, &inside))
+    }
+
     fn entry<R: Read>(&mut self, member: &Member, reader: &mut TarReader<R>) -> Result<()> {
-        let path = join(self.destination, &clean(&member.path)?);
+        let path = self.below(&member.path)?;
         if path.is_empty() {
             return Ok(());
         }
-        refuse_whiteout(&path)?;
+        refuse_whiteout(&path, MAKE_WITHOUT)?;
         let target;
         let kind = match &member.kind {
             MemberKind::File(size) => EntryKind::File { size: *size },
             MemberKind::Folder => EntryKind::Folder,
             MemberKind::Symlink(to) => EntryKind::Symlink(to),
             MemberKind::HardLink(to) => {
-                target = join(self.destination, &clean(to)?);
+                target = self.below(to)?;
                 EntryKind::HardLink(&target)
             }
             MemberKind::Other(what) => {
                 return Err(Error::new(
                     ErrorKind::Input,
                     format!("it is {what}, which has no place in an image"),
-                ));
+                )
+                .hint(MAKE_WITHOUT));
             }
         };
         let entry = Entry {

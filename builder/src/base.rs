@@ -96,7 +96,13 @@ impl Finding<'_> {
     fn in_archive(&self, name: &str) -> Result<Descriptor> {
         let (archive, root) = self.archive(name)?;
         // Only what the new image is made of is wanted: the archive's names are not the store's business.
-        copy(&archive, &root, Box::new(BlobSink(self.store)), self.jobs, self.progress)?;
+        copy(
+            &archive,
+            &root,
+            Box::new(BlobSink(self.store)),
+            self.jobs,
+            self.progress,
+        )?;
         Ok(root)
     }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use sealrs_image::cluster_image::{
     Application, BuildClient, ClusterImage, ContainerImage, Extension, ImageKind, Launch, name,
 };
-use sealrs_image::error::{Error, ErrorKind, Result, ResultExt as _};
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
 use sealrs_image::layer::{Compression, PackedLayer};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress};
@@ -196,11 +196,9 @@ pub fn build(
 
 fn read_kubefile(options: &Options) -> Result<Kubefile> {
     let path = options.kubefile.display().to_string();
-    let bytes = fs::read(&options.kubefile).map_err(|error| {
-        Error::new(ErrorKind::NotFound, format!("cannot read the Kubefile {path}"))
-            .because(error)
-            .hint("name it with `-f`, for instance `sealrs build -f Kubefile -t NAME .`")
-    })?;
+    let bytes = fs::read(&options.kubefile).or_read(|| format!("cannot read the Kubefile {path}"));
+    let bytes =
+        bytes.map_err(|error| error.hint("name it with `-f`, for instance `sealrs build -f Kubefile -t NAME .`"))?;
     Ok(Kubefile::read(&bytes, &path, &options.build_args, &options.platform))
 }
 
@@ -217,7 +215,11 @@ impl Asked {
         let mut read = |paths: &[PathBuf]| -> Result<Vec<Wanted>> {
             let mut all = Vec::new();
             for path in paths {
-                all.extend(image_list::parse(&read_list(path)?, &path.display().to_string(), &mut wrong));
+                all.extend(image_list::parse(
+                    &read_list(path)?,
+                    &path.display().to_string(),
+                    &mut wrong,
+                ));
             }
             Ok(all)
         };

@@ -28,13 +28,13 @@ pub(crate) fn fetch(
         warn(progress, file);
     }
     let source = FileSource::new(client.clone(), &file.url)?;
-    let (mut reader, size) = source.start().context(place)?;
+    let (mut reader, size) = source.start().map_err(|error| explain(file, error)).context(place)?;
     let task = Task::begin(progress, &format!("fetching {}", shown(&file.url)), size);
     if let (Some(Checksum { digest, .. }), Some(size)) = (file.checksum, size) {
         drop(reader);
         let blob = Descriptor::new("application/octet-stream", digest, size);
         let fetched = store.fetch(&blob, &source, &task);
-        fetched.map_err(|error| blame(file, error)).context(place)?;
+        fetched.map_err(|error| explain(file, error)).context(place)?;
         return Ok((digest, size));
     }
     let mut blob = store.create()?;
@@ -70,11 +70,16 @@ pub(crate) fn check(checksum: Option<Checksum>, found: Digest) -> Result<()> {
     }
 }
 
-/// A failure to fetch a file, as it is to be told: if the bytes have another digest, that is no damage, for only the
+/// A failure to fetch a file, as it is to be told. If the bytes have another digest, that is no damage, for only the
 /// checksum says what they should have.
-pub(crate) fn blame(file: &RemoteFile, error: Error) -> Error {
-    match (file.checksum, error.cause::<WrongDigest>()) {
-        (Some(checksum), Some(wrong)) => mismatch(checksum, wrong.found),
+pub(crate) fn explain(file: &RemoteFile, error: Error) -> Error {
+    if let (Some(checksum), Some(wrong)) = (file.checksum, error.cause::<WrongDigest>()) {
+        return mismatch(checksum, wrong.found);
+    }
+    match error.kind() {
+        _ if error.remedy().is_some() => error,
+        ErrorKind::NotFound => error.hint("check the URL"),
+        ErrorKind::Auth => error.hint("URLs are fetched without credentials: fetch the file yourself, and `COPY` it"),
         _ => error,
     }
 }

@@ -34,7 +34,9 @@ impl Wanted {
         let mut finding = error.in_file(file);
         finding.line = line.parse().ok();
         if !others.is_empty() {
-            finding.message.push_str(&format!(", asked for by {} as well", others.join(", ")));
+            finding
+                .message
+                .push_str(&format!(", asked for by {} as well", others.join(", ")));
         }
         finding
     }
@@ -74,8 +76,14 @@ pub(crate) fn parse(text: &str, origin: &str, wrong: &mut Vec<Finding>) -> Vec<W
 pub(crate) fn refuse(wrong: Vec<Finding>) -> Result<()> {
     match wrong.len() {
         0 => Ok(()),
-        1 => Err(Error::together("an image list has a line that can't be understood", wrong)),
-        count => Err(Error::together(format!("{count} lines of image lists can't be understood"), wrong)),
+        1 => Err(Error::together(
+            "an image list has a line that can't be understood",
+            wrong,
+        )),
+        count => Err(Error::together(
+            format!("{count} lines of image lists can't be understood"),
+            wrong,
+        )),
     }
 }
 

@@ -13,7 +13,7 @@ use sealrs_image::spec::Descriptor;
 use sealrs_image::store::Store;
 
 use crate::context::Ownership;
-use crate::download::{blame, check, warn};
+use crate::download::{check, explain, warn};
 use crate::inside::{Listed, Listing};
 use crate::kubefile::{Checksum, RemoteFile};
 use crate::pack::{Packed, Packing};
@@ -52,7 +52,7 @@ pub(crate) fn pack(
         warn(packing.progress, file);
     }
     let source = FileSource::new(client.clone(), &file.url)?;
-    let (mut reader, size) = source.start().context(place)?;
+    let (mut reader, size) = source.start().map_err(|error| explain(file, error)).context(place)?;
     let task = Task::begin(packing.progress, &format!("fetching {}", shown(&file.url)), size);
     let (Some(Checksum { digest, .. }), Some(size)) = (file.checksum, size) else {
         // The tar's header tells the size, and without a digest there is no telling whether the layer is known.
@@ -70,11 +70,11 @@ pub(crate) fn pack(
         drop(reader);
         let blob = Descriptor::new("application/octet-stream", digest, size);
         let fetched = layer.fetch(&blob, &source, &task);
-        return fetched.map_err(|error| blame(file, error)).context(place);
+        return fetched.map_err(|error| explain(file, error)).context(place);
     }
     let mut verified = VerifyingReader::new(task.reader(start.as_slice().chain(reader)), digest, size);
     let written = layer.write(&mut verified, &start, digest, size);
-    written.map_err(|error| blame(file, error)).context(place)
+    written.map_err(|error| explain(file, error)).context(place)
 }
 
 /// A layer that holds one file.

@@ -1,7 +1,7 @@
 //! COPY, ADD and APP: from their sources to layers.
 
 use sealrs_image::error::{Error, ErrorKind, Result};
-use sealrs_image::remote::Client;
+use sealrs_image::remote::{Client, shown};
 
 use crate::add_tar::{self, Format};
 use crate::apps;
@@ -85,7 +85,7 @@ impl Transfer<'_> {
             } else {
                 destination.path.clone()
             };
-            refuse_whiteout(&path)?;
+            refuse_whiteout(&path, "write another name as the destination")?;
             let mode = ownership.mode.unwrap_or(FETCHED_MODE);
             let packed = remote_layer::pack(self.packing, self.client, file, &path, mode, ownership)?;
             let listing = Listing(vec![(path, Listed::File)]);
@@ -190,8 +190,8 @@ fn file_name(file: &RemoteFile) -> Result<&str> {
     file.file_name.as_deref().ok_or_else(|| {
         Error::new(
             ErrorKind::Input,
-            format!("{} has no file name to copy it under", file.url),
+            format!("{} has no file name to copy it under", shown(&file.url)),
         )
-        .hint("name the file in the destination: without a slash at its end")
+        .hint("the destination is a folder: write the file's name behind it, `FOLDER/NAME`")
     })
 }

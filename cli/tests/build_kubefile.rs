@@ -213,7 +213,12 @@ COPY a z
             "hint": "did you mean `COPY`?",
         })
     );
-    let lines: Vec<_> = error["errors"].as_array().unwrap().iter().map(|error| &error["line"]).collect();
+    let lines: Vec<_> = error["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| &error["line"])
+        .collect();
     assert_eq!(lines, [2, 3, 4, 5, 6, 7, 8, 8]);
 
     for (kubefile, words) in [
@@ -277,17 +282,46 @@ LAUNCH one three
         (6, 8, "input"),
         (7, 12, "input"),
     ];
-    assert_eq!(told, expected.map(|(line, column, code)| (json!(line), json!(column), json!(code))), "{said}");
+    assert_eq!(
+        told,
+        expected.map(|(line, column, code)| (json!(line), json!(column), json!(code))),
+        "{said}"
+    );
 
     // The same sort keeps its code.
     let said = scratch.build_fails(3, "FROM scratch\nCOPY x y\nCOPY z y\n", &[]);
-    assert_has(&said, &["Kubefile has 2 errors", "Kubefile:2:6: error: `x` matches nothing", "Kubefile:3:6"]);
+    assert_has(
+        &said,
+        &[
+            "Kubefile has 2 errors",
+            "Kubefile:2:6: error: `x` matches nothing",
+            "Kubefile:3:6",
+        ],
+    );
     // What a base that is at hand has counts.
-    scratch.build("base:1", "FROM scratch\nAPP inherited local://a\nAPPCMDS inherited a\n", &[]);
+    scratch.build(
+        "base:1",
+        "FROM scratch\nAPP inherited local://a\nAPPCMDS inherited a\n",
+        &[],
+    );
     let said = scratch.build_fails(2, "FROM base:1\nCOPY x y\nLAUNCH inherited gone\n", &[]);
-    assert_has(&said, &["Kubefile has 2 errors", "`gone` does not exist", "the image has inherited"]);
+    assert_has(
+        &said,
+        &[
+            "Kubefile has 2 errors",
+            "`gone` does not exist",
+            "the image has inherited",
+        ],
+    );
     let said = scratch.build_fails(3, "FROM nothing.tar\nCOPY x y\n", &[]);
-    assert_has(&said, &["Kubefile has 2 errors", "nothing.tar` as the base", "`x` matches nothing"]);
+    assert_has(
+        &said,
+        &[
+            "Kubefile has 2 errors",
+            "nothing.tar` as the base",
+            "`x` matches nothing",
+        ],
+    );
 }
 
 #[test]
@@ -322,7 +356,10 @@ fn a_warning_is_called_one_once() {
     let kubefile = "FROM scratch\nMAINTAINER Somebody\n";
     let (code, said) = support::outcome(&mut scratch.building("a:1", kubefile, &[]));
     assert_eq!(code, Some(0), "{said}");
-    assert_has(&said, &["warning: Kubefile:2:1: `MAINTAINER` is deprecated\n", "  hint: "]);
+    assert_has(
+        &said,
+        &["warning: Kubefile:2:1: `MAINTAINER` is deprecated\n", "  hint: "],
+    );
     assert_eq!(said.matches("warning").count(), 1, "{said}");
 }
 

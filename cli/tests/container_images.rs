@@ -398,11 +398,17 @@ fn failures_of_different_kinds_keep_their_own_hints() {
     let error: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!(error["message"], "3 of 3 container images can't be had");
     let errors = error["errors"].as_array().unwrap();
-    let codes: Vec<_> = errors.iter().map(|error| (error["line"].clone(), error["code"].clone())).collect();
+    let codes: Vec<_> = errors
+        .iter()
+        .map(|error| (error["line"].clone(), error["code"].clone()))
+        .collect();
     let expected = [(1, "not-found"), (2, "auth"), (3, "integrity")];
     assert_eq!(codes, expected.map(|(line, code)| (json!(line), json!(code))), "{said}");
     assert_has(errors[1]["hint"].as_str().unwrap(), &["sealrs login"]);
-    assert!(!errors[0]["hint"].as_str().unwrap_or_default().contains("login"), "{said}");
+    assert!(
+        !errors[0]["hint"].as_str().unwrap_or_default().contains("login"),
+        "{said}"
+    );
     assert_ne!(errors[0]["causes"], errors[2]["causes"]);
 }
 

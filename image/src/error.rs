@@ -294,37 +294,56 @@ pub trait IoResultExt<T> {
     /// # Errors
     /// The failure, if it was one.
     fn or_io<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
+
+    /// The same for a file of the user's that is only read.
+    ///
+    /// # Errors
+    /// The failure, if it was one.
+    fn or_read<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
 }
+
+const MAY_WRITE: &str = "run as a user who may write there, or choose another place with `--root`";
+const MAY_READ: &str = "run as a user who may read it, or give that user the permission";
 
 impl<T> IoResultExt<T> for std::io::Result<T> {
     fn or_io<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|error| {
-            // One of ours that travelled through an `io::Error` (a `Read` or `Write` of this crate) comes out whole.
-            if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>) {
-                let inner = error.into_inner().and_then(|inner| inner.downcast::<Error>().ok());
-                return match inner {
-                    Some(inner) => Error::new(inner.kind(), what()).because(*inner),
-                    None => Error::new(ErrorKind::Disk, what()),
-                };
-            }
-            let (kind, hint) = match error.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => (
-                    ErrorKind::Disk,
-                    Some("free some space on that file system, or choose another place with `--root`; what was done so far is kept and is not repeated"),
-                ),
-                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => (
-                    ErrorKind::Disk,
-                    Some("run as a user who may write there, or choose another place with `--root`"),
-                ),
-                std::io::ErrorKind::NotFound => (ErrorKind::NotFound, None),
-                _ => (ErrorKind::Disk, None),
-            };
-            let failure = Error::new(kind, what()).because(error);
-            match hint {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            }
-        })
+        self.map_err(|error| of_io(error, what(), MAY_WRITE))
+    }
+
+    fn or_read<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|error| of_io(error, what(), MAY_READ))
+    }
+}
+
+fn of_io(error: std::io::Error, what: impl Into<String>, permission: &str) -> Error {
+    // One of ours that travelled through an `io::Error` (a `Read` or `Write` of this crate) comes out whole.
+    if error
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>)
+    {
+        let inner = error.into_inner().and_then(|inner| inner.downcast::<Error>().ok());
+        return match inner {
+            Some(inner) => Error::new(inner.kind(), what).because(*inner),
+            None => Error::new(ErrorKind::Disk, what),
+        };
+    }
+    let (kind, hint) = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => (
+            ErrorKind::Disk,
+            Some(
+                "free some space on that file system, or choose another place with `--root`; what was done so far is kept and is not repeated",
+            ),
+        ),
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            (ErrorKind::Disk, Some(permission))
+        }
+        std::io::ErrorKind::NotFound => (ErrorKind::NotFound, None),
+        _ => (ErrorKind::Disk, None),
+    };
+    let failure = Error::new(kind, what).because(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }
 
@@ -370,6 +389,14 @@ mod tests {
         assert_eq!(one.causes(), ["no", "why"]);
         let two = Error::together("2 of 2", vec![finding.in_file("list"), finding.in_file("list")]);
         assert_eq!((two.remedy(), two.causes().len(), two.findings().len()), (None, 0, 2));
+    }
+
+    #[test]
+    fn a_missing_permission_is_one_to_read_or_to_write() {
+        let denied = || -> std::io::Result<()> { Err(std::io::ErrorKind::PermissionDenied.into()) };
+        let remedy = |error: Error| error.remedy().unwrap().to_owned();
+        assert!(remedy(denied().or_io(|| "x").unwrap_err()).contains("may write"));
+        assert!(remedy(denied().or_read(|| "x").unwrap_err()).contains("may read"));
     }
 
     #[test]

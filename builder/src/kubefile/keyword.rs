@@ -1,8 +1,9 @@
 //! The names of instructions: those of a Kubefile, and those of a Dockerfile that a Kubefile has not.
 
+use sealrs_image::suggest::nearest;
+
 use super::diagnostic::{Diagnostic, quoted};
 use super::source_text::SourceText;
-use super::suggest::nearest;
 
 /// Which instruction it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -40,7 +40,6 @@ mod resolve;
 mod scope;
 mod source_text;
 mod step;
-mod suggest;
 mod template;
 #[cfg(test)]
 mod tests;

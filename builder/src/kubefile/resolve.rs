@@ -21,6 +21,12 @@ use super::step::{
 use super::template::Template;
 use crate::glob::Glob;
 
+/// Where sources lie.
+const CONTEXT: &str = "build context";
+
+/// What `--checksum` can be given with.
+const ONE_URL: &str = "`--checksum` is for one `http://` or `https://` source";
+
 /// An app's name is a folder's name and part of a label.
 const LONGEST_APP_NAME: usize = 128;
 
@@ -233,7 +239,11 @@ impl Resolver<'_> {
                     ),
                     Some(scheme) => {
                         let message = format!("{} can't be fetched", quoted(&format!("{scheme}://")));
-                        self.refuse_with(template, message, "write a path, or a URL with `http://` or `https://`")
+                        let hint = match keyword {
+                            Keyword::Add => "write a path, or a URL with `http://` or `https://`",
+                            _ => "write a path; `ADD` fetches `http://` and `https://`",
+                        };
+                        self.refuse_with(template, message, hint)
                     }
                     None => self.local(template, &text),
                 }
@@ -278,7 +288,10 @@ impl Resolver<'_> {
                 "a source needs a scheme: `local://`, `http://` or `https://`",
                 format!(
                     "write {} for a file of the build context",
-                    quoted(&format!("local://{text}"))
+                    quoted(&format!(
+                        "local://{}",
+                        text.strip_prefix("local:").unwrap_or(&text).trim_start_matches('/')
+                    ))
                 ),
             ),
             (Some(_), _) => self.refuse_with(
@@ -293,7 +306,7 @@ impl Resolver<'_> {
         let pattern = match path::clean(text) {
             Ok(pattern) if pattern.is_empty() => ".".to_owned(),
             Ok(pattern) => pattern,
-            Err(problem) => return self.bad_path(template, text, problem, "build context"),
+            Err(problem) => return self.bad_path(template, text, problem, CONTEXT),
         };
         match Glob::parse(&pattern) {
             Ok(glob) => Some(Source {
@@ -337,9 +350,14 @@ impl Resolver<'_> {
             }
             // That source is wrong itself, and was reported.
             [None] => Some(()),
+            [_] => self.refuse_with(
+                template,
+                ONE_URL,
+                "leave it out: only files that are fetched have to be checked",
+            ),
             _ => self.refuse_with(
                 template,
-                "`--checksum` is for one `http://` or `https://` source",
+                ONE_URL,
                 "write an instruction of its own for each file that has a checksum",
             ),
         }
@@ -470,11 +488,17 @@ impl Resolver<'_> {
         let shown = quoted(text);
         match problem {
             PathProblem::Empty => self.refuse_with(template, "the path is empty", "write `.` for the whole folder"),
-            PathProblem::Outside => self.refuse_with(
-                template,
-                format!("{shown} leads out of the {root}"),
-                format!("write a path below the {root}, without `..` at its beginning"),
-            ),
+            PathProblem::Outside => {
+                let more = match root {
+                    CONTEXT => ", or choose a higher folder as the build context",
+                    _ => "",
+                };
+                self.refuse_with(
+                    template,
+                    format!("{shown} leads out of the {root}"),
+                    format!("write a path below the {root}, without `..` at its beginning{more}"),
+                )
+            }
             PathProblem::ControlCharacter => self.refuse(template, format!("{shown} has a control character")),
         }
     }

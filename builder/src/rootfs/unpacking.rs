@@ -5,6 +5,7 @@ use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
 use sealrs_image::rootfs::rules;
 
 use super::{MAX_LINKS, Node, Rootfs, split};
+use crate::add_tar::MAKE_WITHOUT;
 use crate::context::join;
 use crate::inside::{Listed, Listing};
 
@@ -20,9 +21,7 @@ impl Rootfs {
         let mut tree = self.clone();
         for (path, listed) in &listing.0 {
             let refused = |why: Refusal| {
-                Error::new(ErrorKind::Input, why).hint(
-                    "no host would unpack it: make the archive without this entry, or unpack it and use COPY",
-                )
+                Error::new(ErrorKind::Input, why).hint(format!("no host would unpack it: {MAKE_WITHOUT}"))
             };
             let checked = tree.check_entry(path, listed).map_err(refused);
             let node = checked.context(|| format!("cannot take over `{}`", path.escape_debug()))?;
@@ -76,7 +75,10 @@ impl Rootfs {
                     format!("it passes through the link `{link}` to `{target}`, which {why}")
                 })?,
                 Some(Node::File(_)) => {
-                    return Err(format!("it passes through `{}`, which is no folder", next.escape_debug()));
+                    return Err(format!(
+                        "it passes through `{}`, which is no folder",
+                        next.escape_debug()
+                    ));
                 }
                 None if make => next,
                 None => return Err(format!("it leads to `{}`, which is not there", next.escape_debug())),
@@ -148,7 +150,10 @@ mod tests {
             (vec![("file/x", Listed::File)], "no folder"),
             // What replaces the link is passed through instead.
             (vec![("out", Listed::Folder), ("out/x", Listed::File)], ""),
-            (vec![("l", link("/etc")), ("l/passwd", Listed::File)], "out of the rootfs"),
+            (
+                vec![("l", link("/etc")), ("l/passwd", Listed::File)],
+                "out of the rootfs",
+            ),
             (vec![("l", link("real")), ("l/x", Listed::File), ("h", hard("l/x"))], ""),
             (vec![("h", hard("file"))], ""),
             (vec![("h", hard("out"))], ""),
@@ -159,7 +164,10 @@ mod tests {
             (vec![("h", hard("h"))], "itself"),
             (vec![("real", hard("real/up"))], "below it"),
             (vec![("l", link(""))], "target"),
-            (vec![("h", hard("later")), ("later", Listed::File)], "neither in the archive"),
+            (
+                vec![("h", hard("later")), ("later", Listed::File)],
+                "neither in the archive",
+            ),
         ] {
             let entries = entries.into_iter().map(|(path, listed)| (path.to_owned(), listed));
             let listing = Listing(entries.collect());

@@ -377,10 +377,7 @@ dir/Kubefile:2:15: error: `missing.yaml` is not in the build context
   cause: somebody moved it
   hint: create it"
     );
-    assert_eq!(
-        (error.kind(), error.remedy()),
-        (ErrorKind::NotFound, Some("create it"))
-    );
+    assert_eq!((error.kind(), error.remedy()), (ErrorKind::NotFound, Some("create it")));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 /// The word of `known` that differs from `word` by the fewest slips (a letter too much, too few, another one, two
 /// exchanged), if they are few for its length. Case does not count.
-pub(super) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+#[must_use]
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let length = word.chars().count();
     // Longer words are no slips, and comparing them would take time.
