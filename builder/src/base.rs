@@ -5,9 +5,10 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use sealrs_image::archive::Archive;
-use sealrs_image::cluster_image::ClusterImage;
+use sealrs_image::cluster_image::{ClusterImage, select};
 use sealrs_image::copy::{BlobSink, copy, in_parallel};
 use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
+use sealrs_image::graph::blobs;
 use sealrs_image::layer::{PackedLayer, annotation};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Progress, Task};
@@ -17,6 +18,7 @@ use sealrs_image::remote::Client;
 use sealrs_image::spec::{self, Descriptor};
 use sealrs_image::store::Store;
 
+use crate::cache::Cache;
 use crate::image_list::{LOCK_PATH, Lock};
 use crate::inside::Layers;
 use crate::rootfs::Rootfs;
@@ -25,6 +27,7 @@ use crate::rootfs::Rootfs;
 pub(crate) struct Finding<'b> {
     pub(crate) store: &'b Store,
     pub(crate) client: &'b Client,
+    pub(crate) cache: &'b Cache,
     pub(crate) context: &'b Path,
     /// The platform of the build.
     pub(crate) platform: &'b Platform,
@@ -69,7 +72,10 @@ impl Finding<'_> {
             return ClusterImage::read(&archive, &root, platform).context(place).map(Some);
         }
         let reference: Reference = name.parse().context(place)?;
-        let root = self.store.resolve(&reference)?;
+        let root = match self.store.resolve(&reference)? {
+            Some(root) => Some(root),
+            None => self.cache.base(&reference, platform),
+        };
         Ok(root.and_then(|root| ClusterImage::read(self.store, &root, platform).ok()))
     }
 
@@ -115,7 +121,23 @@ impl Finding<'_> {
             jobs: self.jobs,
         };
         let wanted = Wanted::Platforms(vec![platform.clone()]);
-        Ok(puller.pull(&reference, &wanted, self.progress)?.root)
+        if self.store.resolve(&reference)?.is_some() {
+            return Ok(puller.pull(&reference, &wanted, self.progress)?.root);
+        }
+        // Who builds on an image did not ask to keep it: it gets no name in the store. The cache knows it until `prune`.
+        let known = self
+            .cache
+            .base(&reference, platform)
+            .filter(|root| self.is_whole(root, platform));
+        let root = puller.find(&reference, known, &wanted, self.progress)?.root;
+        self.cache.remember_base(&reference, platform, &root)?;
+        Ok(root)
+    }
+
+    /// Whether the store still has all of an image that has no name in it.
+    fn is_whole(&self, root: &Descriptor, platform: &Platform) -> bool {
+        let found = select(self.store, root, platform).and_then(|manifest| blobs(self.store, &manifest));
+        found.is_ok_and(|blobs| blobs.iter().all(|blob| self.store.has(&blob.digest)))
     }
 }
 

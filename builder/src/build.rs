@@ -98,9 +98,11 @@ pub fn build(
     let _lock = store.share()?;
     let context = Context::open(&options.context)?;
     let kubefile = read_kubefile(options)?;
+    let cache = Cache::open(root)?;
     let finding = Finding {
         store,
         client,
+        cache: &cache,
         context: context.root(),
         platform: &options.platform,
         policy: options.pull,
@@ -112,7 +114,6 @@ pub fn build(
         progress.event(Event::Warning(&warning));
     }
     let asked = Asked::read(options)?;
-    let cache = Cache::open(root)?;
     let known = cache.files(context.root());
     let epoch = options.epoch.unwrap_or(0);
     let packing = Packing {

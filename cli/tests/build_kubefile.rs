@@ -12,9 +12,11 @@ mod support;
 
 use std::fs;
 
+use sealrs_image::platform::Platform;
 use sealrs_image::source::document;
 use sealrs_image::store::Store;
 use serde_json::json;
+use support::images::push;
 use support::registry::{Registry, Setup};
 use support::{Scratch, assert_has, fail, needs, run};
 
@@ -472,6 +474,12 @@ fn from_an_archive() {
     );
 }
 
+fn names(scratch: &Scratch) -> Vec<String> {
+    let images = scratch.json(&["images"]);
+    let names = images.as_array().unwrap().iter().map(|image| image["name"].to_string());
+    names.map(|name| name.replace('"', "")).collect()
+}
+
 #[test]
 fn from_a_registry() {
     needs!("docker-registry", "skopeo");
@@ -499,18 +507,35 @@ fn from_a_registry() {
     let said = other.build_fails(3, &kubefile, &["--pull", "never"]);
     assert_has(&said, &["Kubefile:1", "edge/base:v1", "--pull"]);
     let pulled = other.build("child:1", &kubefile, &[]);
-    other.ok(&[
-        "tag",
-        &format!("{}/edge/base:v1", registry.host()),
-        "example.com/base:v1",
-    ]);
-    check_child(&other);
+    assert_eq!(
+        names(&other),
+        ["child:1"],
+        "nobody asked to keep the base"
+    );
     let missing = format!("FROM {}/edge/base:v2{ON_BASE}", registry.host());
     assert_has(&other.build_fails(3, &missing, &[]), &["Kubefile:1", "edge/base:v2"]);
 
-    // Once it is in the store, the registry is not needed, unless it is asked for.
+    // Nor what a failed build pulled. It is not pulled again all the same.
+    let no_base = format!("FROM {}/plain:v1\n", registry.host());
+    push(
+        &other,
+        &registry,
+        "plain:v1",
+        &[&Platform::host().to_string()],
+        &[b"x".to_vec()],
+    );
+    assert_has(
+        &other.build_fails(2, &no_base, &[]),
+        &["Kubefile:1", "not a ClusterImage"],
+    );
+    assert_eq!(names(&other), ["child:1"]);
+
+    // Once it is there, the registry is not needed, unless it is asked for.
     drop(registry);
+    assert_has(&other.build_fails(2, &no_base, &[]), &["not a ClusterImage"]);
     assert_eq!(other.build("child:1", &kubefile, &[]).digest(), pulled.digest());
+    other.ok(&["load", "-i", &scratch.path("base.tar")]);
+    check_child(&other);
     let (code, said) = support::outcome(&mut other.building("child:1", &kubefile, &["--pull", "always"]));
     assert_eq!(code, Some(5), "{said}");
 }

@@ -246,7 +246,10 @@ pub(crate) fn unpacked_size(layer: &Descriptor) -> Option<u64> {
 }
 
 /// The manifest for `platform` under `root`.
-pub(crate) fn select(source: &dyn Source, root: &Descriptor, platform: &Platform) -> Result<Descriptor> {
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when it has no such platform; what reading an index meets.
+pub fn select(source: &dyn Source, root: &Descriptor, platform: &Platform) -> Result<Descriptor> {
     let mut current = root.clone();
     // An index may hold an index; two levels are more than anyone makes.
     for _ in 0..3 {
