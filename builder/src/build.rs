@@ -27,7 +27,7 @@ use crate::container_images::{Fetching, listed};
 use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
 use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock, Wanted};
-use crate::kubefile::{Action, App, AppKind, BaseImage, Diagnostic, Kubefile, Span, Step};
+use crate::kubefile::{Action, App, AppKind, BaseImage, Diagnostic, Kubefile, Span, Step, runtime};
 use crate::pack::{Packed, Packing};
 use crate::rootfs::Rootfs;
 use crate::transfer::Transfer;
@@ -112,6 +112,13 @@ pub fn build(
     let sources = check::check(&kubefile, &context, &finding)?;
     for warning in kubefile.warnings().texts() {
         progress.event(Event::Warning(&warning));
+    }
+    for (message, hint) in options
+        .labels
+        .iter()
+        .filter_map(|(label, value)| runtime::doubt(label, value))
+    {
+        progress.event(Event::Warning(&format!("--label: {message}; {hint}")));
     }
     let asked = Asked::read(options)?;
     let known = cache.files(context.root());

@@ -365,6 +365,29 @@ fn a_warning_is_called_one_once() {
     assert_eq!(said.matches("warning").count(), 1, "{said}");
 }
 
+/// A mistyped runtime would be noticed on the hosts only, where it is too late.
+#[test]
+fn an_unknown_runtime_is_warned_of() {
+    let scratch = Scratch::new();
+    let label = "cluster.alpha.sealer.io/cluster-runtime-type";
+    let said = |kubefile: &str, flags: &[&str]| {
+        let (code, said) = support::outcome(&mut scratch.building("a:1", kubefile, flags));
+        assert_eq!(code, Some(0), "{said}");
+        said
+    };
+    let wrong = said(&format!("FROM scratch\nLABEL x=y {label}=k3\n"), &[]);
+    assert_has(&wrong, &["warning: Kubefile:2:11: ", "`k3`", "did you mean `k3s`?"]);
+    let flag = format!("{label}=kubernets");
+    assert_has(
+        &said("FROM scratch\n", &["--label", &flag]),
+        &["warning: --label", "did you mean `kubernetes`?"],
+    );
+    for known in ["k3s", "k0s", "kubernetes", "script"] {
+        let said = said(&format!("FROM scratch\nLABEL {label}={known}\n"), &[]);
+        assert!(!said.contains("warning"), "{said}");
+    }
+}
+
 /// A base with everything that is inherited and everything that is not.
 fn build_base(scratch: &Scratch) {
     write_apps(scratch);
@@ -507,11 +530,7 @@ fn from_a_registry() {
     let said = other.build_fails(3, &kubefile, &["--pull", "never"]);
     assert_has(&said, &["Kubefile:1", "edge/base:v1", "--pull"]);
     let pulled = other.build("child:1", &kubefile, &[]);
-    assert_eq!(
-        names(&other),
-        ["child:1"],
-        "nobody asked to keep the base"
-    );
+    assert_eq!(names(&other), ["child:1"], "nobody asked to keep the base");
     let missing = format!("FROM {}/edge/base:v2{ON_BASE}", registry.host());
     assert_has(&other.build_fails(3, &missing, &[]), &["Kubefile:1", "edge/base:v2"]);
 

@@ -37,6 +37,7 @@ mod parser;
 mod path;
 mod remote_file;
 mod resolve;
+pub(crate) mod runtime;
 mod scope;
 mod source_text;
 mod step;

@@ -13,6 +13,7 @@ use super::instruction::{Form, Instruction, Transfer, TransferSource};
 use super::keyword::Keyword;
 use super::path::{self, PathProblem};
 use super::remote_file;
+use super::runtime;
 use super::scope::{self, Scope};
 use super::step::{
     Action, App, AppKind, AppName, BaseImage, Checksum, FileCopy, InlineFile, Owner, RemoteFile, Source, SourceKind,
@@ -161,6 +162,10 @@ impl Resolver<'_> {
                 ((Some(name_text), Some(value)), Some(resolved)) => {
                     if name_text.trim().is_empty() {
                         return self.refuse(name, "a label needs a name");
+                    }
+                    if let Some((message, hint)) = runtime::doubt(&name_text, &value) {
+                        self.problems
+                            .push(Diagnostic::warning(name.source.span(), message).hint(hint));
                     }
                     resolved.push((name_text, value));
                 }
