@@ -173,9 +173,17 @@ CMDS [\"echo $HOME $VERSION\", \"kubectl apply -f x=y\"]
     assert_has(&said, &["no `ARG` takes `--build-arg VERSON`", "hint:", "VERSION"]);
     let said = scratch.build_fails(2, kubefile, &["--build-arg", "VERSION=v1", "--build-arg", "VERSION=v2"]);
     assert_has(&said, &["`VERSION` is given twice"]);
+    // Without a value it is that of the environment, so that a secret is seen by nobody.
+    let mut command = scratch.building(
+        "b:1",
+        kubefile,
+        &["--build-arg", "VERSION", "--platform", "linux/amd64"],
+    );
+    support::succeed(command.env("VERSION", "v2"));
+    assert_eq!(scratch.rootfs("b:1").file("bin/k3s"), "v2");
     assert_has(
         &scratch.build_fails(2, kubefile, &["--build-arg", "VERSION"]),
-        &["NAME=VALUE"],
+        &["VERSION", "not set in the environment", "NAME=VALUE"],
     );
 }
 
