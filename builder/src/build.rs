@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use sealrs_image::cluster_image::{
     Application, BuildClient, ClusterImage, ContainerImage, Extension, ImageKind, Launch, name,
 };
-use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::layer::{Compression, PackedLayer};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress};
@@ -20,13 +20,14 @@ use sealrs_image::spec::{
 use sealrs_image::store::Store;
 
 use crate::apps;
+use crate::asked::Asked;
 use crate::base::{self, Finding};
 use crate::cache::Cache;
 use crate::check;
 use crate::container_images::{Fetching, listed};
 use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
-use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock, Wanted};
+use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock};
 use crate::kubefile::{Action, App, AppKind, BaseImage, Diagnostic, Kubefile, Span, Step, runtime};
 use crate::pack::{Packed, Packing};
 use crate::rootfs::Rootfs;
@@ -193,7 +194,7 @@ pub fn build(
             jobs: options.jobs,
             progress,
         };
-        let fetched = fetching.fetch(asked.join(lists), base_lock, &draft.container_images)?;
+        let fetched = fetching.fetch(asked.join(lists, progress), base_lock, &draft.container_images)?;
         draft.add_images(fetched.layers, fetched.files, &fetched.lock, &packing, &rootfs)?;
         fetched.lock
     } else {
@@ -208,56 +209,6 @@ fn read_kubefile(options: &Options) -> Result<Kubefile> {
     let bytes =
         bytes.map_err(|error| error.hint("name it with `-f`, for instance `sealrs build -f Kubefile -t NAME .`"))?;
     Ok(Kubefile::read(&bytes, &path, &options.build_args, &options.platform))
-}
-
-/// The images of lists that were given beside the Kubefile.
-struct Asked {
-    wanted: Vec<Wanted>,
-    ignored: BTreeSet<Reference>,
-}
-
-impl Asked {
-    /// Reads the lists. At the beginning: what is wrong in them should not wait for the packing.
-    fn read(options: &Options) -> Result<Self> {
-        let mut wrong = Vec::new();
-        let mut read = |paths: &[PathBuf]| -> Result<Vec<Wanted>> {
-            let mut all = Vec::new();
-            for path in paths {
-                all.extend(image_list::parse(
-                    &read_list(path)?,
-                    &path.display().to_string(),
-                    &mut wrong,
-                ));
-            }
-            Ok(all)
-        };
-        let (wanted, ignored) = (read(&options.image_lists)?, read(&options.ignored_image_lists)?);
-        image_list::refuse(wrong)?;
-        Ok(Self {
-            wanted,
-            ignored: ignored.into_iter().map(|entry| entry.reference).collect(),
-        })
-    }
-
-    /// Everything that asks for a container image, less what is ignored.
-    fn join(self, mut lists: Vec<Wanted>) -> Vec<Wanted> {
-        lists.extend(self.wanted);
-        lists.retain(|entry| !self.ignored.contains(&entry.reference));
-        image_list::join(lists)
-    }
-}
-
-fn read_list(path: &std::path::Path) -> Result<String> {
-    let bytes = fs::read(path).map_err(|error| {
-        let kind = match error.kind() {
-            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            _ => ErrorKind::Input,
-        };
-        let what = format!("cannot read the image list {}", path.display());
-        let hint = "give a file that names one container image a line";
-        Error::new(kind, what).because(error).hint(hint)
-    })?;
-    String::from_utf8(bytes).or_fail(ErrorKind::Input, || format!("{} is not a text", path.display()))
 }
 
 /// An image as far as it has come.

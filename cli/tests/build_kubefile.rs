@@ -396,6 +396,26 @@ fn an_unknown_runtime_is_warned_of() {
     }
 }
 
+/// A misspelt line would pull what was not wanted.
+#[test]
+fn ignored_images_that_nobody_wants_are_told() {
+    let scratch = Scratch::new();
+    scratch.write("context/imageList", "example.com/a/one:v1\nexample.com/a/two:v1\n");
+    let ignored = "example.com/a/one:v1\nexample.com/a/two:v2\nexample.com/a/two:v1\nother\n";
+    scratch.write("ignored", ignored);
+    let flags = ["--ignored-image-list", "ignored"];
+    let (code, said) = support::outcome(&mut scratch.building("a:1", "FROM scratch\nCOPY . .\n", &flags));
+    assert_eq!(code, Some(0), "{said}");
+    assert_has(
+        &said,
+        &[
+            "warning: ignored:2: no image list names example.com/a/two:v2; did you mean `example.com/a/two:v1`?",
+            "warning: ignored:4: no image list names other:latest\n",
+        ],
+    );
+    assert_eq!(said.matches("warning").count(), 2, "{said}");
+}
+
 /// A base with everything that is inherited and everything that is not.
 fn build_base(scratch: &Scratch) {
     write_apps(scratch);
