@@ -10,6 +10,7 @@ use sealrs_image::copy::{BlobSink, copy, in_parallel};
 use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
 use sealrs_image::graph::blobs;
 use sealrs_image::layer::{PackedLayer, annotation};
+use sealrs_image::locate::near;
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Progress, Task};
 use sealrs_image::pull::{PullPolicy, Puller, Wanted};
@@ -129,9 +130,24 @@ impl Finding<'_> {
             .cache
             .base(&reference, platform)
             .filter(|root| self.is_whole(root, platform));
-        let root = puller.find(&reference, known, &wanted, self.progress)?.root;
+        let found = puller.find(&reference, known, &wanted, self.progress);
+        let root = found.map_err(|error| self.suggest(&reference, error))?.root;
         self.cache.remember_base(&reference, platform, &root)?;
         Ok(root)
+    }
+
+    /// A name that no registry answers to may be a mistyped one of the store.
+    fn suggest(&self, name: &Reference, error: Error) -> Error {
+        match near(self.store, name) {
+            Ok(Some(near)) => {
+                let otherwise = error.remedy().map(|hint| format!(" Otherwise: {hint}"));
+                let hint = format!("did you mean `{}`, which is in the store?", near.familiar());
+                Error::new(error.kind(), format!("cannot find {}", name.familiar()))
+                    .because(error)
+                    .hint(hint + &otherwise.unwrap_or_default())
+            }
+            _ => error,
+        }
     }
 
     /// Whether the store still has all of an image that has no name in it.

@@ -495,6 +495,11 @@ fn from_an_image_of_the_store() {
             "sealrs load -i",
         ],
     );
+    let said = scratch.build_fails(3, "FROM chidl:1\n", &["--pull", "never"]);
+    assert_has(
+        &said,
+        &["Kubefile:1", "hint: did you mean `child:1`, which is in the store?"],
+    );
 }
 
 #[test]
