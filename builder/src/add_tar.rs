@@ -17,6 +17,7 @@ use crate::contents::{Contents, FileSource, OnDisk, refuse_whiteout};
 use crate::context::{Ownership, clean, join};
 use crate::inside::{Listed, Listing};
 use crate::pack::{Digests, Hashing, Packing, open};
+use crate::rootfs::Rootfs;
 
 const BUFFER: usize = 256 << 10;
 
@@ -36,10 +37,10 @@ pub(crate) enum Format {
 pub(crate) fn format(path: &Path) -> Result<Format> {
     let place = || format!("cannot read {}", path.display());
     // Opening a named pipe would wait for its other end.
-    if !path.symlink_metadata().or_io(place)?.is_file() {
+    if !path.symlink_metadata().or_read(place)?.is_file() {
         return Ok(Format::Other);
     }
-    let start = start_of(&mut File::open(path).or_io(place)?).or_io(place)?;
+    let start = start_of(&mut File::open(path).or_read(place)?).or_read(place)?;
     let unreadable = |why: &str| {
         Err(Error::new(
             ErrorKind::Input,
@@ -60,14 +61,17 @@ pub(crate) fn format(path: &Path) -> Result<Format> {
             (false, true) => Err(no_tar(path, "it is not packed with gzip or zstd")),
         };
     }
-    let file = BufReader::new(File::open(path).or_io(place)?);
+    let file = BufReader::new(File::open(path).or_read(place)?);
     match start_of(&mut compression.inflater(file)?) {
         Ok(start) if is_tar(&start) => Ok(Format::Tar(compression)),
         Ok(_) if called_packed_tar(path) => Err(no_tar(path, "what is packed in it is no tar")),
         Ok(_) => Ok(Format::Other),
-        Err(error) => Err(error).or_io(place).map_err(|error| error.hint(USE_COPY)),
+        Err(error) => Err(error).or_read(place).map_err(|error| error.hint(USE_COPY)),
     }
 }
+
+/// For an archive that holds what an image can't.
+pub(crate) const MAKE_WITHOUT: &str = "make the archive without this entry, or unpack it and use COPY";
 
 const USE_COPY: &str = "copy the file again from where it came, or use COPY to take it over as it is";
 
@@ -104,13 +108,14 @@ pub(crate) struct Unpacked {
     pub(crate) cached: bool,
 }
 
-/// Re-writes a tar, the only file of `contents`, as a layer below `destination`.
+/// Re-writes a tar, the only file of `contents`, as a layer below `destination` of `rootfs`.
 pub(crate) fn pack(
     packing: &Packing<'_>,
     contents: &Contents,
     compression: Compression,
     destination: &str,
     ownership: Ownership,
+    rootfs: &Rootfs,
 ) -> Result<Unpacked> {
     let Some((name, FileSource::Disk(file))) = contents.files().next() else {
         return Err(Error::new(ErrorKind::Internal, "there is no tar to unpack"));
@@ -124,6 +129,8 @@ pub(crate) fn pack(
         let read = packing.learn(contents, shape, name)?;
         if let Some(layer) = packing.cached(contents, &settings, &read) {
             let listing = packing.layers().listing(&layer)?;
+            // It was made over another tree, perhaps.
+            rootfs.check_layer(&listing).context(|| unpacking(file))?;
             return Ok(Unpacked {
                 layer,
                 listing,
@@ -132,7 +139,7 @@ pub(crate) fn pack(
         }
     }
     let started = SystemTime::now();
-    let (layer, listing, digest) = rewrite(packing, file, compression, destination, ownership)?;
+    let (layer, listing, digest) = rewrite(packing, file, compression, destination, ownership, rootfs)?;
     packing.known.remember(file, digest, started);
     packing.cache.remember_listing(&layer.descriptor.digest, &listing)?;
     let read = Digests::from([((file.identity, file.size), digest)]);
@@ -154,6 +161,7 @@ fn rewrite(
     compression: Compression,
     destination: &str,
     ownership: Ownership,
+    rootfs: &Rootfs,
 ) -> Result<(PackedLayer, Listing, Digest)> {
     let task = Task::begin(
         packing.progress,
@@ -171,12 +179,17 @@ fn rewrite(
     };
     rewriting
         .all(compression.inflater(BufReader::with_capacity(BUFFER, &mut hashing))?)
-        .context(|| format!("cannot unpack {}", file.path.display()))
+        .and_then(|()| rootfs.check_layer(&rewriting.listing))
+        .context(|| unpacking(file))
         .map_err(|error| match error.kind() {
             ErrorKind::Integrity => error.hint(USE_COPY),
             _ => error,
         })?;
     Ok((rewriting.tar.finish()?.finish()?, rewriting.listing, hashing.finish()))
+}
+
+fn unpacking(file: &OnDisk) -> String {
+    format!("cannot unpack {}", file.path.display())
 }
 
 struct Rewriting<'p> {
@@ -199,26 +212,36 @@ impl Rewriting<'_> {
         reader.drain()
     }
 
+    /// The place of an entry in the rootfs.
+    fn below(&self, path: &str) -> Result<String> {
+        let inside = clean(path).map_err(|_| {
+            let what = format!("`{}` leads out of the destination", path.escape_debug());
+            Error::new(ErrorKind::Input, what).hint(MAKE_WITHOUT)
+        })?;
+        Ok(join(self.destination, &inside))
+    }
+
     fn entry<R: Read>(&mut self, member: &Member, reader: &mut TarReader<R>) -> Result<()> {
-        let path = join(self.destination, &clean(&member.path)?);
+        let path = self.below(&member.path)?;
         if path.is_empty() {
             return Ok(());
         }
-        refuse_whiteout(&path)?;
+        refuse_whiteout(&path, MAKE_WITHOUT)?;
         let target;
         let kind = match &member.kind {
             MemberKind::File(size) => EntryKind::File { size: *size },
             MemberKind::Folder => EntryKind::Folder,
             MemberKind::Symlink(to) => EntryKind::Symlink(to),
             MemberKind::HardLink(to) => {
-                target = join(self.destination, &clean(to)?);
+                target = self.below(to)?;
                 EntryKind::HardLink(&target)
             }
             MemberKind::Other(what) => {
                 return Err(Error::new(
                     ErrorKind::Input,
                     format!("it is {what}, which has no place in an image"),
-                ));
+                )
+                .hint(MAKE_WITHOUT));
             }
         };
         let entry = Entry {

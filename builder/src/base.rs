@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use sealrs_image::archive::Archive;
-use sealrs_image::cluster_image::ClusterImage;
+use sealrs_image::cluster_image::{ClusterImage, select};
 use sealrs_image::copy::{BlobSink, copy, in_parallel};
 use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
+use sealrs_image::graph::blobs;
 use sealrs_image::layer::{PackedLayer, annotation};
+use sealrs_image::locate::near;
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Progress, Task};
 use sealrs_image::pull::{PullPolicy, Puller, Wanted};
@@ -17,6 +19,7 @@ use sealrs_image::remote::Client;
 use sealrs_image::spec::{self, Descriptor};
 use sealrs_image::store::Store;
 
+use crate::cache::Cache;
 use crate::image_list::{LOCK_PATH, Lock};
 use crate::inside::Layers;
 use crate::rootfs::Rootfs;
@@ -25,26 +28,25 @@ use crate::rootfs::Rootfs;
 pub(crate) struct Finding<'b> {
     pub(crate) store: &'b Store,
     pub(crate) client: &'b Client,
+    pub(crate) cache: &'b Cache,
     pub(crate) context: &'b Path,
+    /// The platform of the build.
+    pub(crate) platform: &'b Platform,
     pub(crate) policy: PullPolicy,
     pub(crate) jobs: usize,
     pub(crate) progress: &'b dyn Progress,
 }
 
 impl Finding<'_> {
-    /// The image that FROM's `name` means; `None` for `scratch`.
-    pub(crate) fn find(&self, name: &str, platform: &Platform) -> Result<Option<ClusterImage>> {
-        if name == "scratch" {
-            return Ok(None);
-        }
-        let root = if name.starts_with(['/', '.']) || name.ends_with(".tar") {
-            self.in_archive(name)
-        } else {
-            self.by_reference(name, platform)
-        };
+    /// The image that FROM's `name` means, for `platform` or else that of the build.
+    pub(crate) fn find(&self, name: &str, platform: Option<&Platform>) -> Result<ClusterImage> {
+        let platform = platform.unwrap_or(self.platform);
         let place = || format!("cannot use `{name}` as the base");
-        let root = root.context(place)?;
-        let image = ClusterImage::read(self.store, &root, platform).context(place)?;
+        let root = match is_archive(name) {
+            true => self.in_archive(name),
+            false => self.by_reference(name, platform),
+        };
+        let image = ClusterImage::read(self.store, &root.context(place)?, platform).context(place)?;
         let own = &image.config.platform;
         if !platform.accepts(own) {
             return Err(Error::new(ErrorKind::NotFound, place())
@@ -56,10 +58,29 @@ impl Finding<'_> {
                     "build for {own}, or write `FROM --platform={own} {name}` if its files run on {platform}"
                 )));
         }
-        Ok(Some(image))
+        Ok(image)
     }
 
-    fn in_archive(&self, name: &str) -> Result<Descriptor> {
+    /// The same image as far as it is at hand: nothing is fetched or kept. None if it is not.
+    ///
+    /// # Errors
+    /// What is wrong with an archive, or with the name.
+    pub(crate) fn peek(&self, name: &str, platform: Option<&Platform>) -> Result<Option<ClusterImage>> {
+        let platform = platform.unwrap_or(self.platform);
+        let place = || format!("cannot use `{name}` as the base");
+        if is_archive(name) {
+            let (archive, root) = self.archive(name).context(place)?;
+            return ClusterImage::read(&archive, &root, platform).context(place).map(Some);
+        }
+        let reference: Reference = name.parse().context(place)?;
+        let root = match self.store.resolve(&reference)? {
+            Some(root) => Some(root),
+            None => self.cache.base(&reference, platform),
+        };
+        Ok(root.and_then(|root| ClusterImage::read(self.store, &root, platform).ok()))
+    }
+
+    fn archive(&self, name: &str) -> Result<(Archive, Descriptor)> {
         let path = self.context.join(name);
         let archive = Archive::open(&path)?;
         let images = archive.images();
@@ -75,9 +96,21 @@ impl Finding<'_> {
                     .hint("load it with `sealrs load -i`, then write the image's name in FROM"),
             );
         }
+        let root = root.clone();
+        Ok((archive, root))
+    }
+
+    fn in_archive(&self, name: &str) -> Result<Descriptor> {
+        let (archive, root) = self.archive(name)?;
         // Only what the new image is made of is wanted: the archive's names are not the store's business.
-        copy(&archive, root, Box::new(BlobSink(self.store)), self.jobs, self.progress)?;
-        Ok(root.clone())
+        copy(
+            &archive,
+            &root,
+            Box::new(BlobSink(self.store)),
+            self.jobs,
+            self.progress,
+        )?;
+        Ok(root)
     }
 
     fn by_reference(&self, name: &str, platform: &Platform) -> Result<Descriptor> {
@@ -89,8 +122,44 @@ impl Finding<'_> {
             jobs: self.jobs,
         };
         let wanted = Wanted::Platforms(vec![platform.clone()]);
-        Ok(puller.pull(&reference, &wanted, self.progress)?.root)
+        if self.store.resolve(&reference)?.is_some() {
+            return Ok(puller.pull(&reference, &wanted, self.progress)?.root);
+        }
+        // Who builds on an image did not ask to keep it: it gets no name in the store. The cache knows it until `prune`.
+        let known = self
+            .cache
+            .base(&reference, platform)
+            .filter(|root| self.is_whole(root, platform));
+        let found = puller.find(&reference, known, &wanted, self.progress);
+        let root = found.map_err(|error| self.suggest(&reference, error))?.root;
+        self.cache.remember_base(&reference, platform, &root)?;
+        Ok(root)
     }
+
+    /// A name that no registry answers to may be a mistyped one of the store.
+    fn suggest(&self, name: &Reference, error: Error) -> Error {
+        match near(self.store, name) {
+            Ok(Some(near)) => {
+                let otherwise = error.remedy().map(|hint| format!(" Otherwise: {hint}"));
+                let hint = format!("did you mean `{}`, which is in the store?", near.familiar());
+                Error::new(error.kind(), format!("cannot find {}", name.familiar()))
+                    .because(error)
+                    .hint(hint + &otherwise.unwrap_or_default())
+            }
+            _ => error,
+        }
+    }
+
+    /// Whether the store still has all of an image that has no name in it.
+    fn is_whole(&self, root: &Descriptor, platform: &Platform) -> bool {
+        let found = select(self.store, root, platform).and_then(|manifest| blobs(self.store, &manifest));
+        found.is_ok_and(|blobs| blobs.iter().all(|blob| self.store.has(&blob.digest)))
+    }
+}
+
+/// Whether FROM names a file.
+fn is_archive(name: &str) -> bool {
+    name.starts_with(['/', '.']) || name.ends_with(".tar")
 }
 
 /// What a base's layers unpack to. They are read when this is the first build on them.

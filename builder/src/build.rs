@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use sealrs_image::cluster_image::{
     Application, BuildClient, ClusterImage, ContainerImage, Extension, ImageKind, Launch, name,
 };
-use sealrs_image::error::{Error, ErrorKind, Result, ResultExt as _};
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::layer::{Compression, PackedLayer};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress};
@@ -20,13 +20,15 @@ use sealrs_image::spec::{
 use sealrs_image::store::Store;
 
 use crate::apps;
+use crate::asked::Asked;
 use crate::base::{self, Finding};
 use crate::cache::Cache;
+use crate::check;
 use crate::container_images::{Fetching, listed};
 use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
-use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock, Wanted};
-use crate::kubefile::{Action, App, AppKind, BaseImage, Kubefile, Span, Step};
+use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock};
+use crate::kubefile::{Action, App, AppKind, BaseImage, Diagnostic, Kubefile, Span, Step, runtime};
 use crate::pack::{Packed, Packing};
 use crate::rootfs::Rootfs;
 use crate::transfer::Transfer;
@@ -96,9 +98,30 @@ pub fn build(
 ) -> Result<Built> {
     let _lock = store.share()?;
     let context = Context::open(&options.context)?;
-    let (kubefile, steps) = read_kubefile(options, progress)?;
-    let asked = Asked::read(options)?;
+    let kubefile = read_kubefile(options)?;
     let cache = Cache::open(root)?;
+    let finding = Finding {
+        store,
+        client,
+        cache: &cache,
+        context: context.root(),
+        platform: &options.platform,
+        policy: options.pull,
+        jobs: options.jobs,
+        progress,
+    };
+    let sources = check::check(&kubefile, &context, &finding)?;
+    for warning in kubefile.warnings().texts() {
+        progress.event(Event::Warning(&warning));
+    }
+    for (message, hint) in options
+        .labels
+        .iter()
+        .filter_map(|(label, value)| runtime::doubt(label, value))
+    {
+        progress.event(Event::Warning(&format!("--label: {message}; {hint}")));
+    }
+    let asked = Asked::read(options)?;
     let known = cache.files(context.root());
     let epoch = options.epoch.unwrap_or(0);
     let packing = Packing {
@@ -110,30 +133,20 @@ pub fn build(
         use_cache: options.use_cache,
         progress,
     };
-    let finding = Finding {
-        store,
-        client,
-        context: context.root(),
-        policy: options.pull,
-        jobs: options.jobs,
-        progress,
-    };
     let mut draft = Draft::default();
     let mut rootfs = Rootfs::default();
-    for step in &steps {
+    for (step, found) in kubefile.steps().iter().zip(&sources) {
         // A failure shows the line of the Kubefile that it is about.
-        let at_step = |error: Error| {
-            let message = format!("{} failed", first_word(&step.original));
-            let kind = error.kind();
-            kubefile.error_at(step.span, message).because(error).of_kind(kind)
-        };
+        let at_step = |error: Error| kubefile.error(vec![step.failure(error)]);
         if let Action::From(from) = &step.action {
-            if let Some(base) = find_base(from, &finding, options).map_err(at_step)? {
+            let mut inherited = BTreeSet::new();
+            if let BaseImage::Image { name, platform } = from {
+                let base = finding.find(name, platform.as_ref()).map_err(at_step)?;
                 rootfs = base::rootfs(&base, packing.layers(), options.jobs, progress).map_err(at_step)?;
+                inherited = check::app_names(&base);
                 draft.start_from(base);
             }
-            let inherited = draft.applications.iter().map(|app| app.name.clone()).collect();
-            kubefile.check_apps(&steps, &inherited)?;
+            kubefile.check(kubefile.check_apps(&inherited))?;
             continue;
         }
         let mut transfer = Transfer {
@@ -145,11 +158,11 @@ pub fn build(
         };
         match &step.action {
             Action::Copy(copy) => {
-                let done = transfer.copy(copy).map_err(at_step)?;
+                let done = transfer.copy(copy, found).map_err(at_step)?;
                 draft.add(step, done);
             }
             Action::App(app) => {
-                let done = transfer.app(app).map_err(at_step)?;
+                let done = transfer.app(app, found).map_err(at_step)?;
                 draft.add_app(app, &done.files, step.span);
                 draft.add(step, done);
             }
@@ -160,16 +173,17 @@ pub fn build(
     known.save()?;
 
     let mut lists = Vec::new();
+    let mut wrong = Vec::new();
     for path in LIST_PATHS {
         let text = rootfs.text(path, packing.layers()).map_err(|(error, span)| {
-            let message = format!("cannot take the image list `{path}`");
-            let kind = error.kind();
-            kubefile.error_at(span, message).because(error).of_kind(kind)
+            let failed = Error::new(error.kind(), format!("cannot take the image list `{path}`")).because(error);
+            kubefile.error(vec![Diagnostic::failure(span, &failed)])
         })?;
         if let Some(text) = text {
-            lists.extend(image_list::parse(&text, path)?);
+            lists.extend(image_list::parse(&text, path, &mut wrong));
         }
     }
+    image_list::refuse(wrong)?;
     let base_lock = base::lock(&rootfs, packing.layers())?;
     let lock = if options.fetch_images {
         let fetching = Fetching {
@@ -180,7 +194,7 @@ pub fn build(
             jobs: options.jobs,
             progress,
         };
-        let fetched = fetching.fetch(asked.join(lists), base_lock, &draft.container_images)?;
+        let fetched = fetching.fetch(asked.join(lists, progress), base_lock, &draft.container_images)?;
         draft.add_images(fetched.layers, fetched.files, &fetched.lock, &packing, &rootfs)?;
         fetched.lock
     } else {
@@ -189,75 +203,12 @@ pub fn build(
     finish(options, draft, &lock, store)
 }
 
-/// The Kubefile and its steps, with all values known.
-fn read_kubefile(options: &Options, progress: &dyn Progress) -> Result<(Kubefile, Vec<Step>)> {
+fn read_kubefile(options: &Options) -> Result<Kubefile> {
     let path = options.kubefile.display().to_string();
-    let bytes = fs::read(&options.kubefile).map_err(|error| {
-        Error::new(ErrorKind::NotFound, format!("cannot read the Kubefile {path}"))
-            .because(error)
-            .hint("name it with `-f`, for instance `sealrs build -f Kubefile -t NAME .`")
-    })?;
-    let (kubefile, steps) = Kubefile::load(&bytes, &path, &options.build_args, &options.platform)?;
-    for warning in kubefile.warnings().rendered() {
-        progress.event(Event::Warning(&warning));
-    }
-    Ok((kubefile, steps))
-}
-
-fn find_base(from: &BaseImage, finding: &Finding<'_>, options: &Options) -> Result<Option<ClusterImage>> {
-    match from {
-        BaseImage::Scratch => Ok(None),
-        BaseImage::Image { name, platform } => finding.find(name, platform.as_ref().unwrap_or(&options.platform)),
-    }
-}
-
-/// The images of lists that were given beside the Kubefile.
-struct Asked {
-    wanted: Vec<Wanted>,
-    ignored: BTreeSet<Reference>,
-}
-
-impl Asked {
-    /// Reads the lists. At the beginning: what is wrong in them should not wait for the packing.
-    fn read(options: &Options) -> Result<Self> {
-        let read = |paths: &[PathBuf]| -> Result<Vec<Wanted>> {
-            let mut all = Vec::new();
-            for path in paths {
-                all.extend(read_list(path)?);
-            }
-            Ok(all)
-        };
-        let ignored = read(&options.ignored_image_lists)?.into_iter();
-        Ok(Self {
-            wanted: read(&options.image_lists)?,
-            ignored: ignored.map(|entry| entry.reference).collect(),
-        })
-    }
-
-    /// Everything that asks for a container image, less what is ignored.
-    fn join(self, mut lists: Vec<Wanted>) -> Vec<Wanted> {
-        lists.extend(self.wanted);
-        lists.retain(|entry| !self.ignored.contains(&entry.reference));
-        image_list::join(lists)
-    }
-}
-
-fn read_list(path: &std::path::Path) -> Result<Vec<Wanted>> {
-    let bytes = fs::read(path).map_err(|error| {
-        let kind = match error.kind() {
-            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            _ => ErrorKind::Input,
-        };
-        let what = format!("cannot read the image list {}", path.display());
-        let hint = "give a file that names one container image a line";
-        Error::new(kind, what).because(error).hint(hint)
-    })?;
-    let text = String::from_utf8(bytes).or_fail(ErrorKind::Input, || format!("{} is not a text", path.display()))?;
-    image_list::parse(&text, &path.display().to_string())
-}
-
-fn first_word(instruction: &str) -> &str {
-    instruction.split_whitespace().next().unwrap_or(instruction)
+    let bytes = fs::read(&options.kubefile).or_read(|| format!("cannot read the Kubefile {path}"));
+    let bytes =
+        bytes.map_err(|error| error.hint("name it with `-f`, for instance `sealrs build -f Kubefile -t NAME .`"))?;
+    Ok(Kubefile::read(&bytes, &path, &options.build_args, &options.platform))
 }
 
 /// An image as far as it has come.
@@ -384,18 +335,26 @@ impl Draft {
     /// Every app must be startable.
     fn check_apps(&self, kubefile: &Kubefile) -> Result<()> {
         let is_unknown = |app: &&Application| app.kind.is_empty() && app.cmds.is_empty();
-        let Some(app) = self.applications.iter().find(is_unknown) else {
-            return Ok(());
-        };
-        let message = format!("nothing tells how to start app `{}`", app.name);
-        let error = match self.app_spans.get(&app.name) {
-            Some(&span) => kubefile.error_at(span, message),
-            None => Error::new(ErrorKind::Input, message),
-        };
-        Err(error.hint(format!(
-            "its files are neither a chart, nor all .yaml, nor all .sh: add `APPCMDS {} [\"bash\", \"install.sh\"]`",
-            app.name
-        )))
+        let unknown: Vec<Diagnostic> = self
+            .applications
+            .iter()
+            .filter(is_unknown)
+            .map(|app| {
+                let message = format!("nothing tells how to start app `{}`", app.name);
+                let problem = match self.app_spans.get(&app.name) {
+                    Some(&span) => Diagnostic::error(span, message),
+                    None => Diagnostic::error_in_file(message),
+                };
+                problem.hint(format!(
+                    "its files are neither a chart, nor all .yaml, nor all .sh: add `APPCMDS {} [\"bash\", \"install.sh\"]`",
+                    app.name
+                ))
+            })
+            .collect();
+        match unknown.as_slice() {
+            [] => Ok(()),
+            _ => Err(kubefile.error(unknown)),
+        }
     }
 
     fn add_images(

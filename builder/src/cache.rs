@@ -14,6 +14,8 @@ use sealrs_image::digest::{Digest, Hasher};
 use sealrs_image::error::{IoResultExt as _, Result};
 use sealrs_image::file;
 use sealrs_image::layer::PackedLayer;
+use sealrs_image::platform::Platform;
+use sealrs_image::reference::Reference;
 use sealrs_image::spec::Descriptor;
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +42,7 @@ struct Remembered {
 impl Cache {
     pub(crate) fn open(root: &Path) -> Result<Self> {
         let folder = root.join("cache");
-        for kind in ["layers", "listings", "insides", "shapes", "files"] {
+        for kind in ["layers", "listings", "insides", "shapes", "files", "bases"] {
             let folder = folder.join(kind);
             fs::create_dir_all(&folder).or_io(|| format!("cannot make {}", folder.display()))?;
         }
@@ -83,6 +85,17 @@ impl Cache {
         )
     }
 
+    /// The image that a name of FROM stood for, when it was pulled for a platform.
+    pub(crate) fn base(&self, name: &Reference, platform: &Platform) -> Option<Descriptor> {
+        let bytes = fs::read(self.folder.join("bases").join(base_key(name, platform))).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    pub(crate) fn remember_base(&self, name: &Reference, platform: &Platform, root: &Descriptor) -> Result<()> {
+        let bytes = serde_json::to_vec(root).unwrap_or_default();
+        self.write("bases", &base_key(name, platform), &bytes)
+    }
+
     /// A file that was read out of a layer.
     pub(crate) fn file(&self, key: &Digest) -> Option<Vec<u8>> {
         fs::read(self.folder.join("insides").join(key.hex())).ok()
@@ -122,6 +135,10 @@ impl Cache {
     fn write(&self, kind: &str, name: &str, bytes: &[u8]) -> Result<()> {
         file::write_disposable(&self.folder.join(kind).join(name), bytes)
     }
+}
+
+fn base_key(name: &Reference, platform: &Platform) -> String {
+    Digest::of(format!("base 1 {name} {platform}").as_bytes()).hex()
 }
 
 /// A known file, as it is written down.

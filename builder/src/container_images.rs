@@ -10,6 +10,7 @@ use sealrs_image::cluster_image::ContainerImage;
 use sealrs_image::copy::in_parallel;
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
+use sealrs_image::finding::Finding;
 use sealrs_image::layer::{self, Compression, PackedLayer};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress, Task};
@@ -93,9 +94,8 @@ impl Fetching<'_> {
             files.insert(blob_path(&descriptor.digest), bytes.clone());
         }
         let (layers, small) = self.fetch_blobs(&resolved)?;
-        for image in &resolved {
-            self.check_platform(image, &small)?;
-        }
+        let other_platform = |image: &Resolved| Some(image.wanted.failure(&self.check_platform(image, &small).err()?));
+        refuse(resolved.iter().filter_map(other_platform).collect(), resolved.len())?;
         files.extend(small);
 
         let stored: Vec<StoredImage> = resolved.iter().map(stored).collect();
@@ -125,7 +125,7 @@ impl Fetching<'_> {
         }
     }
 
-    /// Resolves all, and says of all that fail why and who asked for them.
+    /// Resolves all, and says of each that fails why, and who asked for it.
     fn resolve_all(&self, wanted: Vec<Wanted>) -> Result<Vec<Resolved>> {
         let count = wanted.len();
         let resolved = Mutex::new(Vec::new());
@@ -133,30 +133,14 @@ impl Fetching<'_> {
         {
             let _task = Task::begin(self.progress, &format!("resolving {count} container images"), None);
             in_parallel(wanted, self.jobs, |wanted| {
-                let asked_by = wanted.asked_by.join(", ");
-                match self.resolve(wanted) {
+                match self.resolve(wanted.clone()) {
                     Ok(image) => push(&resolved, image),
-                    Err(error) => push(&failed, (asked_by, error)),
+                    Err(error) => push(&failed, wanted.failure(&error)),
                 }
                 Ok(())
             })?;
         }
-        let mut failed = collected(failed);
-        failed.sort_by(|a, b| a.0.cmp(&b.0));
-        if let Some((_, first)) = failed.first() {
-            let kind = first.kind();
-            let hint = first.remedy().map(str::to_owned);
-            let reasons: Vec<String> = failed
-                .iter()
-                .map(|(asked_by, error)| format!("{asked_by}: {error}: {}", error.causes().join(": ")))
-                .collect();
-            let what = format!("{} of {count} container images can't be had", failed.len());
-            let error = Error::new(kind, what).because(Error::new(kind, reasons.join("\n")));
-            return Err(match hint {
-                Some(hint) => error.hint(hint),
-                None => error,
-            });
-        }
+        refuse(collected(failed), count)?;
         let mut resolved = collected(resolved);
         resolved.sort_by(|a, b| a.wanted.reference.cmp(&b.wanted.reference));
         Ok(resolved)
@@ -210,11 +194,8 @@ impl Fetching<'_> {
         if self.platform.accepts(&found.platform) {
             return Ok(());
         }
-        let (reference, asked_by) = (&image.wanted.reference, image.wanted.asked_by.join(", "));
-        let what = format!(
-            "{asked_by}: {reference} is for {}, not for {}",
-            found.platform, self.platform
-        );
+        let reference = &image.wanted.reference;
+        let what = format!("{reference} is for {}, not for {}", found.platform, self.platform);
         Err(Error::new(ErrorKind::NotFound, what)
             .hint("name an image of that platform, or one whose index has it, in the image list"))
     }
@@ -318,6 +299,16 @@ impl Fetching<'_> {
         self.cache.remember_layer(&layer_key(blob), &layer)?;
         Ok(layer)
     }
+}
+
+/// Refuses `failed` of `count` images.
+fn refuse(mut failed: Vec<Finding>, count: usize) -> Result<()> {
+    if failed.is_empty() {
+        return Ok(());
+    }
+    failed.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
+    let what = format!("{} of {count} container images can't be had", failed.len());
+    Err(Error::together(what, failed))
 }
 
 /// The link files of the registry, by their paths in the rootfs. The images of the base are linked anew, because what

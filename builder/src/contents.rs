@@ -107,11 +107,16 @@ impl Item {
     }
 }
 
+const APART: &str = "give its sources other names, or other destinations in instructions of their own";
+
 /// Refuses a path with a name by which layers delete files of lower layers.
-pub(crate) fn refuse_whiteout(path: &str) -> Result<()> {
+///
+/// # Errors
+/// With `hint`, which depends on where the name comes from.
+pub(crate) fn refuse_whiteout(path: &str, hint: &str) -> Result<()> {
     if path.split('/').any(|name| name.starts_with(".wh.")) {
         let what = format!("`{path}` would delete files in the image: layers mark deletions by names in `.wh.`");
-        return Err(Error::new(ErrorKind::Input, what).hint("rename it, or leave it out with .containerignore"));
+        return Err(Error::new(ErrorKind::Input, what).hint(hint));
     }
     Ok(())
 }
@@ -125,10 +130,8 @@ impl Contents {
                 // What is above a folder was looked at when that came.
                 Some(ItemKind::Folder) => break,
                 Some(_) => {
-                    return Err(Error::new(
-                        ErrorKind::Input,
-                        format!("`{path}` would lie below `{folder}`, which is not a folder in this instruction"),
-                    ));
+                    let what = format!("`{path}` would lie below `{folder}`, which is not a folder in this instruction");
+                    return Err(Error::new(ErrorKind::Input, what).hint(APART));
                 }
                 None => parent = folder,
             }
@@ -148,7 +151,8 @@ impl Contents {
             return Err(Error::new(
                 ErrorKind::Input,
                 format!("`{path}` is a folder in this instruction, which something else would replace"),
-            ));
+            )
+            .hint(APART));
         }
         self.entries.insert(path.to_owned(), item);
         Ok(())
@@ -156,7 +160,8 @@ impl Contents {
 
     /// Refuses names by which layers delete files of lower layers (layer.md: whiteouts).
     pub(crate) fn refuse_whiteouts(&self) -> Result<()> {
-        self.entries.keys().try_for_each(|path| refuse_whiteout(path))
+        let hint = "rename it, or leave it out with .containerignore";
+        self.entries.keys().try_for_each(|path| refuse_whiteout(path, hint))
     }
 
     /// Turns further names of one file into hard links. The first in the order of the layer is the file, for a link

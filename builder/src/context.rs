@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::path::{Path, PathBuf};
 
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::suggest::nearest;
 use walkdir::WalkDir;
 
 use crate::contents::{Contents, FileSource, Identity, Item, ItemKind, OnDisk};
@@ -51,12 +52,16 @@ impl Match {
 impl Context {
     /// Opens a context and reads its ignore file.
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        const HINT: &str = "give a folder as the last argument, for instance `.`";
         let place = || format!("cannot open the build context {}", path.display());
-        let root = path.canonicalize().or_io(place)?;
+        let root = path.canonicalize().or_read(place).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => error.hint(HINT),
+            _ => error,
+        })?;
         if !root.is_dir() {
             return Err(Error::new(ErrorKind::Input, place())
                 .because(Error::new(ErrorKind::Input, "it is not a folder"))
-                .hint("give a folder as the last argument, for instance `.`"));
+                .hint(HINT));
         }
         let mut rules = IgnoreRules::default();
         for name in IGNORE_FILES {
@@ -67,7 +72,7 @@ impl Context {
                     break;
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error).or_io(|| format!("cannot read {}", file.display())),
+                Err(error) => return Err(error).or_read(|| format!("cannot read {}", file.display())),
             }
         }
         Ok(Self { root, rules })
@@ -84,18 +89,12 @@ impl Context {
             && self.root.join(&clean).symlink_metadata().is_ok()
         {
             if self.leaves_out(&clean, self.root.join(&clean).is_dir()) {
-                return Err(Error::new(
-                    ErrorKind::Input,
-                    format!(
-                        "`{}` is left out of the build context by its ignore file",
-                        source.as_str()
-                    ),
-                )
-                .hint("take the path out of .containerignore or .dockerignore, or add an exception with `!`"));
+                return Err(left_out(source));
             }
             return Ok(vec![self.real(&clean)?]);
         }
         let mut found = Vec::new();
+        let mut has_left_out = false;
         let start = self.root.join(clean(&source.base())?);
         if start.is_dir() {
             let mut walk = WalkDir::new(start).sort_by_file_name().into_iter();
@@ -106,7 +105,10 @@ impl Context {
                 if relative.is_empty() {
                     continue;
                 }
-                if !self.rules.excludes(&relative) && source.matches(&relative) {
+                let is_excluded = self.rules.excludes(&relative);
+                let matches = source.matches(&relative);
+                has_left_out |= matches && is_excluded;
+                if matches && !is_excluded {
                     found.push(self.real(&relative)?);
                 } else if !is_folder || (source.may_match_below(&relative) && !self.leaves_out(&relative, true)) {
                     continue;
@@ -116,18 +118,34 @@ impl Context {
                 }
             }
         }
-        if found.is_empty() {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!(
-                    "`{}` matches nothing in the build context {}",
-                    source.as_str(),
-                    self.root.display()
-                ),
-            )
-            .hint("paths are relative to the build context, the last argument of `sealrs build`"));
+        match found.as_slice() {
+            [] if has_left_out => Err(left_out(source)),
+            [] => Err(self.nothing(source)),
+            _ => Ok(found),
         }
-        Ok(found)
+    }
+
+    /// That a source matches nothing; perhaps something of nearly the same name does.
+    fn nothing(&self, source: &Glob) -> Error {
+        let root = self.root.display();
+        let what = format!("`{}` matches nothing in the build context {root}", source.as_str());
+        let error = Error::new(ErrorKind::NotFound, what);
+        match source.literal().and_then(|path| self.near(&path)) {
+            Some(near) => error.hint(format!("did you mean `{near}`?")),
+            None => error.hint("paths are relative to the build context, the last argument of `sealrs build`"),
+        }
+    }
+
+    /// What lies in the folder of a path under nearly its name.
+    fn near(&self, path: &str) -> Option<String> {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let names: Vec<String> = fs::read_dir(self.root.join(folder))
+            .ok()?
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| !self.rules.excludes(&join(folder, name)))
+            .collect();
+        let near = nearest(name, names.iter().map(String::as_str))?;
+        Some(join(folder, near))
     }
 
     /// Whether the ignore file leaves out a path and, for a folder, everything below it.
@@ -146,7 +164,7 @@ impl Context {
     ) -> Result<()> {
         if !found.is_folder {
             let metadata =
-                fs::symlink_metadata(&found.path).or_io(|| format!("cannot read {}", found.path.display()))?;
+                fs::symlink_metadata(&found.path).or_read(|| format!("cannot read {}", found.path.display()))?;
             let item = item(&found.path, &metadata, ownership)?;
             return contents.put(destination, item);
         }
@@ -180,9 +198,14 @@ impl Context {
     /// Resolves links in a source's own path; they may not lead out of the context.
     fn real(&self, relative: &str) -> Result<Match> {
         let path = self.root.join(relative);
-        let real = path
-            .canonicalize()
-            .or_io(|| format!("cannot read {}", path.display()))?;
+        let real = match path.canonicalize() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let what = format!("`{relative}` is a link that leads to nothing");
+                return Err(Error::new(ErrorKind::NotFound, what)
+                    .hint("mend the link, or write the path of the file that is meant"));
+            }
+            other => other.or_read(|| format!("cannot read {}", path.display()))?,
+        };
         if !real.starts_with(&self.root) {
             return Err(Error::new(
                 ErrorKind::Input,
@@ -203,6 +226,15 @@ impl Context {
     fn relative(&self, path: &Path) -> Result<String> {
         slashed(path.strip_prefix(&self.root).unwrap_or(path))
     }
+}
+
+fn left_out(source: &Glob) -> Error {
+    let what = format!(
+        "`{}` is left out of the build context by its ignore file",
+        source.as_str()
+    );
+    Error::new(ErrorKind::Input, what)
+        .hint("take the path out of .containerignore or .dockerignore, or add an exception with `!`")
 }
 
 /// A source path without `.`, `..` and leading slashes. `..` may not lead above the context.
@@ -244,7 +276,7 @@ fn item(path: &Path, metadata: &Metadata, ownership: Ownership) -> Result<Item> 
     let kind = if kind.is_dir() {
         ItemKind::Folder
     } else if kind.is_symlink() {
-        let target = fs::read_link(path).or_io(|| format!("cannot read the link {}", path.display()))?;
+        let target = fs::read_link(path).or_read(|| format!("cannot read the link {}", path.display()))?;
         ItemKind::Symlink(slashed(&target)?)
     } else if kind.is_file() {
         ItemKind::File(FileSource::Disk(OnDisk {
@@ -300,12 +332,12 @@ fn attributes(path: &Path) -> Result<Vec<(String, Vec<u8>)>> {
     let names = match xattr::list(path) {
         Ok(names) => names,
         Err(error) if error.kind() == std::io::ErrorKind::Unsupported => return Ok(Vec::new()),
-        Err(error) => return Err(error).or_io(place),
+        Err(error) => return Err(error).or_read(place),
     };
     let kept = |name: &OsStr| name.as_bytes().starts_with(b"user.") || name == "security.capability";
     let mut found = Vec::new();
     for name in names.filter(|name| kept(name)) {
-        if let (Some(text), Some(value)) = (name.to_str(), xattr::get(path, &name).or_io(place)?) {
+        if let (Some(text), Some(value)) = (name.to_str(), xattr::get(path, &name).or_read(place)?) {
             found.push((text.to_owned(), value));
         }
     }
@@ -318,7 +350,7 @@ fn walk_error(error: walkdir::Error) -> Error {
         .path()
         .map_or_else(|| "the build context".to_owned(), |path| path.display().to_string());
     let io: std::io::Error = error.into();
-    match Err::<(), _>(io).or_io(|| format!("cannot read {place}")) {
+    match Err::<(), _>(io).or_read(|| format!("cannot read {place}")) {
         Err(error) => error,
         Ok(()) => Error::new(ErrorKind::Internal, "a failure was lost"),
     }

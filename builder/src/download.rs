@@ -2,14 +2,14 @@
 
 use std::io::{self, Read};
 
-use sealrs_image::digest::{Digest, Hasher};
+use sealrs_image::digest::{Digest, Hasher, WrongDigest};
 use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::progress::{Event, Progress, Task};
 use sealrs_image::remote::{Client, FileSource, shown};
 use sealrs_image::spec::Descriptor;
 use sealrs_image::store::Store;
 
-use crate::kubefile::RemoteFile;
+use crate::kubefile::{Checksum, RemoteFile};
 
 /// Fetches `file` into the store, unless it is there already. Gives its digest and size in bytes.
 pub(crate) fn fetch(
@@ -19,7 +19,7 @@ pub(crate) fn fetch(
     progress: &dyn Progress,
 ) -> Result<(Digest, u64)> {
     let place = || format!("cannot fetch {}", shown(&file.url));
-    if let Some(digest) = file.checksum
+    if let Some(Checksum { digest, .. }) = file.checksum
         && let Some(size) = store.size(&digest)
     {
         return Ok((digest, size));
@@ -28,12 +28,13 @@ pub(crate) fn fetch(
         warn(progress, file);
     }
     let source = FileSource::new(client.clone(), &file.url)?;
-    let (mut reader, size) = source.start().context(place)?;
+    let (mut reader, size) = source.start().map_err(|error| explain(file, error)).context(place)?;
     let task = Task::begin(progress, &format!("fetching {}", shown(&file.url)), size);
-    if let (Some(digest), Some(size)) = (file.checksum, size) {
+    if let (Some(Checksum { digest, .. }), Some(size)) = (file.checksum, size) {
         drop(reader);
         let blob = Descriptor::new("application/octet-stream", digest, size);
-        store.fetch(&blob, &source, &task).context(place)?;
+        let fetched = store.fetch(&blob, &source, &task);
+        fetched.map_err(|error| explain(file, error)).context(place)?;
         return Ok((digest, size));
     }
     let mut blob = store.create()?;
@@ -62,13 +63,32 @@ pub(crate) fn warn(progress: &dyn Progress, file: &RemoteFile) {
 }
 
 /// Refuses a file that is not what its checksum says.
-pub(crate) fn check(checksum: Option<Digest>, found: Digest) -> Result<()> {
+pub(crate) fn check(checksum: Option<Checksum>, found: Digest) -> Result<()> {
     match checksum {
-        Some(expected) if expected != found => Err(Error::new(
-            ErrorKind::Integrity,
-            format!("its digest is {found} where {expected} was expected"),
-        )
-        .hint("check the URL and the checksum")),
+        Some(expected) if expected.digest != found => Err(mismatch(expected, found)),
         _ => Ok(()),
     }
+}
+
+/// A failure to fetch a file, as it is to be told. If the bytes have another digest, that is no damage, for only the
+/// checksum says what they should have.
+pub(crate) fn explain(file: &RemoteFile, error: Error) -> Error {
+    if let (Some(checksum), Some(wrong)) = (file.checksum, error.cause::<WrongDigest>()) {
+        return mismatch(checksum, wrong.found);
+    }
+    match error.kind() {
+        _ if error.remedy().is_some() => error,
+        ErrorKind::NotFound => error.hint("check the URL"),
+        ErrorKind::Auth => error.hint("URLs are fetched without credentials: fetch the file yourself, and `COPY` it"),
+        _ => error,
+    }
+}
+
+fn mismatch(checksum: Checksum, found: Digest) -> Error {
+    let Checksum { digest, line } = checksum;
+    let what = format!("the checksum given in line {line} is {digest}, what was read has {found}");
+    Error::new(ErrorKind::Integrity, what).hint(
+        "either the file changed at its source, or the checksum is wrong: ask its publisher for the checksum; write \
+         that one, or the URL of the file that it belongs to",
+    )
 }

@@ -4,15 +4,18 @@
 //! * `ignore`, `glob`: which files of the build context are meant; pure. `context` walks it.
 //! * `contents`, `pack`, `cache`, `add_tar`: from files to layers, by the cache where it can be.
 //! * `rootfs`, `inside`: what the layers so far unpack to.
-//! * `image_list`, `container_images`: from lists of container images to registry data.
+//! * `image_list`, `asked`, `container_images`: from lists of container images to registry data.
+//! * `sources`, `check`: what is wrong, before anything is fetched or packed.
 //! * `base`, `transfer`, `download`, `remote_layer`, `apps`: what FROM, COPY, ADD, URLs and APP mean.
 //! * `build`: all of it, in order: [`build()`].
 
 mod add_tar;
 mod apps;
+mod asked;
 mod base;
 mod build;
 mod cache;
+mod check;
 mod container_images;
 mod contents;
 mod context;
@@ -25,6 +28,7 @@ mod kubefile;
 mod pack;
 mod remote_layer;
 mod rootfs;
+mod sources;
 mod transfer;
 
 pub use build::{Built, Options, build};

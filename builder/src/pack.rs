@@ -125,7 +125,7 @@ impl Packing<'_> {
             loop {
                 let count = reader
                     .read(&mut buffer)
-                    .or_io(|| format!("cannot read {}", file.path.display()))?;
+                    .or_read(|| format!("cannot read {}", file.path.display()))?;
                 if count == 0 {
                     break;
                 }
@@ -198,8 +198,8 @@ impl Packing<'_> {
 /// Opens a file of the context, which must be the one that was listed.
 pub(crate) fn open(file: &OnDisk) -> Result<File> {
     let place = || format!("cannot open {}", file.path.display());
-    let opened = File::open(&file.path).or_io(place)?;
-    let metadata = opened.metadata().or_io(place)?;
+    let opened = File::open(&file.path).or_read(place)?;
+    let metadata = opened.metadata().or_read(place)?;
     if (Identity::of(&metadata), metadata.len()) != (file.identity, file.size) {
         return Err(Error::new(
             ErrorKind::Conflict,

@@ -13,9 +13,9 @@ use sealrs_image::spec::Descriptor;
 use sealrs_image::store::Store;
 
 use crate::context::Ownership;
-use crate::download::{check, warn};
+use crate::download::{check, explain, warn};
 use crate::inside::{Listed, Listing};
-use crate::kubefile::RemoteFile;
+use crate::kubefile::{Checksum, RemoteFile};
 use crate::pack::{Packed, Packing};
 
 const BUFFER: usize = 256 << 10;
@@ -44,7 +44,7 @@ pub(crate) fn pack(
         mode,
         ownership,
     };
-    if let Some(known) = file.checksum.and_then(|digest| layer.known(&digest)) {
+    if let Some(known) = file.checksum.and_then(|checksum| layer.known(&checksum.digest)) {
         return Ok(known);
     }
     let place = || format!("cannot fetch {}", shown(&file.url));
@@ -52,9 +52,9 @@ pub(crate) fn pack(
         warn(packing.progress, file);
     }
     let source = FileSource::new(client.clone(), &file.url)?;
-    let (mut reader, size) = source.start().context(place)?;
+    let (mut reader, size) = source.start().map_err(|error| explain(file, error)).context(place)?;
     let task = Task::begin(packing.progress, &format!("fetching {}", shown(&file.url)), size);
-    let (Some(digest), Some(size)) = (file.checksum, size) else {
+    let (Some(Checksum { digest, .. }), Some(size)) = (file.checksum, size) else {
         // The tar's header tells the size, and without a digest there is no telling whether the layer is known.
         let (mut spooled, digest, size) = spool(packing.store, &mut task.reader(reader)).context(place)?;
         check(file.checksum, digest).context(place)?;
@@ -69,10 +69,12 @@ pub(crate) fn pack(
     if layer.compression(&start) == Compression::None {
         drop(reader);
         let blob = Descriptor::new("application/octet-stream", digest, size);
-        return layer.fetch(&blob, &source, &task).context(place);
+        let fetched = layer.fetch(&blob, &source, &task);
+        return fetched.map_err(|error| explain(file, error)).context(place);
     }
     let mut verified = VerifyingReader::new(task.reader(start.as_slice().chain(reader)), digest, size);
-    layer.write(&mut verified, &start, digest, size).context(place)
+    let written = layer.write(&mut verified, &start, digest, size);
+    written.map_err(|error| explain(file, error)).context(place)
 }
 
 /// A layer that holds one file.

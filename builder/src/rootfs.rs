@@ -1,6 +1,8 @@
 //! The rootfs as far as the build has come: which paths are folders, files and links. Destinations are resolved in
 //! it, as in a Dockerfile: what goes into a folder that is a link goes to where the link leads.
 
+mod unpacking;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::Read as _;
@@ -21,7 +23,7 @@ const MAX_LINKS: usize = 40;
 const MAX_TEXT: u64 = 1 << 20;
 
 /// A tree of paths.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Rootfs {
     entries: BTreeMap<String, Entry>,
     /// The folder of what was put last, and where it really is: what comes next mostly lies beside it.
@@ -48,6 +50,8 @@ enum Origin {
     Source(FileSource),
     /// In a layer, at this path.
     Layer(Rc<PackedLayer>, String),
+    /// In a layer that is not made yet.
+    Unknown,
 }
 
 impl Rootfs {
@@ -263,6 +267,7 @@ fn read(origin: &Origin, path: &str, layers: Layers<'_>) -> Result<String> {
         }
         Origin::Source(FileSource::Inline(content)) => bytes.clone_from(content),
         Origin::Layer(layer, path) => bytes = layers.file(layer, path)?,
+        Origin::Unknown => return Err(Error::new(ErrorKind::Internal, place())),
     }
     if bytes.len() as u64 > MAX_TEXT {
         return Err(Error::new(ErrorKind::Input, place())
@@ -286,7 +291,7 @@ mod tests {
         PackedLayer::new(Compression::None, Digest::of(b"x"), 1, Digest::of(b"x"), 1)
     }
 
-    fn rootfs(layers: &[&[(&str, Listed)]]) -> Rootfs {
+    pub(super) fn rootfs(layers: &[&[(&str, Listed)]]) -> Rootfs {
         let mut rootfs = Rootfs::default();
         for entries in layers {
             let entries = entries
@@ -297,7 +302,7 @@ mod tests {
         rootfs
     }
 
-    fn link(target: &str) -> Listed {
+    pub(super) fn link(target: &str) -> Listed {
         Listed::Symlink(target.to_owned())
     }
 

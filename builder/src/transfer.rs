@@ -1,19 +1,20 @@
 //! COPY, ADD and APP: from their sources to layers.
 
 use sealrs_image::error::{Error, ErrorKind, Result};
-use sealrs_image::remote::Client;
+use sealrs_image::remote::{Client, shown};
 
 use crate::add_tar::{self, Format};
 use crate::apps;
 use crate::build::Done;
 use crate::contents::{Contents, FileSource, Item, ItemKind, refuse_whiteout};
-use crate::context::{Context, Match, Ownership, join};
+use crate::context::{Context, Ownership, join};
 use crate::download;
 use crate::inside::{Listed, Listing};
-use crate::kubefile::{App, Destination, FileCopy, RemoteFile, Source, SourceKind, Span};
+use crate::kubefile::{App, Destination, FileCopy, RemoteFile, Span};
 use crate::pack::{Packed, Packing};
 use crate::remote_layer;
 use crate::rootfs::Rootfs;
+use crate::sources::Found;
 
 /// The mode of a file that was fetched, unless `--chmod` says otherwise.
 const FETCHED_MODE: u32 = 0o644;
@@ -29,17 +30,9 @@ pub(crate) struct Transfer<'b> {
     pub(crate) span: Span,
 }
 
-/// A source with its patterns resolved.
-enum Found<'s> {
-    Local(Match),
-    Remote(&'s RemoteFile),
-    Inline(&'s str, &'s str),
-}
-
 impl Transfer<'_> {
-    /// COPY and ADD.
-    pub(crate) fn copy(&mut self, copy: &FileCopy) -> Result<Done> {
-        let found = self.find(&copy.sources)?;
+    /// COPY and ADD of the sources that were found.
+    pub(crate) fn copy(&mut self, copy: &FileCopy, found: &[Found<'_>]) -> Result<Done> {
         let ownership = Ownership {
             mode: copy.mode,
             uid: copy.owner.map_or(0, |owner| owner.uid),
@@ -62,27 +55,18 @@ impl Transfer<'_> {
         let mut contents = Contents::default();
         let mut tars = Vec::new();
         let mut remote = Vec::new();
-        for source in &found {
+        for source in found {
             match source {
-                Found::Local(found) if found.is_folder => {
+                Found::Local(found, _) if found.is_folder => {
                     self.context
                         .collect(found, &destination.path, ownership, &mut contents)?;
                     self.mark_folder(&destination.path, ownership, &mut contents)?;
                 }
-                Found::Local(found) => {
-                    let format = if copy.unpack {
-                        add_tar::format(&found.path)?
-                    } else {
-                        Format::Other
-                    };
-                    match format {
-                        Format::Other => {
-                            let path = target(&destination, found.name());
-                            self.context.collect(found, &path, ownership, &mut contents)?;
-                        }
-                        Format::Tar(compression) => tars.push((found, compression)),
-                    }
+                Found::Local(found, Format::Other) => {
+                    let path = target(&destination, found.name());
+                    self.context.collect(found, &path, ownership, &mut contents)?;
                 }
+                Found::Local(found, Format::Tar(compression)) => tars.push((found, *compression)),
                 Found::Remote(file) => remote.push(*file),
                 Found::Inline(name, content) => {
                     let path = target(&destination, name);
@@ -101,7 +85,7 @@ impl Transfer<'_> {
             } else {
                 destination.path.clone()
             };
-            refuse_whiteout(&path)?;
+            refuse_whiteout(&path, "write another name as the destination")?;
             let mode = ownership.mode.unwrap_or(FETCHED_MODE);
             let packed = remote_layer::pack(self.packing, self.client, file, &path, mode, ownership)?;
             let listing = Listing(vec![(path, Listed::File)]);
@@ -111,7 +95,8 @@ impl Transfer<'_> {
         for (found, compression) in tars {
             let mut tar = Contents::default();
             self.context.collect(found, found.name(), ownership, &mut tar)?;
-            let unpacked = add_tar::pack(self.packing, &tar, compression, &destination.path, ownership)?;
+            let place = &destination.path;
+            let unpacked = add_tar::pack(self.packing, &tar, compression, place, ownership, self.rootfs)?;
             self.rootfs
                 .put_layer(unpacked.layer.clone(), unpacked.listing, Some(self.span));
             done.add(Packed {
@@ -122,19 +107,18 @@ impl Transfer<'_> {
         Ok(done)
     }
 
-    /// APP, CNI and CSI.
-    pub(crate) fn app(&mut self, app: &App) -> Result<Done> {
+    /// APP, CNI and CSI of the sources that were found.
+    pub(crate) fn app(&mut self, app: &App, found: &[Found<'_>]) -> Result<Done> {
         let folder = self.rootfs.place(&apps::folder(&app.name.name))?;
-        let found = self.find(&app.sources)?;
         let mut done = Done::default();
         let mut contents = Contents::default();
-        for source in &found {
+        for source in found {
             let mut own = Contents::default();
             match source {
-                Found::Local(found) if found.is_folder => {
+                Found::Local(found, _) if found.is_folder => {
                     self.context.collect(found, &folder, Ownership::default(), &mut own)?;
                 }
-                Found::Local(found) => {
+                Found::Local(found, _) => {
                     let path = join(&folder, found.name());
                     self.context.collect(found, &path, Ownership::default(), &mut own)?;
                 }
@@ -174,20 +158,6 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    fn find<'s>(&self, sources: &'s [Source]) -> Result<Vec<Found<'s>>> {
-        let mut found = Vec::new();
-        for source in sources {
-            match &source.kind {
-                SourceKind::Local(glob) => {
-                    found.extend(self.context.matches(glob)?.into_iter().map(Found::Local));
-                }
-                SourceKind::Remote(file) => found.push(Found::Remote(file)),
-                SourceKind::Inline(file) => found.push(Found::Inline(&file.name, &file.content)),
-            }
-        }
-        Ok(found)
-    }
-
     /// A folder that is copied exists afterwards, even when it is empty.
     fn mark_folder(&mut self, path: &str, ownership: Ownership, contents: &mut Contents) -> Result<()> {
         if path.is_empty() || contents.entries.contains_key(path) || self.rootfs.is_folder(path) {
@@ -220,8 +190,8 @@ fn file_name(file: &RemoteFile) -> Result<&str> {
     file.file_name.as_deref().ok_or_else(|| {
         Error::new(
             ErrorKind::Input,
-            format!("{} has no file name to copy it under", file.url),
+            format!("{} has no file name to copy it under", shown(&file.url)),
         )
-        .hint("name the file in the destination: without a slash at its end")
+        .hint("the destination is a folder: write the file's name behind it, `FOLDER/NAME`")
     })
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::finding::listed;
 use serde::Serialize;
 
 use crate::bars::Bars;
@@ -80,6 +81,7 @@ impl Printer {
                     "message": error.to_string(),
                     "causes": error.causes(),
                     "hint": error.remedy(),
+                    "errors": error.findings(),
                 });
                 format!("{document}\n")
             }
@@ -94,6 +96,11 @@ fn render(error: &Error) -> String {
     const CYAN: &str = "\x1b[36m";
     const RESET: &str = "\x1b[0m";
     let mut text = format!("{RED}error:{RESET} {error}\n");
+    if !error.findings().is_empty() {
+        // They tell their causes and remedies themselves.
+        text.push_str(&format!("\n{}\n", listed(error.findings())));
+        return text;
+    }
     for cause in error.causes() {
         let cause = cause.replace('\n', "\n         ");
         text.push_str(&format!("  cause: {cause}\n"));

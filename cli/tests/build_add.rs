@@ -221,6 +221,132 @@ fn hostile_tars_are_refused_or_contained() {
     assert_eq!(scratch.rootfs("a:1").paths(), ["d/etc/x", "d/out"]);
 }
 
+/// A hint helps against its own cause only.
+#[test]
+fn hints_fit_their_causes() {
+    let scratch = Scratch::new();
+    scratch.write("context/.containerignore", "*.log\n");
+    scratch.write("context/deploy.yaml", "a: b");
+    scratch.write("context/a.log", "a");
+    symlink("nowhere", scratch.path("context/dangling")).unwrap();
+    scratch.write("context/up.tar", special("../up", tar::EntryType::Regular, ""));
+    scratch.write("context/pipe.tar", special("pipe", tar::EntryType::Fifo, ""));
+    scratch.write("context/white.tar", insides::tar(&[(".wh.x", b"")]));
+    let server = Server::start(|_| Response::new(403));
+    let sum = Digest::of(b"x");
+    for (instruction, words) in [
+        (
+            "COPY deploy.yml x".to_owned(),
+            &["`deploy.yml` matches nothing", "hint: did you mean `deploy.yaml`?"][..],
+        ),
+        (
+            "COPY unlike-any x".to_owned(),
+            &["hint: paths are relative to the build context"],
+        ),
+        (
+            "COPY *.log x/".to_owned(),
+            &[
+                "left out of the build context",
+                "hint: take the path out of .containerignore",
+            ],
+        ),
+        (
+            "COPY dangling x".to_owned(),
+            &["a link that leads to nothing", "hint: mend the link"],
+        ),
+        (
+            "COPY ../x x".to_owned(),
+            &[
+                "leads out of the build context",
+                "choose a higher folder as the build context",
+            ],
+        ),
+        ("COPY ftp://h/x x".to_owned(), &["hint: write a path; `ADD` fetches"]),
+        (
+            "APP a local:/deploy.yaml".to_owned(),
+            &["hint: write `local://deploy.yaml`"],
+        ),
+        (
+            "ADD up.tar x/".to_owned(),
+            &["`../up` leads out of the destination", "hint: make the archive without"],
+        ),
+        (
+            "ADD pipe.tar x/".to_owned(),
+            &["no place in an image", "hint: make the archive without"],
+        ),
+        (
+            "ADD white.tar x/".to_owned(),
+            &["would delete files", "hint: make the archive without"],
+        ),
+        (
+            format!("ADD --checksum={sum} deploy.yaml x"),
+            &["`--checksum` is for one", "hint: leave it out"],
+        ),
+        (
+            format!("ADD {} x", server.url()),
+            &["403", "hint: URLs are fetched without credentials"],
+        ),
+    ] {
+        let kubefile = format!("FROM scratch\n{instruction}\n");
+        let (code, said) = support::outcome(&mut scratch.building("a:1", &kubefile, &[]));
+        assert!(matches!(code, Some(2 | 3 | 6)), "{instruction}: {code:?} {said}");
+        assert_has(&said, words);
+    }
+}
+
+/// What no host would unpack is not built, also where a link of the base is in the way.
+#[test]
+fn entries_that_no_host_would_unpack_are_refused() {
+    let scratch = Scratch::new();
+    let mut through = special("l", tar::EntryType::Symlink, "/etc");
+    through.truncate(512);
+    through.extend(insides::tar(&[("l/passwd", b"x")]));
+    scratch.write("context/through.tar", through);
+    scratch.write("context/hard.tar", special("hard", tar::EntryType::Link, "gone"));
+    scratch.write("context/fine.tar", insides::tar(&[("l/x", b"x")]));
+    fs::create_dir(scratch.path("context/tree")).unwrap();
+    symlink("../../etc", scratch.path("context/tree/l")).unwrap();
+    scratch.build("base:1", "FROM scratch\nCOPY tree .\n", &[]);
+    // The cache must not hide it.
+    scratch.build("fine:1", "FROM scratch\nADD fine.tar .\n", &[]);
+    for (from, archive, entry, why) in [
+        (
+            "scratch",
+            "through.tar",
+            "l/passwd",
+            "the link `l` to `/etc`, which leads out of the rootfs",
+        ),
+        (
+            "scratch",
+            "hard.tar",
+            "hard",
+            "a hard link to `gone`, which is neither in the archive",
+        ),
+        (
+            "base:1",
+            "fine.tar",
+            "l/x",
+            "the link `l` to `../../etc`, which leads out of the rootfs",
+        ),
+    ] {
+        let said = scratch.build_fails(2, &format!("FROM {from}\nADD {archive} .\n"), &[]);
+        assert_has(
+            &said,
+            &[
+                "Kubefile:2",
+                archive,
+                &format!("`{entry}`"),
+                why,
+                "hint: no host would unpack it",
+            ],
+        );
+    }
+    assert!(scratch.partial().is_empty());
+    // A hard link to what a lower layer holds is one to unpacking.
+    scratch.write("context/gone", "x");
+    scratch.build("a:1", "FROM scratch\nCOPY gone .\nADD hard.tar .\n", &[]);
+}
+
 #[test]
 fn a_url_with_its_checksum_is_fetched_once() {
     let scratch = Scratch::new();
@@ -256,7 +382,8 @@ fn a_url_with_its_checksum_is_fetched_once() {
 #[test]
 fn a_wrong_checksum_fails_and_leaves_nothing() {
     let scratch = Scratch::new();
-    let server = FileServer::start(&[("/tool", b"what the server has"), ("/packed", &gzip(&noise(1, 9000)))]);
+    let packed = gzip(&noise(1, 9000));
+    let server = FileServer::start(&[("/tool", b"what the server has"), ("/packed", &packed)]);
     let wanted = Digest::of(b"what was wanted");
     for (path, instruction) in [("/tool", "ADD"), ("/packed", "ADD"), ("/tool", "APP")] {
         let arguments = match instruction {
@@ -265,10 +392,21 @@ fn a_wrong_checksum_fails_and_leaves_nothing() {
         };
         let kubefile = format!("FROM scratch\n{instruction} --checksum={wanted} {arguments}\n");
         let said = scratch.build_fails(4, &kubefile, &[]);
-        assert_has(&said, &["Kubefile:2", &server.url(path), &wanted.to_string()]);
-        if path == "/tool" {
-            assert_has(&said, &[&Digest::of(b"what the server has").to_string()]);
-        }
+        let found = match path {
+            "/tool" => Digest::of(b"what the server has"),
+            _ => Digest::of(&packed),
+        };
+        let told = format!("the checksum given in line 2 is {wanted}, what was read has {found}");
+        assert_has(
+            &said,
+            &[
+                "Kubefile:2",
+                &server.url(path),
+                &told,
+                "either the file changed at its source",
+            ],
+        );
+        assert!(!said.contains("damaged"), "{said}");
     }
     assert!(scratch.partial().is_empty(), "{:?}", scratch.partial());
     assert!(scratch.list("root/store/blobs/sha256").is_empty());

@@ -12,9 +12,11 @@ mod support;
 
 use std::fs;
 
+use sealrs_image::platform::Platform;
 use sealrs_image::source::document;
 use sealrs_image::store::Store;
 use serde_json::json;
+use support::images::push;
 use support::registry::{Registry, Setup};
 use support::{Scratch, assert_has, fail, needs, run};
 
@@ -171,9 +173,17 @@ CMDS [\"echo $HOME $VERSION\", \"kubectl apply -f x=y\"]
     assert_has(&said, &["no `ARG` takes `--build-arg VERSON`", "hint:", "VERSION"]);
     let said = scratch.build_fails(2, kubefile, &["--build-arg", "VERSION=v1", "--build-arg", "VERSION=v2"]);
     assert_has(&said, &["`VERSION` is given twice"]);
+    // Without a value it is that of the environment, so that a secret is seen by nobody.
+    let mut command = scratch.building(
+        "b:1",
+        kubefile,
+        &["--build-arg", "VERSION", "--platform", "linux/amd64"],
+    );
+    support::succeed(command.env("VERSION", "v2"));
+    assert_eq!(scratch.rootfs("b:1").file("bin/k3s"), "v2");
     assert_has(
         &scratch.build_fails(2, kubefile, &["--build-arg", "VERSION"]),
-        &["NAME=VALUE"],
+        &["VERSION", "not set in the environment", "NAME=VALUE"],
     );
 }
 
@@ -199,10 +209,27 @@ COPY a z
     let said = fail(scratch.building("a:1", kubefile, &[]).args(["--output", "json"]), 2);
     let error: serde_json::Value = serde_json::from_str(&said).unwrap();
     assert_eq!((&error["event"], &error["code"]), (&json!("error"), &json!("input")));
-    assert_has(
-        error["message"].as_str().unwrap(),
-        &["Kubefile:2:1", "Kubefile:7:1", "^^^^^"],
+    assert_eq!(error["message"], "Kubefile has 8 errors");
+    assert_eq!(
+        error["errors"][0],
+        json!({
+            "code": "input",
+            "file": "Kubefile",
+            "line": 2,
+            "column": 1,
+            "message": "`COPPY` is not an instruction",
+            "causes": [],
+            "source": "COPPY a b",
+            "hint": "did you mean `COPY`?",
+        })
     );
+    let lines: Vec<_> = error["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| &error["line"])
+        .collect();
+    assert_eq!(lines, [2, 3, 4, 5, 6, 7, 8, 8]);
 
     for (kubefile, words) in [
         ("", "FROM"),
@@ -231,6 +258,162 @@ COPY a z
     let said = scratch.fails(3, &["build", "-f", "Kubefile", "-t", "a:1", "no-context"]);
     assert_has(&said, &["no-context"]);
     assert_eq!(scratch.json(&["images"]), json!([]));
+}
+
+/// What the files of the context and the apps tell is shown with what the Kubefile itself does.
+#[test]
+fn wrong_sources_and_apps_are_shown_together() {
+    let scratch = Scratch::new();
+    scratch.write("context/a", "a");
+    scratch.write("context/packed.tar.gz", "not packed");
+    let kubefile = "\
+FROM scratch
+COPY nothing a gone/*.yaml x/
+ADD packed.tar.gz y
+COPY a ../z
+APP one local://missing.yaml
+APPENV tow K=V
+LAUNCH one three
+";
+    let said = fail(scratch.building("a:1", kubefile, &[]).args(["--output", "json"]), 2);
+    let error: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let told: Vec<_> = error["errors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|error| (error["line"].clone(), error["column"].clone(), error["code"].clone()))
+        .collect();
+    let expected = [
+        (2, 6, "not-found"),
+        (2, 16, "not-found"),
+        (3, 5, "input"),
+        (4, 8, "input"),
+        (5, 9, "not-found"),
+        (6, 8, "input"),
+        (7, 12, "input"),
+    ];
+    assert_eq!(
+        told,
+        expected.map(|(line, column, code)| (json!(line), json!(column), json!(code))),
+        "{said}"
+    );
+
+    // The same sort keeps its code.
+    let said = scratch.build_fails(3, "FROM scratch\nCOPY x y\nCOPY z y\n", &[]);
+    assert_has(
+        &said,
+        &[
+            "Kubefile has 2 errors",
+            "Kubefile:2:6: error: `x` matches nothing",
+            "Kubefile:3:6",
+        ],
+    );
+    // What a base that is at hand has counts.
+    scratch.build(
+        "base:1",
+        "FROM scratch\nAPP inherited local://a\nAPPCMDS inherited a\n",
+        &[],
+    );
+    let said = scratch.build_fails(2, "FROM base:1\nCOPY x y\nLAUNCH inherited gone\n", &[]);
+    assert_has(
+        &said,
+        &[
+            "Kubefile has 2 errors",
+            "`gone` does not exist",
+            "the image has inherited",
+        ],
+    );
+    let said = scratch.build_fails(3, "FROM nothing.tar\nCOPY x y\n", &[]);
+    assert_has(
+        &said,
+        &[
+            "Kubefile has 2 errors",
+            "nothing.tar` as the base",
+            "`x` matches nothing",
+        ],
+    );
+}
+
+#[test]
+fn a_heredoc_without_end_hides_no_error_before_it() {
+    let scratch = Scratch::new();
+    scratch.write("context/a", "a");
+    let kubefile = "\
+FROM scratch
+COPY a $WHERE
+COPY --chmod=abc a b
+COPY nothing b
+COPY <<EOF x
+never ends
+LAUNCH x
+";
+    let said = scratch.build_fails(2, kubefile, &["--build-arg", "LATER=1"]);
+    assert_has(
+        &said,
+        &[
+            "Kubefile has 4 errors",
+            "Kubefile:2:8: error: `WHERE` is not declared",
+            "Kubefile:3:14: error: `abc` is not a mode",
+            "Kubefile:4:6: error: `nothing` matches nothing",
+            "Kubefile:5:6: error: this heredoc is not closed",
+        ],
+    );
+}
+
+#[test]
+fn a_warning_is_called_one_once() {
+    let scratch = Scratch::new();
+    let kubefile = "FROM scratch\nMAINTAINER Somebody\n";
+    let (code, said) = support::outcome(&mut scratch.building("a:1", kubefile, &[]));
+    assert_eq!(code, Some(0), "{said}");
+    assert_has(
+        &said,
+        &["warning: Kubefile:2:1: `MAINTAINER` is deprecated\n", "  hint: "],
+    );
+    assert_eq!(said.matches("warning").count(), 1, "{said}");
+}
+
+/// A mistyped runtime would be noticed on the hosts only, where it is too late.
+#[test]
+fn an_unknown_runtime_is_warned_of() {
+    let scratch = Scratch::new();
+    let label = "cluster.alpha.sealer.io/cluster-runtime-type";
+    let said = |kubefile: &str, flags: &[&str]| {
+        let (code, said) = support::outcome(&mut scratch.building("a:1", kubefile, flags));
+        assert_eq!(code, Some(0), "{said}");
+        said
+    };
+    let wrong = said(&format!("FROM scratch\nLABEL x=y {label}=k3\n"), &[]);
+    assert_has(&wrong, &["warning: Kubefile:2:11: ", "`k3`", "did you mean `k3s`?"]);
+    let flag = format!("{label}=kubernets");
+    assert_has(
+        &said("FROM scratch\n", &["--label", &flag]),
+        &["warning: --label", "did you mean `kubernetes`?"],
+    );
+    for known in ["k3s", "k0s", "kubernetes", "script"] {
+        let said = said(&format!("FROM scratch\nLABEL {label}={known}\n"), &[]);
+        assert!(!said.contains("warning"), "{said}");
+    }
+}
+
+/// A misspelt line would pull what was not wanted.
+#[test]
+fn ignored_images_that_nobody_wants_are_told() {
+    let scratch = Scratch::new();
+    scratch.write("context/imageList", "example.com/a/one:v1\nexample.com/a/two:v1\n");
+    let ignored = "example.com/a/one:v1\nexample.com/a/two:v2\nexample.com/a/two:v1\nother\n";
+    scratch.write("ignored", ignored);
+    let flags = ["--ignored-image-list", "ignored"];
+    let (code, said) = support::outcome(&mut scratch.building("a:1", "FROM scratch\nCOPY . .\n", &flags));
+    assert_eq!(code, Some(0), "{said}");
+    assert_has(
+        &said,
+        &[
+            "warning: ignored:2: no image list names example.com/a/two:v2; did you mean `example.com/a/two:v1`?",
+            "warning: ignored:4: no image list names other:latest\n",
+        ],
+    );
+    assert_eq!(said.matches("warning").count(), 2, "{said}");
 }
 
 /// A base with everything that is inherited and everything that is not.
@@ -312,6 +495,11 @@ fn from_an_image_of_the_store() {
             "sealrs load -i",
         ],
     );
+    let said = scratch.build_fails(3, "FROM chidl:1\n", &["--pull", "never"]);
+    assert_has(
+        &said,
+        &["Kubefile:1", "hint: did you mean `child:1`, which is in the store?"],
+    );
 }
 
 #[test]
@@ -342,6 +530,12 @@ fn from_an_archive() {
     );
 }
 
+fn names(scratch: &Scratch) -> Vec<String> {
+    let images = scratch.json(&["images"]);
+    let names = images.as_array().unwrap().iter().map(|image| image["name"].to_string());
+    names.map(|name| name.replace('"', "")).collect()
+}
+
 #[test]
 fn from_a_registry() {
     needs!("docker-registry", "skopeo");
@@ -369,18 +563,31 @@ fn from_a_registry() {
     let said = other.build_fails(3, &kubefile, &["--pull", "never"]);
     assert_has(&said, &["Kubefile:1", "edge/base:v1", "--pull"]);
     let pulled = other.build("child:1", &kubefile, &[]);
-    other.ok(&[
-        "tag",
-        &format!("{}/edge/base:v1", registry.host()),
-        "example.com/base:v1",
-    ]);
-    check_child(&other);
+    assert_eq!(names(&other), ["child:1"], "nobody asked to keep the base");
     let missing = format!("FROM {}/edge/base:v2{ON_BASE}", registry.host());
     assert_has(&other.build_fails(3, &missing, &[]), &["Kubefile:1", "edge/base:v2"]);
 
-    // Once it is in the store, the registry is not needed, unless it is asked for.
+    // Nor what a failed build pulled. It is not pulled again all the same.
+    let no_base = format!("FROM {}/plain:v1\n", registry.host());
+    push(
+        &other,
+        &registry,
+        "plain:v1",
+        &[&Platform::host().to_string()],
+        &[b"x".to_vec()],
+    );
+    assert_has(
+        &other.build_fails(2, &no_base, &[]),
+        &["Kubefile:1", "not a ClusterImage"],
+    );
+    assert_eq!(names(&other), ["child:1"]);
+
+    // Once it is there, the registry is not needed, unless it is asked for.
     drop(registry);
+    assert_has(&other.build_fails(2, &no_base, &[]), &["not a ClusterImage"]);
     assert_eq!(other.build("child:1", &kubefile, &[]).digest(), pulled.digest());
+    other.ok(&["load", "-i", &scratch.path("base.tar")]);
+    check_child(&other);
     let (code, said) = support::outcome(&mut other.building("child:1", &kubefile, &["--pull", "always"]));
     assert_eq!(code, Some(5), "{said}");
 }
@@ -533,7 +740,7 @@ fn lists_given_as_flags_are_read_first() {
     scratch.write("binary", [0xff, 0xfe, 0]);
     for flag in ["--image-list", "--ignored-image-list"] {
         for (path, code, words) in [
-            ("wrong", 2, "wrong:2: `NOT/an image`"),
+            ("wrong", 2, "wrong:2: error: `NOT/an image`"),
             ("binary", 2, "binary is not a text"),
             ("context", 2, "cannot read the image list context"),
             ("nowhere", 3, "cannot read the image list nowhere"),

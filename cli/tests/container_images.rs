@@ -19,9 +19,10 @@ use sealrs_image::source::document;
 use sealrs_image::store::Store;
 use serde_json::json;
 use support::fault_proxy::FaultProxy;
+use support::http::{Response, Server};
 use support::images::{answers, pull, push, serve, write_registry};
 use support::registry::{Registry, Setup};
-use support::{Scratch, assert_has, needs, noise, run};
+use support::{Scratch, assert_has, fail, needs, noise, run};
 
 const HERE: &[&str] = &["linux/amd64"];
 
@@ -373,6 +374,42 @@ fn what_cannot_be_had_is_named_with_its_line() {
     );
     let said = scratch.build_fails(2, "FROM scratch\nCOPY . .\n", &[]);
     assert_has(&said, &["two meanings", &format!("{host}/there:v1"), "hint:"]);
+}
+
+/// Each failure has its own cause and remedy, and running again would help none but one.
+#[test]
+fn failures_of_different_kinds_keep_their_own_hints() {
+    let scratch = Scratch::new();
+    let server = Server::start(|request| match request.target.as_str() {
+        target if target.contains("/secret/") => Response::new(403),
+        target if target.contains("/odd/") => Response::new(200)
+            .header("Content-Type", "application/vnd.oci.image.manifest.v1+json")
+            .body("no document"),
+        "/v2/" => Response::new(200),
+        _ => Response::new(404),
+    });
+    let host = server.url().replace("http://", "");
+    scratch.write(
+        "context/imageList",
+        format!("{host}/gone:v1\n{host}/secret/app:v1\n{host}/odd/app:v1\n"),
+    );
+    let mut command = scratch.building("a:1", "FROM scratch\nCOPY . .\n", &[]);
+    let said = fail(command.args(["--output", "json", "--quiet"]), 3);
+    let error: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(error["message"], "3 of 3 container images can't be had");
+    let errors = error["errors"].as_array().unwrap();
+    let codes: Vec<_> = errors
+        .iter()
+        .map(|error| (error["line"].clone(), error["code"].clone()))
+        .collect();
+    let expected = [(1, "not-found"), (2, "auth"), (3, "integrity")];
+    assert_eq!(codes, expected.map(|(line, code)| (json!(line), json!(code))), "{said}");
+    assert_has(errors[1]["hint"].as_str().unwrap(), &["sealrs login"]);
+    assert!(
+        !errors[0]["hint"].as_str().unwrap_or_default().contains("login"),
+        "{said}"
+    );
+    assert_ne!(errors[0]["causes"], errors[2]["causes"]);
 }
 
 #[test]

@@ -132,6 +132,28 @@ fn tags_move_and_are_removed_with_what_only_they_hold() {
     assert_eq!(blobs(&scratch), 0);
 }
 
+/// Another tag of the same repository, or a slip.
+#[test]
+fn a_name_that_is_nearly_one_of_the_store_is_suggested() {
+    let scratch = Scratch::new();
+    build_two(&scratch);
+    for (name, near) in [
+        ("example.com/team/a:v2", "example.com/team/a:v1"),
+        ("example.com/teem/a:v1", "example.com/team/a:v1"),
+    ] {
+        for arguments in [
+            &["inspect", name][..],
+            &["tag", name, "x:1"],
+            &["rmi", name],
+            &["save", name, "-o", "x.tar"],
+        ] {
+            let said = scratch.fails(3, arguments);
+            assert_has(&said, &[name, &format!("hint: did you mean `{near}`?")]);
+        }
+    }
+    assert!(!scratch.fails(3, &["inspect", "other:v1"]).contains("did you mean"));
+}
+
 #[test]
 fn prune_takes_leftovers_and_nothing_else() {
     let scratch = Scratch::new();

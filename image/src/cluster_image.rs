@@ -16,7 +16,7 @@ pub mod name {
     pub const EXTENSION: &str = "sealer.image.extension";
     /// Manifest annotation: the container images inside (a list of [`super::ContainerImage`] as JSON).
     pub const CONTAINER_IMAGES: &str = "sealer.image.container.images";
-    /// Label: `k3s`, `k0s`, `kubernetes` or `script`.
+    /// Label: one of [`super::RUNTIMES`].
     pub const RUNTIME_TYPE: &str = "cluster.alpha.sealer.io/cluster-runtime-type";
     /// Label: the runtime's version.
     pub const RUNTIME_VERSION: &str = "cluster.alpha.sealer.io/cluster-runtime-version";
@@ -31,6 +31,9 @@ pub mod name {
     /// Label: the version of the tool that built the image.
     pub const BUILDER_VERSION: &str = "io.sealer.version";
 }
+
+/// The cluster runtimes: what the label [`name::RUNTIME_TYPE`] can be. Not each is available in each version of sealrs.
+pub const RUNTIMES: [&str; 4] = ["k3s", "k0s", "kubernetes", "script"];
 
 /// What is in the annotation [`name::EXTENSION`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -246,7 +249,10 @@ pub(crate) fn unpacked_size(layer: &Descriptor) -> Option<u64> {
 }
 
 /// The manifest for `platform` under `root`.
-pub(crate) fn select(source: &dyn Source, root: &Descriptor, platform: &Platform) -> Result<Descriptor> {
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when it has no such platform; what reading an index meets.
+pub fn select(source: &dyn Source, root: &Descriptor, platform: &Platform) -> Result<Descriptor> {
     let mut current = root.clone();
     // An index may hold an index; two levels are more than anyone makes.
     for _ in 0..3 {

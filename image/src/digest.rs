@@ -234,10 +234,25 @@ impl<R: Read> Read for VerifyingReader<R> {
     }
 }
 
+/// The cause of a failure: bytes that have another digest than the one that was promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WrongDigest {
+    /// What they have.
+    pub found: Digest,
+}
+
+impl fmt::Display for WrongDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "its bytes have the digest {}", self.found)
+    }
+}
+
+impl std::error::Error for WrongDigest {}
+
 /// Says whether the hashed bytes are the promised blob.
 ///
 /// # Errors
-/// [`ErrorKind::Integrity`], naming the blob, when size or digest differ.
+/// [`ErrorKind::Integrity`], naming the blob, when size or digest differ; of the digest, [`WrongDigest`] is the cause.
 pub fn verify(hasher: Hasher, expected: Digest, size: u64) -> Result<()> {
     let found_size = hasher.size();
     if found_size != size {
@@ -249,11 +264,9 @@ pub fn verify(hasher: Hasher, expected: Digest, size: u64) -> Result<()> {
     }
     let found = hasher.finish();
     if found != expected {
-        return Err(Error::new(
-            ErrorKind::Integrity,
-            format!("blob {expected} is damaged: its bytes have the digest {found}"),
-        )
-        .hint("the source is damaged: copy it again from where it came"));
+        return Err(Error::new(ErrorKind::Integrity, format!("blob {expected} is damaged"))
+            .because(WrongDigest { found })
+            .hint("the source is damaged: copy it again from where it came"));
     }
     Ok(())
 }

@@ -6,6 +6,10 @@
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
+
+use crate::finding::{self, Finding};
+
 /// A result with sealrs's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -69,6 +73,33 @@ impl ErrorKind {
             Self::Step => 10,
         }
     }
+
+    /// The sort of several failures together: theirs if they agree, else the one that trying again helps least. What has
+    /// to be corrected by hand comes first, so that nobody tries again in vain.
+    #[must_use]
+    pub fn of_all(kinds: impl IntoIterator<Item = Self>) -> Self {
+        const WORST_FIRST: [ErrorKind; 10] = [
+            ErrorKind::Internal,
+            ErrorKind::Input,
+            ErrorKind::NotFound,
+            ErrorKind::Auth,
+            ErrorKind::Integrity,
+            ErrorKind::Preflight,
+            ErrorKind::Step,
+            ErrorKind::Disk,
+            ErrorKind::Conflict,
+            ErrorKind::Network,
+        ];
+        let rank = |kind: &Self| WORST_FIRST.iter().position(|other| other == kind);
+        kinds.into_iter().min_by_key(rank).unwrap_or(Self::Internal)
+    }
+}
+
+/// As its stable word.
+impl Serialize for ErrorKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.code())
+    }
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync + 'static>;
@@ -81,6 +112,7 @@ struct Inner {
     what: String,
     cause: Option<Cause>,
     hint: Option<String>,
+    findings: Vec<Finding>,
 }
 
 impl Error {
@@ -92,7 +124,25 @@ impl Error {
             what: what.into(),
             cause: None,
             hint: None,
+            findings: Vec::new(),
         }))
+    }
+
+    /// Several failures as one. `what` says how many there are, or what they are about.
+    #[must_use]
+    pub fn together(what: impl Into<String>, findings: Vec<Finding>) -> Self {
+        let mut error = Self::new(ErrorKind::of_all(findings.iter().map(|finding| finding.kind)), what);
+        error.0.findings = findings;
+        error
+    }
+
+    /// What is wrong in detail, when it is several things or has a place in a file.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        self.chain()
+            .map(|error| error.0.findings.as_slice())
+            .find(|findings| !findings.is_empty())
+            .unwrap_or_default()
     }
 
     /// The same failure with the reason why it happened.
@@ -122,10 +172,14 @@ impl Error {
         self.0.kind
     }
 
-    /// What to do about it: the hint nearest to the top of the chain.
+    /// What to do about it: the hint nearest to the top of the chain, or that of the only finding.
     #[must_use]
     pub fn remedy(&self) -> Option<&str> {
-        self.chain().find_map(|error| error.0.hint.as_deref())
+        let hint = self.chain().find_map(|error| error.0.hint.as_deref());
+        match self.findings() {
+            [only] => hint.or(only.hint.as_deref()),
+            _ => hint,
+        }
     }
 
     /// The causes as text, outermost first, without this error's own text.
@@ -141,7 +195,24 @@ impl Error {
             }
             next = cause.source();
         }
+        if let [only] = self.findings() {
+            causes.push(only.message.clone());
+            causes.extend(only.causes.iter().cloned());
+        }
         causes
+    }
+
+    /// The first cause of this type.
+    #[must_use]
+    pub fn cause<T: std::error::Error + 'static>(&self) -> Option<&T> {
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            if let Some(found) = cause.downcast_ref::<T>() {
+                return Some(found);
+            }
+            next = cause.source();
+        }
+        None
     }
 
     fn chain(&self) -> impl Iterator<Item = &Error> {
@@ -166,6 +237,9 @@ impl fmt::Debug for Error {
         write!(f, "[{}] {}", self.kind().code(), self.0.what)?;
         for cause in self.causes() {
             write!(f, ": {cause}")?;
+        }
+        if let [_, _, ..] = self.findings() {
+            write!(f, "\n{}", finding::listed(self.findings()))?;
         }
         if let Some(hint) = self.remedy() {
             write!(f, " (hint: {hint})")?;
@@ -220,37 +294,56 @@ pub trait IoResultExt<T> {
     /// # Errors
     /// The failure, if it was one.
     fn or_io<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
+
+    /// The same for a file of the user's that is only read.
+    ///
+    /// # Errors
+    /// The failure, if it was one.
+    fn or_read<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T>;
 }
+
+const MAY_WRITE: &str = "run as a user who may write there, or choose another place with `--root`";
+const MAY_READ: &str = "run as a user who may read it, or give that user the permission";
 
 impl<T> IoResultExt<T> for std::io::Result<T> {
     fn or_io<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|error| {
-            // One of ours that travelled through an `io::Error` (a `Read` or `Write` of this crate) comes out whole.
-            if error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>) {
-                let inner = error.into_inner().and_then(|inner| inner.downcast::<Error>().ok());
-                return match inner {
-                    Some(inner) => Error::new(inner.kind(), what()).because(*inner),
-                    None => Error::new(ErrorKind::Disk, what()),
-                };
-            }
-            let (kind, hint) = match error.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => (
-                    ErrorKind::Disk,
-                    Some("free some space on that file system, or choose another place with `--root`; what was done so far is kept and is not repeated"),
-                ),
-                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => (
-                    ErrorKind::Disk,
-                    Some("run as a user who may write there, or choose another place with `--root`"),
-                ),
-                std::io::ErrorKind::NotFound => (ErrorKind::NotFound, None),
-                _ => (ErrorKind::Disk, None),
-            };
-            let failure = Error::new(kind, what()).because(error);
-            match hint {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            }
-        })
+        self.map_err(|error| of_io(error, what(), MAY_WRITE))
+    }
+
+    fn or_read<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
+        self.map_err(|error| of_io(error, what(), MAY_READ))
+    }
+}
+
+fn of_io(error: std::io::Error, what: impl Into<String>, permission: &str) -> Error {
+    // One of ours that travelled through an `io::Error` (a `Read` or `Write` of this crate) comes out whole.
+    if error
+        .get_ref()
+        .is_some_and(<dyn std::error::Error + Send + Sync>::is::<Error>)
+    {
+        let inner = error.into_inner().and_then(|inner| inner.downcast::<Error>().ok());
+        return match inner {
+            Some(inner) => Error::new(inner.kind(), what).because(*inner),
+            None => Error::new(ErrorKind::Disk, what),
+        };
+    }
+    let (kind, hint) = match error.kind() {
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => (
+            ErrorKind::Disk,
+            Some(
+                "free some space on that file system, or choose another place with `--root`; what was done so far is kept and is not repeated",
+            ),
+        ),
+        std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+            (ErrorKind::Disk, Some(permission))
+        }
+        std::io::ErrorKind::NotFound => (ErrorKind::NotFound, None),
+        _ => (ErrorKind::Disk, None),
+    };
+    let failure = Error::new(kind, what).because(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
     }
 }
 
@@ -276,6 +369,34 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Disk);
         assert_eq!(error.causes(), ["cannot write /x/y", "no storage space"]);
         assert!(error.remedy().unwrap().starts_with("free some space"));
+    }
+
+    #[test]
+    fn several_failures_are_of_the_sort_that_trying_again_helps_least() {
+        use ErrorKind::{Auth, Input, Integrity, Internal, Network, NotFound};
+        for (kinds, together) in [
+            (&[Network, Network][..], Network),
+            (&[Network, Auth], Auth),
+            (&[Auth, NotFound, Input], Input),
+            (&[Integrity, NotFound], NotFound),
+            (&[], Internal),
+        ] {
+            assert_eq!(ErrorKind::of_all(kinds.iter().copied()), together, "{kinds:?}");
+        }
+        let finding = Error::new(Auth, "no").because(Error::new(Auth, "why")).hint("log in");
+        let one = Error::together("1 of 2", vec![finding.in_file("list")]);
+        assert_eq!((one.kind(), one.remedy()), (Auth, Some("log in")));
+        assert_eq!(one.causes(), ["no", "why"]);
+        let two = Error::together("2 of 2", vec![finding.in_file("list"), finding.in_file("list")]);
+        assert_eq!((two.remedy(), two.causes().len(), two.findings().len()), (None, 0, 2));
+    }
+
+    #[test]
+    fn a_missing_permission_is_one_to_read_or_to_write() {
+        let denied = || -> std::io::Result<()> { Err(std::io::ErrorKind::PermissionDenied.into()) };
+        let remedy = |error: Error| error.remedy().unwrap().to_owned();
+        assert!(remedy(denied().or_io(|| "x").unwrap_err()).contains("may write"));
+        assert!(remedy(denied().or_read(|| "x").unwrap_err()).contains("may read"));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!   is unpacked.
 //! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`pull`], [`push`], [`layer`] (writing them);
 //!   [`verify`] reads all of it again.
-//! * What went wrong and how far it is: [`error`], [`progress`]. Files that appear whole: [`mod@file`]. Two processes at
+//! * What went wrong and how far it is: [`error`], [`finding`], [`suggest`], [`progress`]. Files that appear whole: [`mod@file`]. Two processes at
 //!   once: [`lock`].
 
 pub mod archive;
@@ -16,6 +16,7 @@ pub mod copy;
 pub mod digest;
 pub mod error;
 pub mod file;
+pub mod finding;
 pub mod graph;
 pub mod layer;
 pub mod layout;
@@ -31,6 +32,7 @@ pub mod rootfs;
 pub mod source;
 pub mod spec;
 pub mod store;
+pub mod suggest;
 pub mod verify;
 
 #[cfg(test)]

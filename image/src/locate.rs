@@ -13,6 +13,7 @@ use crate::reference::Reference;
 use crate::source::Source;
 use crate::spec::Descriptor;
 use crate::store::Store;
+use crate::suggest::nearest_image;
 
 /// An image that was found.
 pub struct Located {
@@ -211,11 +212,24 @@ pub fn in_store(store: &Store, argument: &str) -> Result<(Descriptor, Option<Ref
         }
     }
     let reference = reference?;
-    Err(Error::new(
+    let error = Error::new(
         ErrorKind::NotFound,
         format!("there is no image {} in the store", reference.familiar()),
-    )
-    .hint("`sealrs images` lists what is there; `sealrs load -i FILE` brings in an archive"))
+    );
+    let more = "`sealrs images` lists what is there; `sealrs load -i FILE` brings in an archive";
+    Err(match near(store, &reference)? {
+        Some(near) => error.hint(format!("did you mean `{}`? {more}", near.familiar())),
+        None => error.hint(more),
+    })
+}
+
+/// The image of the store that is likely meant by a name that it lacks.
+///
+/// # Errors
+/// What reading the store meets.
+pub fn near(store: &Store, name: &Reference) -> Result<Option<Reference>> {
+    let names: Vec<Reference> = store.list()?.into_iter().filter_map(|(name, _)| name).collect();
+    Ok(nearest_image(name, &names).cloned())
 }
 
 /// The store below `root` and a lock that keeps it as it is, if there is one.

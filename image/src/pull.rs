@@ -85,7 +85,26 @@ impl Puller<'_> {
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is no such image, or it lacks a platform; what the registry and the disk may meet.
     pub fn pull(&self, name: &Reference, wanted: &Wanted, progress: &dyn Progress) -> Result<Pulled> {
-        let there = match self.store.resolve(name)? {
+        let pulled = self.find(name, self.store.resolve(name)?, wanted, progress)?;
+        if pulled.copied.is_some() {
+            self.store.tag(Some(name), &pulled.root)?;
+        }
+        Ok(pulled)
+    }
+
+    /// Has the blobs of the image `name` in the store, and gives no name to it: until the next `prune` they stay.
+    /// `known` is what the name stands for, if that is known without the registry.
+    ///
+    /// # Errors
+    /// As [`Puller::pull`].
+    pub fn find(
+        &self,
+        name: &Reference,
+        known: Option<Descriptor>,
+        wanted: &Wanted,
+        progress: &dyn Progress,
+    ) -> Result<Pulled> {
+        let there = match known {
             Some(root) if self.holds(&root, wanted)? => Some(root),
             _ => None,
         };
@@ -154,13 +173,12 @@ impl Puller<'_> {
         let source = Remembering::one(&wanted_ones, root.digest, found.bytes);
         let place = || format!("cannot pull {name}");
         let copied = copy(&source, &root, Box::new(BlobSink(self.store)), self.jobs, progress).context(place)?;
-        // A registry may list a platform that it lacks. The image gets its name only with all that is wanted.
+        // A registry may list a platform that it lacks. The image counts only with all that is wanted.
         if !self.holds(&root, wanted)? {
             let why = format!("{} lacks an image that its own index lists", name.host());
             return Err(Error::new(ErrorKind::NotFound, place()).because(Error::new(ErrorKind::NotFound, why)))
                 .map_err(|error| error.hint("push the image there again, with all its platforms"));
         }
-        self.store.tag(Some(name), &root)?;
         Ok(Pulled {
             root,
             copied: Some(copied),

@@ -4,6 +4,7 @@
 //! refused, and the caller gives the folder its real name only after every digest held.
 
 mod apply;
+pub mod rules;
 mod stream;
 mod tree;
 

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeSet;
 
+use sealrs_image::suggest::nearest;
+
 use super::diagnostic::{Diagnostic, quoted};
 use super::step::{Action, AppName, Step};
-use super::suggest::nearest;
 
 /// Says which of the apps that `steps` name are neither defined before nor in `inherited`.
 pub(super) fn check(steps: &[Step], inherited: &BTreeSet<String>) -> Vec<Diagnostic> {

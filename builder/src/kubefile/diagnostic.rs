@@ -7,10 +7,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use sealrs_image::error::{Error, ErrorKind};
+use sealrs_image::finding::{Finding, listed};
 use unicode_width::UnicodeWidthChar;
-
-/// More errors than this are counted, not shown: the first ones explain the rest.
-const SHOWN: usize = 20;
 
 /// Columns of a source line that are shown around the place; longer lines are cut there.
 const WINDOW: usize = 120;
@@ -39,8 +37,10 @@ pub(crate) enum Severity {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Diagnostic {
     severity: Severity,
+    kind: ErrorKind,
     span: Option<Span>,
     message: String,
+    causes: Vec<String>,
     hint: Option<String>,
 }
 
@@ -49,10 +49,8 @@ impl Diagnostic {
     #[must_use]
     pub(crate) fn error(span: Span, message: impl Into<String>) -> Self {
         Self {
-            severity: Severity::Error,
             span: Some(span),
-            message: message.into(),
-            hint: None,
+            ..Self::error_in_file(message)
         }
     }
 
@@ -61,8 +59,10 @@ impl Diagnostic {
     pub(crate) fn error_in_file(message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
+            kind: ErrorKind::Input,
             span: None,
             message: message.into(),
+            causes: Vec::new(),
             hint: None,
         }
     }
@@ -73,6 +73,17 @@ impl Diagnostic {
         Self {
             severity: Severity::Warning,
             ..Self::error(span, message)
+        }
+    }
+
+    /// A failure of a later stage, at the place that asked for what failed.
+    #[must_use]
+    pub(crate) fn failure(span: Span, error: &Error) -> Self {
+        Self {
+            kind: error.kind(),
+            causes: error.causes(),
+            hint: error.remedy().map(str::to_owned),
+            ..Self::error(span, error.to_string())
         }
     }
 
@@ -130,50 +141,40 @@ impl Diagnostics {
         self.entries.iter()
     }
 
-    /// Each finding as text of its own, for a progress message for instance.
-    pub(crate) fn rendered(&self) -> impl Iterator<Item = String> {
-        let lines: Vec<&str> = self.source.split('\n').collect();
-        self.entries.iter().map(move |entry| {
-            let mut text = String::new();
-            // Writing into a String can't fail.
-            let _ = self.render(&mut text, &lines, entry);
-            text
-        })
+    /// Each finding as text of its own that does not say how bad it is: who shows a warning calls it one.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = String> {
+        self.findings().into_iter().map(|finding| finding.text(""))
     }
 
-    fn render(&self, out: &mut impl fmt::Write, lines: &[&str], entry: &Diagnostic) -> fmt::Result {
-        let word = match entry.severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
+    /// The findings with their places and lines.
+    fn findings(&self) -> Vec<Finding> {
+        let lines: Vec<&str> = self.source.split('\n').collect();
+        let file = printable(&self.file);
+        let found = |entry: &Diagnostic| {
+            let line = entry.span.map(|span| {
+                let line = lines.get(span.line.saturating_sub(1)).copied().unwrap_or_default();
+                line.trim_start_matches('\u{feff}').trim_end_matches('\r')
+            });
+            Finding {
+                line: entry.span.map(|span| span.line),
+                column: entry.span.map(|span| span.column),
+                causes: entry.causes.clone(),
+                source: line.map(str::to_owned),
+                hint: entry.hint.clone(),
+                excerpt: match (line, entry.span) {
+                    (Some(line), Some(span)) => excerpt(line, span),
+                    _ => String::new(),
+                },
+                ..Finding::new(entry.kind, file.as_str(), entry.message.as_str())
+            }
         };
-        write!(out, "{}", printable(&self.file))?;
-        if let Some(span) = entry.span {
-            write!(out, ":{}:{}", span.line, span.column)?;
-        }
-        write!(out, ": {word}: {}", entry.message)?;
-        if let Some(span) = entry.span {
-            let line = lines.get(span.line.saturating_sub(1)).copied();
-            render_line(out, line.unwrap_or_default(), span)?;
-        }
-        match &entry.hint {
-            Some(hint) => write!(out, "\n  hint: {hint}"),
-            None => Ok(()),
-        }
+        self.entries.iter().map(found).collect()
     }
 }
 
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, text) in self.rendered().take(SHOWN).enumerate() {
-            if index > 0 {
-                f.write_str("\n\n")?;
-            }
-            f.write_str(&text)?;
-        }
-        match self.entries.len().saturating_sub(SHOWN) {
-            0 => Ok(()),
-            more => write!(f, "\n\n… and {more} more"),
-        }
+        f.write_str(&listed(&self.findings()))
     }
 }
 
@@ -185,22 +186,21 @@ impl fmt::Debug for Diagnostics {
 
 impl std::error::Error for Diagnostics {}
 
-/// The errors as one error of kind [`ErrorKind::Input`], which shows all of them.
+/// The errors as one error, which has all of them.
 impl From<Diagnostics> for Error {
-    fn from(mut findings: Diagnostics) -> Self {
-        findings.entries.retain(|entry| entry.severity == Severity::Error);
-        let count = match findings.entries.len() {
+    fn from(mut diagnostics: Diagnostics) -> Self {
+        diagnostics.entries.retain(|entry| entry.severity == Severity::Error);
+        let count = match diagnostics.entries.len() {
             1 => "an error".to_owned(),
             count => format!("{count} errors"),
         };
-        let file = printable(&findings.file);
-        Error::new(ErrorKind::Input, format!("{file} has {count}\n\n{findings}"))
+        let file = printable(&diagnostics.file);
+        Error::together(format!("{file} has {count}"), diagnostics.findings())
     }
 }
 
-/// The source line, and below it carets under the span.
-fn render_line(out: &mut impl fmt::Write, line: &str, span: Span) -> fmt::Result {
-    let line = line.trim_start_matches('\u{feff}').trim_end_matches('\r');
+/// A source line, and below it carets under the span.
+fn excerpt(line: &str, span: Span) -> String {
     let length = line.chars().count();
     let column = span.column.saturating_sub(1).min(length);
     // Far to the right of a long line: show what is around the place.
@@ -238,7 +238,7 @@ fn render_line(out: &mut impl fmt::Write, line: &str, span: Span) -> fmt::Result
     }
     let number = span.line.to_string();
     let blank = " ".repeat(number.len());
-    write!(out, "\n  {number} | {shown}\n  {blank} | {indent}{carets}")
+    format!("\n  {number} | {shown}\n  {blank} | {indent}{carets}")
 }
 
 /// `text` in back quotes, fit for a message: shortened, and without characters that a terminal would obey.
@@ -329,25 +329,12 @@ mod tests {
         );
         let error = Error::from(findings);
         assert_eq!(error.kind(), ErrorKind::Input);
+        assert_eq!(error.to_string(), "Kubefile has 2 errors");
         assert_eq!(
-            error.to_string(),
-            "Kubefile has 2 errors\n\n\
-             Kubefile:2:1: error: second\n  2 | b\n    | ^\n  hint: write it well\n\n\
+            listed(error.findings()),
+            "Kubefile:2:1: error: second\n  2 | b\n    | ^\n  hint: write it well\n\n\
              Kubefile:3:1: error: third\n  3 | c\n    | ^"
         );
-    }
-
-    #[test]
-    fn counts_what_is_too_much_to_show() {
-        let span = Span {
-            line: 1,
-            column: 1,
-            length: 1,
-        };
-        let entries = vec![Diagnostic::error(span, "no"); SHOWN + 3];
-        let text = Diagnostics::new("Kubefile", "a", entries).to_string();
-        assert_eq!(text.matches("error: no").count(), SHOWN);
-        assert!(text.ends_with("… and 3 more"));
     }
 
     #[test]

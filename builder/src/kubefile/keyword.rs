@@ -1,8 +1,9 @@
 //! The names of instructions: those of a Kubefile, and those of a Dockerfile that a Kubefile has not.
 
+use sealrs_image::suggest::nearest;
+
 use super::diagnostic::{Diagnostic, quoted};
 use super::source_text::SourceText;
-use super::suggest::nearest;
 
 /// Which instruction it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,8 +144,16 @@ impl Keyword {
 
 /// Whether `word` is an instruction that declares variables, or may be a mistyped one.
 pub(super) fn may_declare(word: &str) -> bool {
-    let keyword = Keyword::parse(word).or_else(|| nearest_name(word).and_then(Keyword::parse));
-    matches!(keyword, Some(Keyword::From | Keyword::Arg | Keyword::Env))
+    matches!(meant(word), Some(Keyword::From | Keyword::Arg | Keyword::Env))
+}
+
+/// Whether `word` is an instruction that defines an app, or may be a mistyped one.
+pub(super) fn may_define_app(word: &str) -> bool {
+    matches!(meant(word), Some(Keyword::App | Keyword::Cni | Keyword::Csi))
+}
+
+fn meant(word: &str) -> Option<Keyword> {
+    Keyword::parse(word).or_else(|| nearest_name(word).and_then(Keyword::parse))
 }
 
 /// Why `word` is no instruction of a Kubefile, and what would be right.

@@ -56,6 +56,9 @@ pub(super) struct Heredoc {
 #[derive(Debug)]
 pub(super) struct Lexed {
     pub(super) statements: Vec<Statement>,
+    /// How many of them, from the first on, are certain. Behind a broken heredoc nobody knows where it ends, and after a
+    /// wrong directive nothing is cut as its author meant.
+    pub(super) certain: usize,
     /// The character that escapes others and continues lines.
     pub(super) escape: char,
 }
@@ -70,6 +73,7 @@ pub(super) fn lex(source: &str, problems: &mut Vec<Diagnostic>) -> Lexed {
             .enumerate(),
         escape: '\\',
         directives: Some(Vec::new()),
+        has_wrong_directive: false,
         problems,
     };
     let mut statements = Vec::new();
@@ -78,8 +82,14 @@ pub(super) fn lex(source: &str, problems: &mut Vec<Diagnostic>) -> Lexed {
             statements.push(statement);
         }
     }
+    let certain = match statements.iter().position(|statement| statement.is_broken) {
+        _ if lexer.has_wrong_directive => 0,
+        Some(broken) => broken,
+        None => statements.len(),
+    };
     Lexed {
         statements,
+        certain,
         escape: lexer.escape,
     }
 }
@@ -89,6 +99,7 @@ struct Lexer<'a> {
     escape: char,
     /// The directives seen; `None` once something else came.
     directives: Option<Vec<String>>,
+    has_wrong_directive: bool,
     problems: &'a mut Vec<Diagnostic>,
 }
 
@@ -210,6 +221,7 @@ impl<'a> Lexer<'a> {
             return;
         };
         if seen.iter().any(|other| other == name) {
+            self.has_wrong_directive = true;
             self.problems.push(
                 Diagnostic::error(comment.span(), format!("only one {name} parser directive can be used"))
                     .hint("leave this line out"),
@@ -220,10 +232,13 @@ impl<'a> Lexer<'a> {
         match (name, value.trim()) {
             ("escape", "\\") => self.escape = '\\',
             ("escape", "`") => self.escape = '`',
-            ("escape", value) => self.problems.push(
-                Diagnostic::error(comment.span(), format!("invalid ESCAPE {}", quoted(value)))
-                    .hint("write `# escape=\\` or `` # escape=` ``"),
-            ),
+            ("escape", value) => {
+                self.has_wrong_directive = true;
+                self.problems.push(
+                    Diagnostic::error(comment.span(), format!("invalid ESCAPE {}", quoted(value)))
+                        .hint("write `# escape=\\` or `` # escape=` ``"),
+                );
+            }
             _ => self.problems.push(
                 Diagnostic::warning(comment.span(), format!("`# {name}=` has no effect in a Kubefile"))
                     .hint("leave this line out"),

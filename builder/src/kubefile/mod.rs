@@ -1,9 +1,9 @@
 //! Kubefiles: the text that says what a ClusterImage consists of.
 //!
 //! The grammar is the Dockerfile's (comments, continued lines, heredocs, quotes, `--flags`, ARG and ENV), with the
-//! instructions of a ClusterImage. [`Kubefile::load`] checks the form, puts in the values and gives the [`Step`]s of
-//! the build, and [`Kubefile::check_apps`] looks at the apps once the base image is known. Everything that is wrong is collected and shown with its line. Nothing here
-//! reads files or talks to anyone.
+//! instructions of a ClusterImage. [`Kubefile::read`] checks the form, puts in the values and gives the [`Step`]s of
+//! the build, and [`Kubefile::check_apps`] looks at the apps once the base image is known. Everything that is wrong is
+//! collected and shown with its line. Nothing here reads files or talks to anyone.
 //!
 //! # What is expanded
 //!
@@ -37,10 +37,10 @@ mod parser;
 mod path;
 mod remote_file;
 mod resolve;
+pub(crate) mod runtime;
 mod scope;
 mod source_text;
 mod step;
-mod suggest;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -55,87 +55,102 @@ use sealrs_image::platform::Platform;
 pub(crate) use diagnostic::{Diagnostic, Diagnostics, Severity, Span};
 #[cfg(test)]
 use step::AppName;
-pub(crate) use step::{Action, App, AppKind, BaseImage, Destination, FileCopy, RemoteFile, Source, SourceKind, Step};
+pub(crate) use step::{
+    Action, App, AppKind, BaseImage, Checksum, Destination, FileCopy, RemoteFile, Source, SourceKind, Step,
+};
 
 pub(crate) use diagnostic::quoted;
-use instruction::Instruction;
+use lexer::Statement;
 
 /// Names and values of `--build-arg`.
 pub(crate) type BuildArgs = BTreeMap<String, String>;
 
-/// A Kubefile whose form is right.
+/// A Kubefile as far as it is right, and what is wrong in it.
 #[derive(Debug, Clone)]
 pub(crate) struct Kubefile {
     file: String,
     source: Arc<str>,
-    instructions: Vec<Instruction>,
-    warnings: Diagnostics,
+    steps: Vec<Step>,
+    warnings: Vec<Diagnostic>,
+    errors: Vec<Diagnostic>,
+    /// Whether each APP, CNI and CSI became a step.
+    apps_are_known: bool,
 }
 
 impl Kubefile {
-    /// Reads the text of a Kubefile, whose name in messages is `file`, and puts in the values for one target platform:
-    /// gives the steps of the build, in order, the first of them FROM. Errors of both stages are shown together.
-    ///
-    /// # Errors
-    /// All that is wrong in it, and `build_args` that no ARG takes.
-    pub(crate) fn load(
-        text: &[u8],
-        file: &str,
-        build_args: &BuildArgs,
-        target: &Platform,
-    ) -> Result<(Self, Vec<Step>), Diagnostics> {
-        let text = match std::str::from_utf8(text) {
-            Ok(text) => text,
-            Err(error) => return Err(not_utf8(text, error.valid_up_to(), file)),
+    /// Reads the text of a Kubefile, whose name in messages is `file`, and puts in the values for one target platform.
+    /// What is wrong in it, and `build_args` that no ARG takes, comes with [`Kubefile::check`].
+    #[must_use]
+    pub(crate) fn read(text: &[u8], file: &str, build_args: &BuildArgs, target: &Platform) -> Self {
+        let mut kubefile = Self {
+            file: file.to_owned(),
+            source: String::from_utf8_lossy(text).into(),
+            steps: Vec::new(),
+            warnings: Vec::new(),
+            errors: Vec::new(),
+            apps_are_known: false,
         };
-        let (kubefile, mut errors, scope_is_complete) = Self::read(text, file);
-        let mut steps = Vec::new();
-        // Without its ARGs and ENVs, a file would be full of undeclared variables.
-        if scope_is_complete {
-            steps = resolve::resolve(&kubefile.instructions, build_args, target, &mut errors);
-        }
-        if errors.is_empty() {
-            Ok((kubefile, steps))
-        } else {
-            Err(kubefile.diagnostics(errors))
-        }
+        let problems = match std::str::from_utf8(text) {
+            Ok(text) => kubefile.parse(text, build_args, target),
+            Err(error) => vec![not_utf8(text, error.valid_up_to())],
+        };
+        (kubefile.warnings, kubefile.errors) = problems.into_iter().partition(is_warning);
+        kubefile
     }
 
-    /// The file with what is right in it, what is wrong in it, and whether all that declares variables is right.
-    fn read(text: &str, file: &str) -> (Self, Vec<Diagnostic>, bool) {
+    /// Fills in the steps; gives the problems of both stages.
+    fn parse(&mut self, text: &str, build_args: &BuildArgs, target: &Platform) -> Vec<Diagnostic> {
         let mut problems = Vec::new();
         let lexed = lexer::lex(text, &mut problems);
-        let mut scope_is_complete = problems.iter().all(is_warning);
+        let statements = &lexed.statements;
         // A file that can't be cut into statements has no order either.
-        if scope_is_complete || !lexed.statements.is_empty() {
-            order::check(&lexed.statements, &mut problems);
+        if problems.iter().all(is_warning) || !statements.is_empty() {
+            order::check(statements, &mut problems);
         }
-        let instructions = parser::parse(&lexed.statements, lexed.escape, &mut problems);
+        let instructions = parser::parse(statements, lexed.escape, &mut problems);
         let parsed: BTreeSet<Span> = instructions.iter().map(|instruction| instruction.span).collect();
-        scope_is_complete &= lexed
-            .statements
-            .iter()
-            .map(|statement| &statement.keyword)
-            .filter(|keyword| keyword::may_declare(keyword.as_str()))
-            .all(|keyword| parsed.contains(&keyword.span()));
-        let (warnings, errors) = problems.into_iter().partition(is_warning);
-        let source: Arc<str> = text.into();
-        let kubefile = Self {
-            warnings: Diagnostics::new(file, Arc::clone(&source), warnings),
-            file: file.to_owned(),
-            source,
-            instructions,
+        // Behind an ARG or ENV that is missing, a file would be full of undeclared variables.
+        let is_certain = |(at, statement): &(usize, &Statement)| {
+            let keyword = &statement.keyword;
+            *at < lexed.certain && (!keyword::may_declare(keyword.as_str()) || parsed.contains(&keyword.span()))
         };
-        (kubefile, errors, scope_is_complete)
+        let certain = statements.iter().enumerate().take_while(is_certain).count();
+        let end = statements.get(certain).map(|statement| statement.keyword.span());
+        let known = instructions.partition_point(|instruction| end.is_none_or(|end| instruction.span < end));
+        let known = instructions.get(..known).unwrap_or_default();
+        if end.is_none() && !statements.is_empty() {
+            resolve::check_build_args(known, build_args, &mut problems);
+        }
+        self.steps = resolve::resolve(known, build_args, target, &mut problems);
+        let resolved: BTreeSet<Span> = self.steps.iter().map(|step| step.span).collect();
+        self.apps_are_known = statements
+            .iter()
+            .take(certain)
+            .map(|statement| &statement.keyword)
+            .filter(|keyword| keyword::may_define_app(keyword.as_str()))
+            .all(|keyword| resolved.contains(&keyword.span()));
+        problems
     }
 
-    /// Checks that the apps that APPENV, APPCMDS and LAUNCH name are defined before, or are in the base image, whose
-    /// apps are `inherited`.
+    /// What the build does, in order. If nothing is wrong, the first step is FROM.
+    #[must_use]
+    pub(crate) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Whether something was wrong already when it was read.
+    #[must_use]
+    pub(crate) fn is_wrong(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    /// Gives all errors together: those of the file, and `more` that were found by looking at what it names.
     ///
     /// # Errors
-    /// All names that are not.
-    pub(crate) fn check_apps(&self, steps: &[Step], inherited: &BTreeSet<String>) -> Result<(), Diagnostics> {
-        let errors = apps::check(steps, inherited);
+    /// All that is wrong, if anything is.
+    pub(crate) fn check(&self, more: Vec<Diagnostic>) -> Result<(), Diagnostics> {
+        let mut errors = self.errors.clone();
+        errors.extend(more);
         if errors.is_empty() {
             Ok(())
         } else {
@@ -143,18 +158,28 @@ impl Kubefile {
         }
     }
 
-    /// What is allowed, but probably not what the author meant.
+    /// Says which apps that APPENV, APPCMDS and LAUNCH name are neither defined before nor in the base image, whose apps
+    /// are `inherited`. Nothing, where a wrong instruction may have defined them.
     #[must_use]
-    pub(crate) fn warnings(&self) -> &Diagnostics {
-        &self.warnings
+    pub(crate) fn check_apps(&self, inherited: &BTreeSet<String>) -> Vec<Diagnostic> {
+        if self.apps_are_known {
+            apps::check(&self.steps, inherited)
+        } else {
+            Vec::new()
+        }
     }
 
-    /// An error of a later stage that shows the line that asked for it, for instance a source that does not exist.
-    /// Causes and a hint can be added to it.
+    /// What is allowed, but probably not what the author meant.
     #[must_use]
-    pub(crate) fn error_at(&self, span: Span, message: impl Into<String>) -> Error {
-        let error = Diagnostic::error(span, message);
-        self.diagnostics(vec![error]).into()
+    pub(crate) fn warnings(&self) -> Diagnostics {
+        self.diagnostics(self.warnings.clone())
+    }
+
+    /// An error of a later stage that shows the lines that asked for what failed, for instance a source that does not
+    /// exist.
+    #[must_use]
+    pub(crate) fn error(&self, failures: Vec<Diagnostic>) -> Error {
+        self.diagnostics(failures).into()
     }
 
     fn diagnostics(&self, entries: Vec<Diagnostic>) -> Diagnostics {
@@ -167,7 +192,7 @@ fn is_warning(problem: &Diagnostic) -> bool {
 }
 
 /// The error for a file that is not UTF-8 from this byte on.
-fn not_utf8(bytes: &[u8], offset: usize, file: &str) -> Diagnostics {
+fn not_utf8(bytes: &[u8], offset: usize) -> Diagnostic {
     let before = String::from_utf8_lossy(bytes.get(..offset).unwrap_or_default());
     let last = before.rsplit('\n').next().unwrap_or_default();
     let span = Span {
@@ -175,6 +200,5 @@ fn not_utf8(bytes: &[u8], offset: usize, file: &str) -> Diagnostics {
         column: last.trim_start_matches('\u{feff}').chars().count() + 1,
         length: 1,
     };
-    let error = Diagnostic::error(span, "the file is not UTF-8 here").hint("save it as UTF-8");
-    Diagnostics::new(file, String::from_utf8_lossy(bytes), vec![error])
+    Diagnostic::error(span, "the file is not UTF-8 here").hint("save it as UTF-8")
 }

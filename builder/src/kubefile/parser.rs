@@ -1,5 +1,7 @@
 //! Statements to instructions: which words, flags and forms each instruction takes.
 
+use sealrs_image::suggest::nearest;
+
 use super::diagnostic::{Diagnostic, quoted};
 use super::instruction::{Declaration, Form, Instruction, Transfer, TransferSource};
 use super::json_array;
@@ -7,7 +9,6 @@ use super::keyword::{self, Keyword};
 use super::lexer::{Heredoc, Statement};
 use super::source_text::SourceText;
 use super::step::AppKind;
-use super::suggest::nearest;
 use super::template::{Style, Template, is_variable_name};
 use super::words::{Flag, refuse_comment, split_at_equals, split_flags, split_words};
 

@@ -13,15 +13,36 @@ use super::instruction::{Form, Instruction, Transfer, TransferSource};
 use super::keyword::Keyword;
 use super::path::{self, PathProblem};
 use super::remote_file;
-use super::scope::{Scope, check_build_args};
+use super::runtime;
+use super::scope::{self, Scope};
 use super::step::{
-    Action, App, AppKind, AppName, BaseImage, FileCopy, InlineFile, Owner, RemoteFile, Source, SourceKind, Step,
+    Action, App, AppKind, AppName, BaseImage, Checksum, FileCopy, InlineFile, Owner, RemoteFile, Source, SourceKind,
+    Step,
 };
 use super::template::Template;
 use crate::glob::Glob;
 
+/// Where sources lie.
+const CONTEXT: &str = "build context";
+
+/// What `--checksum` can be given with.
+const ONE_URL: &str = "`--checksum` is for one `http://` or `https://` source";
+
 /// An app's name is a folder's name and part of a label.
 const LONGEST_APP_NAME: usize = 128;
+
+/// Says which of `build_args` no ARG takes.
+pub(super) fn check_build_args(instructions: &[Instruction], build_args: &BuildArgs, problems: &mut Vec<Diagnostic>) {
+    let declared = instructions.iter().flat_map(|instruction| match &instruction.form {
+        Form::Arg(declarations) => declarations.as_slice(),
+        _ => &[],
+    });
+    scope::check_build_args(
+        build_args,
+        declared.map(|declaration| declaration.name.as_str()),
+        problems,
+    );
+}
 
 /// Expands all instructions. What is wrong goes to `problems`, and the instruction is left out.
 pub(super) fn resolve(
@@ -30,15 +51,6 @@ pub(super) fn resolve(
     target: &Platform,
     problems: &mut Vec<Diagnostic>,
 ) -> Vec<Step> {
-    let declared = instructions.iter().flat_map(|instruction| match &instruction.form {
-        Form::Arg(declarations) => declarations.as_slice(),
-        _ => &[],
-    });
-    check_build_args(
-        build_args,
-        declared.map(|declaration| declaration.name.as_str()),
-        problems,
-    );
     let mut resolver = Resolver {
         scope: Scope::new(build_args, target, &Platform::host()),
         problems,
@@ -151,6 +163,10 @@ impl Resolver<'_> {
                     if name_text.trim().is_empty() {
                         return self.refuse(name, "a label needs a name");
                     }
+                    if let Some((message, hint)) = runtime::doubt(&name_text, &value) {
+                        self.problems
+                            .push(Diagnostic::warning(name.source.span(), message).hint(hint));
+                    }
                     resolved.push((name_text, value));
                 }
                 _ => resolved = None,
@@ -228,7 +244,11 @@ impl Resolver<'_> {
                     ),
                     Some(scheme) => {
                         let message = format!("{} can't be fetched", quoted(&format!("{scheme}://")));
-                        self.refuse_with(template, message, "write a path, or a URL with `http://` or `https://`")
+                        let hint = match keyword {
+                            Keyword::Add => "write a path, or a URL with `http://` or `https://`",
+                            _ => "write a path; `ADD` fetches `http://` and `https://`",
+                        };
+                        self.refuse_with(template, message, hint)
                     }
                     None => self.local(template, &text),
                 }
@@ -273,7 +293,10 @@ impl Resolver<'_> {
                 "a source needs a scheme: `local://`, `http://` or `https://`",
                 format!(
                     "write {} for a file of the build context",
-                    quoted(&format!("local://{text}"))
+                    quoted(&format!(
+                        "local://{}",
+                        text.strip_prefix("local:").unwrap_or(&text).trim_start_matches('/')
+                    ))
                 ),
             ),
             (Some(_), _) => self.refuse_with(
@@ -288,7 +311,7 @@ impl Resolver<'_> {
         let pattern = match path::clean(text) {
             Ok(pattern) if pattern.is_empty() => ".".to_owned(),
             Ok(pattern) => pattern,
-            Err(problem) => return self.bad_path(template, text, problem, "build context"),
+            Err(problem) => return self.bad_path(template, text, problem, CONTEXT),
         };
         match Glob::parse(&pattern) {
             Ok(glob) => Some(Source {
@@ -326,14 +349,20 @@ impl Resolver<'_> {
                     ..
                 }),
             ] => {
-                file.checksum = Some(digest);
+                let line = template.source.span().line;
+                file.checksum = Some(Checksum { digest, line });
                 Some(())
             }
             // That source is wrong itself, and was reported.
             [None] => Some(()),
+            [_] => self.refuse_with(
+                template,
+                ONE_URL,
+                "leave it out: only files that are fetched have to be checked",
+            ),
             _ => self.refuse_with(
                 template,
-                "`--checksum` is for one `http://` or `https://` source",
+                ONE_URL,
                 "write an instruction of its own for each file that has a checksum",
             ),
         }
@@ -464,11 +493,17 @@ impl Resolver<'_> {
         let shown = quoted(text);
         match problem {
             PathProblem::Empty => self.refuse_with(template, "the path is empty", "write `.` for the whole folder"),
-            PathProblem::Outside => self.refuse_with(
-                template,
-                format!("{shown} leads out of the {root}"),
-                format!("write a path below the {root}, without `..` at its beginning"),
-            ),
+            PathProblem::Outside => {
+                let more = match root {
+                    CONTEXT => ", or choose a higher folder as the build context",
+                    _ => "",
+                };
+                self.refuse_with(
+                    template,
+                    format!("{shown} leads out of the {root}"),
+                    format!("write a path below the {root}, without `..` at its beginning{more}"),
+                )
+            }
             PathProblem::ControlCharacter => self.refuse(template, format!("{shown} has a control character")),
         }
     }

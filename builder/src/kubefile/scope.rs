@@ -8,11 +8,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sealrs_image::platform::Platform;
+use sealrs_image::suggest::nearest;
 
 use super::BuildArgs;
 use super::diagnostic::{Diagnostic, quoted};
 use super::instruction::Declaration;
-use super::suggest::nearest;
 use super::template::{Operator, Part, Template, Variable};
 
 /// Bytes that all expansions of a Kubefile together may produce: ARGs that double each other grow without end.

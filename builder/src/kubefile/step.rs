@@ -1,9 +1,10 @@
 //! What a build does, in order: instructions with all their values known and checked.
 
 use sealrs_image::digest::Digest;
+use sealrs_image::error::Error;
 use sealrs_image::platform::Platform;
 
-use super::diagnostic::Span;
+use super::diagnostic::{Diagnostic, Span};
 use crate::glob::Glob;
 
 /// One instruction, ready to be carried out.
@@ -16,6 +17,15 @@ pub(crate) struct Step {
     /// The instruction on one line, as written: not expanded, so that values of `--build-arg` stay out of the
     /// image's history.
     pub(crate) original: String,
+}
+
+impl Step {
+    /// The step's failure, at its line.
+    pub(crate) fn failure(&self, error: Error) -> Diagnostic {
+        let instruction = self.original.split_whitespace().next().unwrap_or(&self.original);
+        let failed = Error::new(error.kind(), format!("{instruction} failed")).because(error);
+        Diagnostic::failure(self.span, &failed)
+    }
 }
 
 /// What an instruction does.
@@ -130,7 +140,16 @@ pub(crate) struct RemoteFile {
     /// The last part of its path; `None` if that can't be a file's name.
     pub(crate) file_name: Option<String>,
     /// What its bytes must hash to.
-    pub(crate) checksum: Option<Digest>,
+    pub(crate) checksum: Option<Checksum>,
+}
+
+/// A digest that somebody wrote down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Checksum {
+    /// The digest.
+    pub(crate) digest: Digest,
+    /// The line of the Kubefile.
+    pub(crate) line: usize,
 }
 
 /// A file written in the Kubefile itself.

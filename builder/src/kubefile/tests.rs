@@ -7,6 +7,21 @@ mod variables;
 
 use super::*;
 
+impl Kubefile {
+    /// A file that is right, or all that is wrong in it.
+    fn load(
+        text: &[u8],
+        file: &str,
+        build_args: &BuildArgs,
+        target: &Platform,
+    ) -> Result<(Self, Vec<Step>), Diagnostics> {
+        let kubefile = Self::read(text, file, build_args, target);
+        kubefile.check(Vec::new())?;
+        let steps = kubefile.steps().to_vec();
+        Ok((kubefile, steps))
+    }
+}
+
 /// The steps of `text` for linux/amd64.
 fn load(text: &str) -> Result<Vec<Step>, Diagnostics> {
     load_with(text, &[])
@@ -79,7 +94,7 @@ fn show_source(source: &Source) -> String {
     match &source.kind {
         SourceKind::Local(glob) => glob.to_string(),
         SourceKind::Remote(file) => {
-            let checksum = file.checksum.map(|digest| format!("#{}", digest.short()));
+            let checksum = file.checksum.map(|checksum| format!("#{}", checksum.digest.short()));
             format!("<{}>{}", file.url, checksum.unwrap_or_default())
         }
         SourceKind::Inline(file) => format!("{}:{:?}", file.name, file.content),

@@ -14,8 +14,8 @@ use sealrs_image::pull::PullPolicy;
 use sealrs_image::reference::Reference;
 use sealrs_image::store::Store;
 
-use super::assignment;
 use super::remote::Registries;
+use super::{assignment, variable};
 use crate::printer::Printer;
 
 /// Build a ClusterImage from a Kubefile.
@@ -41,8 +41,8 @@ pub(crate) struct Build {
     #[arg(long, value_name = "OS/ARCH")]
     platform: Option<Platform>,
 
-    /// Value of an ARG. May be given several times.
-    #[arg(long = "build-arg", value_name = "NAME=VALUE", value_parser = assignment)]
+    /// Value of an ARG; without `=`, that of the environment. May be given several times.
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]", value_parser = variable)]
     build_args: Vec<(String, String)>,
 
     /// Label to add. May be given several times.

@@ -237,7 +237,7 @@ impl Failure {
             error = error.because(words);
         }
         if status == StatusCode::TOO_MANY_REQUESTS {
-            error = error.hint("wait a while, or log in: registries allow more to those they know");
+            error = error.hint("wait a while; registries allow more to those who are logged in");
         }
         Self {
             status: Some(status),

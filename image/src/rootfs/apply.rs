@@ -2,15 +2,13 @@
 
 use std::io::Read;
 
-use super::Tally;
 use super::tree::Tree;
+use super::{Tally, rules};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::layer::{Member, MemberKind, TarReader};
 
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
-/// Linux takes no longer path.
-const MAX_PATH: usize = 4096;
 
 /// Applies the tar that `input` yields. With `only`, the layer has promised to hold just that file.
 pub(super) fn apply(input: impl Read, only: Option<&str>, tree: &mut Tree<'_>, tally: &Tally) -> Result<()> {
@@ -73,7 +71,7 @@ fn entry<R: Read>(
         MemberKind::File(_) => tree.file(path, member, &mut tar.content())?,
         MemberKind::Folder => tree.folder(path, member)?,
         MemberKind::Symlink(target) => {
-            if target.is_empty() || target.len() >= MAX_PATH || target.contains('\0') {
+            if !rules::can_be_target(target) {
                 return Err(Error::new(ErrorKind::Integrity, "the link's target can't be one"));
             }
             tree.symlink(path, target, member)?;
@@ -95,34 +93,15 @@ fn entry<R: Read>(
     Ok(())
 }
 
-/// A member's path below the rootfs: without a leading `./`, never absolute, never upwards.
+/// A member's path below the rootfs.
 fn clean(path: &str) -> Result<String> {
-    let refuse = |why: &str| {
+    rules::clean(path).map_err(|why| {
         Error::new(
             ErrorKind::Integrity,
             format!("the layer holds `{}`, {why}", shown(path)),
         )
         .hint("the image was built wrongly or tampered with")
-    };
-    if path.len() >= MAX_PATH {
-        return Err(refuse("a path longer than Linux takes"));
-    }
-    if path.starts_with('/') {
-        return Err(refuse("an absolute path"));
-    }
-    if path.contains('\0') {
-        return Err(refuse("a path with a zero byte"));
-    }
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => return Err(refuse("a path that leads upwards")),
-            part if part.len() > 255 => return Err(refuse("a name longer than Linux takes")),
-            part => parts.push(part),
-        }
-    }
-    Ok(parts.join("/"))
+    })
 }
 
 /// The start of a path, fit for a message.

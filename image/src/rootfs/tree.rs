@@ -14,6 +14,7 @@ use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::rules::misleads;
 use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
 use crate::layer::Member;
 use crate::store::BLOCK;
@@ -184,11 +185,8 @@ impl<'r> Tree<'r> {
     }
 
     pub(super) fn hard_link(&mut self, path: &str, target: &str) -> Result<()> {
-        if target == path || target.is_empty() {
-            return Err(Error::new(
-                ErrorKind::Integrity,
-                "the hard link points to itself or to nothing",
-            ));
+        if let Some(why) = misleads(path, target) {
+            return Err(Error::new(ErrorKind::Integrity, why));
         }
         let (folder, target_name) = split(target);
         let shown = target.escape_debug();

@@ -1,5 +1,8 @@
 //! What is said about mistakes.
 
+use sealrs_image::error::ErrorKind;
+use sealrs_image::finding::listed;
+
 use super::*;
 
 const HEX: &str = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
@@ -264,11 +267,10 @@ ENV GREETING=$NAME
 CMDS [\"kubectl apply\", true]
 ";
     let errors = Error::from(load(text).expect_err("mistakes"));
+    assert_eq!(errors.to_string(), "Kubefile has 8 errors");
     assert_eq!(
-        errors.to_string(),
+        listed(errors.findings()),
         "\
-Kubefile has 8 errors
-
 Kubefile:2:1: error: `WORKDIR` is not available in a Kubefile: no command runs in a ClusterImage, so it has no working directory
   2 | WORKDIR /opt
     | ^^^^^^^
@@ -361,19 +363,21 @@ fn later_stages_show_the_line_too() {
     let Action::Copy(copy) = &steps[1].action else {
         panic!("{steps:?}")
     };
-    let error = kubefile
-        .error_at(copy.sources[1].span, "`missing.yaml` is not in the build context")
+    let missing = Error::new(ErrorKind::NotFound, "`missing.yaml` is not in the build context")
+        .because("somebody moved it")
         .hint("create it");
+    let error = kubefile.error(vec![Diagnostic::failure(copy.sources[1].span, &missing)]);
+    assert_eq!(error.to_string(), "dir/Kubefile has an error");
     assert_eq!(
-        error.to_string(),
+        listed(error.findings()),
         "\
-dir/Kubefile has an error
-
 dir/Kubefile:2:15: error: `missing.yaml` is not in the build context
   2 | COPY app.yaml missing.yaml manifests/
-    |               ^^^^^^^^^^^^"
+    |               ^^^^^^^^^^^^
+  cause: somebody moved it
+  hint: create it"
     );
-    assert_eq!(error.remedy(), Some("create it"));
+    assert_eq!((error.kind(), error.remedy()), (ErrorKind::NotFound, Some("create it")));
 }
 
 #[test]

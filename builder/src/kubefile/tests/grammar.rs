@@ -343,11 +343,11 @@ fn warnings() {
 fn apps_exist() {
     let check = |text: &str, inherited: &[&str]| {
         let target = "linux/amd64".parse().unwrap();
-        let (kubefile, steps) = Kubefile::load(text.as_bytes(), "Kubefile", &BuildArgs::new(), &target).unwrap();
+        let kubefile = Kubefile::read(text.as_bytes(), "Kubefile", &BuildArgs::new(), &target);
         let inherited = inherited.iter().map(|&name| name.to_owned()).collect();
-        match kubefile.check_apps(&steps, &inherited) {
+        match kubefile.check(kubefile.check_apps(&inherited)) {
             Ok(()) => String::new(),
-            Err(errors) => errors.rendered().collect::<Vec<_>>().join("\n"),
+            Err(errors) => errors.to_string(),
         }
     };
     let app = "FROM x\nAPP redis local://r\n";
@@ -368,5 +368,5 @@ fn apps_exist() {
 fn warnings_of(text: &str) -> Diagnostics {
     let target = "linux/amd64".parse().unwrap();
     let (kubefile, _) = Kubefile::load(text.as_bytes(), "Kubefile", &BuildArgs::new(), &target).unwrap();
-    kubefile.warnings().clone()
+    kubefile.warnings()
 }

@@ -107,8 +107,8 @@ fn exercise(bytes: &[u8]) {
     };
     match Kubefile::load(bytes, "Kubefile", &build_args, &target) {
         Ok((kubefile, steps)) => {
-            check(kubefile.warnings());
-            if let Err(errors) = kubefile.check_apps(&steps, &BTreeSet::new()) {
+            check(&kubefile.warnings());
+            if let Err(errors) = kubefile.check(kubefile.check_apps(&BTreeSet::new())) {
                 check(&errors);
             }
             assert!(matches!(steps.first().map(|step| &step.action), Some(Action::From(_))));

@@ -1,0 +1,69 @@
+//! The lists of container images that are given beside the Kubefile: what is wanted more, and what is left out.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sealrs_image::error::{Error, ErrorKind, Result, ResultExt as _};
+use sealrs_image::progress::{Event, Progress};
+use sealrs_image::reference::Reference;
+use sealrs_image::suggest::nearest_image;
+
+use crate::build::Options;
+use crate::image_list::{self, Wanted};
+
+/// What the lists of the command line say.
+pub(crate) struct Asked {
+    wanted: Vec<Wanted>,
+    ignored: Vec<Wanted>,
+}
+
+impl Asked {
+    /// Reads the lists. At the beginning: what is wrong in them should not wait for the packing.
+    pub(crate) fn read(options: &Options) -> Result<Self> {
+        let mut wrong = Vec::new();
+        let mut read = |paths: &[PathBuf]| -> Result<Vec<Wanted>> {
+            let mut all = Vec::new();
+            for path in paths {
+                let text = read_list(path)?;
+                all.extend(image_list::parse(&text, &path.display().to_string(), &mut wrong));
+            }
+            Ok(all)
+        };
+        let (wanted, ignored) = (read(&options.image_lists)?, read(&options.ignored_image_lists)?);
+        image_list::refuse(wrong)?;
+        Ok(Self { wanted, ignored })
+    }
+
+    /// Everything that asks for a container image, less what is ignored. Says which lines leave nothing out: a misspelt
+    /// name would pull what was not wanted.
+    pub(crate) fn join(self, mut lists: Vec<Wanted>, progress: &dyn Progress) -> Vec<Wanted> {
+        lists.extend(self.wanted);
+        let mut wanted = image_list::join(lists);
+        let names: BTreeSet<Reference> = wanted.iter().map(|entry| entry.reference.clone()).collect();
+        let ignored = image_list::join(self.ignored);
+        for entry in ignored.iter().filter(|entry| !names.contains(&entry.reference)) {
+            let (places, name) = (entry.asked_by.join(", "), entry.reference.familiar());
+            let hint = match nearest_image(&entry.reference, &names) {
+                Some(near) => format!("; did you mean `{}`?", near.familiar()),
+                None => String::new(),
+            };
+            progress.event(Event::Warning(&format!("{places}: no image list names {name}{hint}")));
+        }
+        wanted.retain(|entry| ignored.iter().all(|ignored| ignored.reference != entry.reference));
+        wanted
+    }
+}
+
+fn read_list(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).map_err(|error| {
+        let kind = match error.kind() {
+            std::io::ErrorKind::NotFound => ErrorKind::NotFound,
+            _ => ErrorKind::Input,
+        };
+        let what = format!("cannot read the image list {}", path.display());
+        let hint = "give a file that names one container image a line";
+        Error::new(kind, what).because(error).hint(hint)
+    })?;
+    String::from_utf8(bytes).or_fail(ErrorKind::Input, || format!("{} is not a text", path.display()))
+}
