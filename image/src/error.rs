@@ -144,6 +144,27 @@ impl Error {
         causes
     }
 
+    /// Of a full disk's failure, the same with the room that was needed in all.
+    #[must_use]
+    pub fn needing(self, bytes: u64) -> Self {
+        if !self.is_full_disk() {
+            return self;
+        }
+        let what = format!("there is no room for all of it: {} MiB", bytes.div_ceil(1 << 20));
+        Self::new(self.kind(), what).because(self)
+    }
+
+    fn is_full_disk(&self) -> bool {
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            if cause.downcast_ref::<std::io::Error>().is_some_and(is_full) {
+                return true;
+            }
+            next = cause.source();
+        }
+        false
+    }
+
     fn chain(&self) -> impl Iterator<Item = &Error> {
         let mut next = Some(self);
         std::iter::from_fn(move || {
@@ -234,7 +255,7 @@ impl<T> IoResultExt<T> for std::io::Result<T> {
                 };
             }
             let (kind, hint) = match error.kind() {
-                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => (
+                _ if is_full(&error) => (
                     ErrorKind::Disk,
                     Some("free some space on that file system, or choose another place with `--root`; what was done so far is kept and is not repeated"),
                 ),
@@ -252,6 +273,13 @@ impl<T> IoResultExt<T> for std::io::Result<T> {
             }
         })
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Lets a `Read` or `Write` of ours fail with our error; [`IoResultExt::or_io`] takes it out again.
@@ -276,6 +304,19 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Disk);
         assert_eq!(error.causes(), ["cannot write /x/y", "no storage space"]);
         assert!(error.remedy().unwrap().starts_with("free some space"));
+    }
+
+    #[test]
+    fn only_a_full_disk_needs_room() {
+        let full: std::io::Result<()> = Err(std::io::ErrorKind::StorageFull.into());
+        let error = full.or_io(|| "cannot write /x/y").unwrap_err().needing((5 << 20) + 1);
+        assert_eq!(error.kind(), ErrorKind::Disk);
+        assert_eq!(error.to_string(), "there is no room for all of it: 6 MiB");
+        assert_eq!(error.causes(), ["cannot write /x/y", "no storage space"]);
+        assert!(error.remedy().unwrap().starts_with("free some space"));
+        let other: std::io::Result<()> = Err(std::io::ErrorKind::PermissionDenied.into());
+        let error = other.or_io(|| "cannot write /x/y").unwrap_err().needing(5 << 20);
+        assert_eq!(error.to_string(), "cannot write /x/y");
     }
 
     #[test]
