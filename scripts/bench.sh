@@ -9,8 +9,9 @@ cd "$(dirname "$0")/.."
 
 usage() {
     cat <<'END'
-Usage: scripts/bench.sh [--size MIB] [--rounds N] [--quick] [--keep] [--scratch DIR] [--sealrs FILE]
+Usage: scripts/bench.sh [--only movement] [--size MIB] [--rounds N] [--quick] [--keep] [--scratch DIR] [--sealrs FILE]
 
+  --only movement only push and pull of one large image, of 2048 MiB unless --size says otherwise
   --size MIB      size of the payload; default 1200
   --rounds N      how often each program runs each job; default 3
   --quick         a small payload and few images, once: whether it works, not how fast
@@ -25,11 +26,13 @@ END
 }
 
 size=1200 rounds=3 images=20 smallest=$((6 << 20)) largest=$((57 << 20)) keep=no scratch='' sealrs=''
+only='' moved_size=2048
 while [ $# -gt 0 ]; do
     case $1 in
-        --size) size=$2 && shift ;;
+        --only) only=$2 && shift ;;
+        --size) size=$2 moved_size=$2 && shift ;;
         --rounds) rounds=$2 && shift ;;
-        --quick) size=64 rounds=1 images=4 smallest=$((512 << 10)) largest=$((3 << 20)) ;;
+        --quick) size=64 moved_size=64 rounds=1 images=4 smallest=$((512 << 10)) largest=$((3 << 20)) ;;
         --keep) keep=yes ;;
         --scratch) scratch=$2 && shift ;;
         --sealrs) sealrs=$(realpath "$2") && shift ;;
@@ -38,6 +41,11 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+case $only in
+    '' | movement) ;;
+    *) usage >&2 && exit 2 ;;
+esac
+export moved_size
 for tool in tar zstd docker-registry skopeo python3 curl sha256sum; do
     command -v "$tool" >/dev/null || {
         echo "error: $tool is missing; as root, scripts/test.sh --install-only installs it" >&2
@@ -53,11 +61,15 @@ mkdir -p "$(dirname "$scratch")"
 mkdir "$scratch"
 scratch=$(realpath "$scratch")
 registry_pid=''
-finish() {
+stop_registry() {
     if [ -n "$registry_pid" ]; then
         kill "$registry_pid" 2>/dev/null || true
         wait "$registry_pid" 2>/dev/null || true
     fi
+    registry_pid=''
+}
+finish() {
+    stop_registry
     if [ -e "$scratch/running" ]; then
         sealrs_delete || true
     fi
@@ -164,7 +176,45 @@ free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
+# Serves a folder at $upstream.
+serve_registry() {
+    mkdir -p "$1"
+    cat >"$scratch/registry.yml" <<END
+version: 0.1
+log: {level: error, accesslog: {disabled: true}}
+storage: {filesystem: {rootdirectory: $1}}
+http: {addr: "$upstream"}
+END
+    docker-registry serve "$scratch/registry.yml" >"$scratch/registry.log" 2>&1 &
+    registry_pid=$!
+    curl -fsS --retry 20 --retry-connrefused --retry-delay 1 "http://$upstream/v2/" >/dev/null
+}
+# The name of a store's only image, as skopeo needs it.
+stored_name() {
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"])' \
+        <"$1/index.json"
+}
+report() {
+    echo "load average after: $(cut -d' ' -f1-3 /proc/loadavg)"
+    cat <<'END'
+
+build, rebuild: the payload in four COPY layers. container images: FROM scratch and an image list. save, load, run: the
+payload and the container images together. `run` is the whole command: reading and verifying the archive, unpacking it,
+making the registry's certificates and starting it, a runtime script that does nothing; `zstd -d | tar x` unpacks the
+same layers, which lie ready as files, and verifies nothing. push, pull: one image in four plain layers, to an empty
+docker-registry on this machine and into an empty store; what the registry writes is brought to the disk too.
+
+END
+    python3 scripts/bench/report.py "$scratch/results"
+    [ $keep = no ] || echo "results: $scratch/results"
+}
+upstream=127.0.0.1:$(free_port)
+export upstream
+# shellcheck source=scripts/bench/movement.sh
+. scripts/bench/movement.sh
+
 needed=$((size * 7 + images * 3 * largest / 1048576))
+[ $needed -gt $((moved_size * 5)) ] && [ -z "$only" ] || needed=$((moved_size * 5))
 free=$(df --output=avail -BM "$scratch" | tail -n1 | tr -dc 0-9)
 if [ "$free" -lt $needed ]; then
     echo "error: $scratch has $free MiB free, and about $needed MiB are needed" >&2
@@ -173,20 +223,18 @@ fi
 echo "sealrs: $("$sealrs" --version); machine: $(nproc) cores, $(uname -sr); scratch: $scratch ($(stat -f -c %T "$scratch"))"
 echo "load average before: $(cut -d' ' -f1-3 /proc/loadavg)"
 
+if [ "$only" = movement ]; then
+    movement
+    report
+    exit
+fi
+
 mkdir "$context"
 echo "payload: $(python3 scripts/bench/payload.py "$context" $((size << 20)))"
 echo "container images: $(python3 scripts/bench/images.py "$scratch/upstream" "$images" "$smallest" "$largest" "$context/share")"
-upstream=127.0.0.1:$(free_port)
 run_port=$(free_port)
 export run_port
-cat >"$scratch/registry.yml" <<END
-version: 0.1
-log: {level: error, accesslog: {disabled: true}}
-storage: {filesystem: {rootdirectory: $scratch/upstream}}
-http: {addr: "$upstream"}
-END
-docker-registry serve "$scratch/registry.yml" >"$scratch/registry.log" 2>&1 &
-registry_pid=$!
+serve_registry "$scratch/upstream"
 echo '{"default":[{"type":"insecureAcceptAnything"}]}' >"$scratch/policy.json"
 for number in $(seq -w 1 "$images"); do
     echo "$upstream/bench/image-$(printf %02d "$((10#$number))"):v1"
@@ -203,7 +251,6 @@ for name in init reset; do
 done
 printf 'FROM scratch\n%s\n%s\nCOPY imageList manifests/\nCOPY runtime scripts/runtime\n' "$label" "$copies" \
     >"$context/Kubefile.all"
-curl -fsS --retry 20 --retry-connrefused --retry-delay 1 "http://$upstream/v2/" >/dev/null
 # A file that changed a moment ago is not taken for unchanged by its time stamp alone.
 sleep 3
 
@@ -267,8 +314,7 @@ while "manifests" in document:
 for layer in document["layers"]:
     print(blob(layer["digest"]), "zstd" if layer["mediaType"].endswith("zstd") else "none")
 END
-python3 -c 'import json, sys; print(json.load(sys.stdin)["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"])' \
-    <"$scratch/store-root/store/index.json" >"$scratch/stored-name"
+stored_name "$scratch/store-root/store" >"$scratch/stored-name"
 for round in $(seq "$rounds"); do
     fresh
     measure save sealrs "$out" sealrs_save
@@ -296,14 +342,8 @@ for round in $(seq "$rounds"); do
     measure run 'zstd -d | tar x' "$out" unpack
 done
 
-echo "load average after: $(cut -d' ' -f1-3 /proc/loadavg)"
-cat <<'END'
-
-build, rebuild: the payload in four COPY layers. container images: FROM scratch and an image list. save, load, run: the
-payload and the container images together. `run` is the whole command: reading and verifying the archive, unpacking it,
-making the registry's certificates and starting it, a runtime script that does nothing; `zstd -d | tar x` unpacks the
-same layers, which lie ready as files, and verifies nothing.
-
-END
-python3 scripts/bench/report.py "$scratch/results"
-[ $keep = no ] || echo "results: $scratch/results"
+fresh
+stop_registry
+rm -rf "$scratch/store-root" "$scratch/upstream" "$context" "$archive"
+movement
+report

@@ -270,7 +270,8 @@ impl Fetching<'_> {
                 push(&small, (blob_path(&blob.digest), document(self.store, blob)?));
             }
             Ok(())
-        })?;
+        })
+        .map_err(|error| error.needing(bytes))?;
         let mut layers = collected(layers);
         layers.sort_by(|a, b| {
             let path = |layer: &PackedLayer| layer.descriptor.annotations.get(layer::annotation::FILE).cloned();

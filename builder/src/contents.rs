@@ -130,7 +130,8 @@ impl Contents {
                 // What is above a folder was looked at when that came.
                 Some(ItemKind::Folder) => break,
                 Some(_) => {
-                    let what = format!("`{path}` would lie below `{folder}`, which is not a folder in this instruction");
+                    let what =
+                        format!("`{path}` would lie below `{folder}`, which is not a folder in this instruction");
                     return Err(Error::new(ErrorKind::Input, what).hint(APART));
                 }
                 None => parent = folder,

@@ -15,6 +15,7 @@ use std::fs;
 use serde_json::{Value, json};
 use support::cluster::Cluster;
 use support::kills::{RENAMES, killed_at};
+use support::small_disk::SmallDisk;
 use support::{Scratch, assert_has, fail, needs, needs_root, noise, outcome, run, succeed};
 
 /// Two versions of an app that have a large layer in common.
@@ -478,13 +479,10 @@ fn a_full_disk_is_told_for_parts_and_pipes() {
     let scratch = Scratch::new();
     versions(&scratch);
     scratch.ok(&["save", "example.com/app:v2", "-o", "app.tar"]);
-    fs::create_dir(scratch.path("small")).unwrap();
-    let small = scratch.path("small");
-    let mount = ["-t", "tmpfs", "-o", "size=400k", "tmpfs", &small];
-    if outcome(scratch.command("mount").args(mount)).0 != Some(0) {
-        println!("skipped: no tmpfs can be mounted here");
+    let Some(disk) = SmallDisk::mount(&scratch, "small", "400k") else {
         return;
-    }
+    };
+    let small = &disk.path;
     let said = outcome(&mut scratch.sealrs(&["save", "example.com/app:v2", "-o", "small/x.tar", "--split", "100KiB"]));
     let left = scratch.list("small");
     let load = outcome(&mut shell(
@@ -492,17 +490,16 @@ fn a_full_disk_is_told_for_parts_and_pipes() {
         &format!("cat app.tar | $S --root {small}/root load -i -"),
     ));
     let images = outcome(&mut scratch.sealrs(&["--root", &format!("{small}/root"), "--output", "json", "images"]));
-    succeed(scratch.command("mount").args(["-o", "remount,size=4m", &small]));
+    disk.grow("4m");
     let again = outcome(&mut shell(
         &scratch,
         &format!("cat app.tar | $S --root {small}/root load -i -"),
     ));
-    succeed(scratch.command("umount").args(["-l", &small]));
     assert_eq!(said.0, Some(7), "{}", said.1);
     assert_has(&said.1, &["small/x.tar", "space"]);
     assert_eq!(left, Vec::<String>::new());
     assert_eq!(load.0, Some(7), "{}", load.1);
-    assert_has(&load.1, &[&small, "space"]);
+    assert_has(&load.1, &[small, "space"]);
     assert_eq!(images.1.trim(), "[]");
     assert_eq!(again.0, Some(0), "{}", again.1);
 }

@@ -16,7 +16,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use support::insides::{self, Rootfs};
 use support::kills::{RENAMES, killed_at};
-use support::{Running, Scratch, assert_has, needs, needs_root, noise, outcome, run, succeed, wait_until};
+use support::{Running, Scratch, assert_has, needs, needs_root, noise, outcome, run, succeed};
 
 /// An image with two layers, one of them larger than a buffer.
 fn build(scratch: &Scratch, more: &[&str]) -> String {
@@ -410,40 +410,4 @@ fn two_loads_at_once_and_one_that_was_killed() {
     scratch.ok(&["save", "example.com/team/app:v1", "-o", "killed.tar"]);
     assert_eq!(scratch.read("killed.tar"), scratch.read("app.tar"));
     assert!(!scratch.exists("killed.tar.partial"));
-}
-
-#[test]
-fn a_full_disk_is_told_and_leaves_nothing() {
-    needs_root!();
-    let scratch = Scratch::new();
-    build(&scratch, &[]);
-    scratch.ok(&["save", "example.com/team/app:v1", "-o", "app.tar"]);
-    fs::create_dir(scratch.path("small")).unwrap();
-    let small = scratch.path("small");
-    if !std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=400k", "tmpfs", &small])
-        .status()
-        .unwrap()
-        .success()
-    {
-        println!("skipped: no tmpfs can be mounted here");
-        return;
-    }
-    let unmount = Unmount(small.clone());
-    let said = scratch.fails(7, &["save", "example.com/team/app:v1", "-o", "small/app.tar"]);
-    assert_has(&said, &["small/app.tar", "space"]);
-    assert!(scratch.list("small").is_empty(), "{:?}", scratch.list("small"));
-    let said = scratch.fails(7, &["--root", &format!("{small}/root"), "load", "-i", "app.tar"]);
-    assert_has(&said, &[&small, "space", "--root"]);
-    assert_eq!(scratch.json(&["--root", &format!("{small}/root"), "images"]), json!([]));
-    drop(unmount);
-    wait_until("it is unmounted", || scratch.list("small").is_empty());
-}
-
-struct Unmount(String);
-
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").args(["-l", &self.0]).status();
-    }
 }

@@ -2,6 +2,7 @@
 //!
 //! Reading makes one pass over the headers and seeks over the payload: nothing is unpacked to a temporary place.
 
+mod continued;
 mod delta;
 mod docker;
 mod docker_sink;

@@ -92,28 +92,38 @@ pub fn copy(
                 .take(&blob, source, part.as_ref().unwrap_or(&task))
                 .context(|| format!("cannot copy blob {} from {}", blob.digest, source.origin()))
         };
-        let (documents, mut payload): (Vec<_>, Vec<_>) = missing.into_iter().partition(graph::is_document);
-        match sink_ref.order() {
-            Order::DocumentsFirst => {
-                // A document comes before those that it names, then what tells how to read the payload, and the payload
-                // in the order of the layers.
-                payload.sort_by_key(|blob| !graph::is_json(blob));
-                in_parallel(documents.into_iter().rev().chain(payload).collect(), 1, take)?;
-            }
-            Order::DocumentsLast => {
-                let (indexes, manifests): (Vec<_>, Vec<_>) = documents
-                    .into_iter()
-                    .partition(|document| media_type::is_index(&document.media_type));
-                payload.sort_by_key(|blob| std::cmp::Reverse(blob.size));
-                in_parallel(payload, jobs, take)?;
-                in_parallel(manifests, jobs, take)?;
-                // Each after those that it names.
-                in_parallel(indexes, 1, take)?;
-            }
-        }
+        in_order(missing, sink_ref.order(), jobs, take).map_err(|error| error.needing(total))?;
     }
     sink.commit()?;
     Ok(copied)
+}
+
+/// Takes all blobs in the order that a sink needs.
+fn in_order(
+    missing: Vec<Descriptor>,
+    order: Order,
+    jobs: usize,
+    take: impl Fn(Descriptor) -> Result<()> + Sync,
+) -> Result<()> {
+    let (documents, mut payload): (Vec<_>, Vec<_>) = missing.into_iter().partition(graph::is_document);
+    match order {
+        Order::DocumentsFirst => {
+            // A document comes before those that it names, then what tells how to read the payload, and the payload
+            // in the order of the layers.
+            payload.sort_by_key(|blob| !graph::is_json(blob));
+            in_parallel(documents.into_iter().rev().chain(payload).collect(), 1, take)
+        }
+        Order::DocumentsLast => {
+            let (indexes, manifests): (Vec<_>, Vec<_>) = documents
+                .into_iter()
+                .partition(|document| media_type::is_index(&document.media_type));
+            payload.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+            in_parallel(payload, jobs, &take)?;
+            in_parallel(manifests, jobs, &take)?;
+            // Each after those that it names.
+            in_parallel(indexes, 1, take)
+        }
+    }
 }
 
 /// What the sink lacks, in the same order.

@@ -215,6 +215,20 @@ impl Error {
         None
     }
 
+    /// Of a full disk's failure, the same with the room that was needed in all.
+    #[must_use]
+    pub fn needing(self, bytes: u64) -> Self {
+        if !self.is_full_disk() {
+            return self;
+        }
+        let what = format!("there is no room for all of it: {} MiB", bytes.div_ceil(1 << 20));
+        Self::new(self.kind(), what).because(self)
+    }
+
+    fn is_full_disk(&self) -> bool {
+        self.cause::<std::io::Error>().is_some_and(is_full)
+    }
+
     fn chain(&self) -> impl Iterator<Item = &Error> {
         let mut next = Some(self);
         std::iter::from_fn(move || {
@@ -328,7 +342,7 @@ fn of_io(error: std::io::Error, what: impl Into<String>, permission: &str) -> Er
         };
     }
     let (kind, hint) = match error.kind() {
-        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => (
+        _ if is_full(&error) => (
             ErrorKind::Disk,
             Some(
                 "free some space on that file system, or choose another place with `--root`; what was done so far is kept and is not repeated",
@@ -345,6 +359,13 @@ fn of_io(error: std::io::Error, what: impl Into<String>, permission: &str) -> Er
         Some(hint) => failure.hint(hint),
         None => failure,
     }
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+    )
 }
 
 /// Lets a `Read` or `Write` of ours fail with our error; [`IoResultExt::or_io`] takes it out again.
@@ -397,6 +418,19 @@ mod tests {
         let remedy = |error: Error| error.remedy().unwrap().to_owned();
         assert!(remedy(denied().or_io(|| "x").unwrap_err()).contains("may write"));
         assert!(remedy(denied().or_read(|| "x").unwrap_err()).contains("may read"));
+    }
+
+    #[test]
+    fn only_a_full_disk_needs_room() {
+        let full: std::io::Result<()> = Err(std::io::ErrorKind::StorageFull.into());
+        let error = full.or_io(|| "cannot write /x/y").unwrap_err().needing((5 << 20) + 1);
+        assert_eq!(error.kind(), ErrorKind::Disk);
+        assert_eq!(error.to_string(), "there is no room for all of it: 6 MiB");
+        assert_eq!(error.causes(), ["cannot write /x/y", "no storage space"]);
+        assert!(error.remedy().unwrap().starts_with("free some space"));
+        let other: std::io::Result<()> = Err(std::io::ErrorKind::PermissionDenied.into());
+        let error = other.or_io(|| "cannot write /x/y").unwrap_err().needing(5 << 20);
+        assert_eq!(error.to_string(), "cannot write /x/y");
     }
 
     #[test]

@@ -20,12 +20,16 @@ JOBS = {
     "save": None,
     "load": None,
     "run": ("zstd -d | tar x", 1.3),
+    "push": None,
+    "push, nothing changed": None,
+    "pull": None,
+    "pull, nothing changed": None,
 }
 LONGEST_UNCHANGED = 0.3
 LARGEST_PEAK = 256 * MIB
 LARGEST_WRITTEN = 1.05
 # Jobs that make something new, whose written bytes are compared with it.
-MAKING = ["build", "container images", "save", "load", "run"]
+MAKING = ["build", "container images", "save", "load", "run", "pull"]
 
 
 def quickest(samples):

@@ -1,6 +1,6 @@
-//! `kill -9` at a chosen moment: at the n-th call of a system call.
+//! `kill -9` at a chosen moment: at the n-th call of a system call; and what a run wrote.
 
-use super::{Scratch, outcome};
+use super::{Scratch, outcome, succeed};
 
 /// Runs sealrs, killed when one of its threads enters `call` for the `number`th time. Gives false when it came to its
 /// end before that.
@@ -35,6 +35,24 @@ pub fn killed_at(scratch: &Scratch, call: &str, number: usize, arguments: &[&str
         (None | Some(137), _) => true,
         (code, said) => panic!("{call} {number}: {code:?} {said}"),
     }
+}
+
+/// Runs sealrs, which has to succeed; gives how many bytes it wrote to files, pipes and terminals.
+#[track_caller]
+pub fn written_by(scratch: &Scratch, arguments: &[&str]) -> u64 {
+    let log = scratch.path("writes.log");
+    let mut command = scratch.command("strace");
+    command
+        .args(["-f", "-qq", "-s", "0", "-e", "trace=write,pwrite64,writev", "-o", &log])
+        .arg(env!("CARGO_BIN_EXE_sealrs"))
+        .args(arguments);
+    succeed(&mut command);
+    // `PID write(3, ""..., 4096) = 4096`; failed calls end in words.
+    let log = super::text(&scratch.read("writes.log"));
+    let results = log
+        .lines()
+        .filter_map(|line| line.rsplit_once(" = ")?.1.parse::<u64>().ok());
+    results.sum()
 }
 
 /// How files get their names: by one of these calls.

@@ -22,9 +22,11 @@ pub mod image;
 pub mod images;
 pub mod insides;
 pub mod kills;
+pub mod latency;
 #[path = "../../../image/tests/support/registry.rs"]
 pub mod registry;
 pub mod relay;
+pub mod small_disk;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -176,6 +176,10 @@ impl Archive {
             Err(error) => return error,
         };
         match (self.bases.first(), absent.is_empty()) {
+            (None, _) if let Some(url) = blob.urls.first() => lacking.hint(format!(
+                "other tools leave out what may not be passed on (this is at {}): pull the image from a registry",
+                url.escape_debug()
+            )),
             (None, _) => lacking.hint("save the image again, or copy the file again from where it came"),
             (Some(_), false) => needs(&self.origin(), &absent).because(lacking),
             (Some(base), true) => lacking.hint(format!(

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use tempfile::TempPath;
 
+use super::continued::Continued;
 use super::parts::{self, MAX_PARTS};
 use crate::digest::{Digest, HashingWriter};
 use crate::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
@@ -24,7 +24,7 @@ enum Kind {
     File {
         path: PathBuf,
         partial: TempPath,
-        file: BufWriter<File>,
+        file: BufWriter<Continued>,
     },
     Parts(Box<Parts>),
     Stream(BufWriter<Box<dyn Write + Send>>),
@@ -41,8 +41,8 @@ impl fmt::Debug for Kind {
 }
 
 impl Output {
-    /// One file. Nothing appears under `path` before it is whole; an unfinished `<path>.partial` of an earlier try is
-    /// replaced.
+    /// One file. Nothing appears under `path` before it is whole; what an earlier try that was killed left in
+    /// `<path>.partial` is not written again.
     ///
     /// # Errors
     /// [`ErrorKind::Conflict`] when `path` exists and `replace` is false; [`ErrorKind::Disk`] when it can't be written.
@@ -52,7 +52,7 @@ impl Output {
         Ok(Self(Kind::File {
             path: path.to_owned(),
             partial,
-            file: BufWriter::with_capacity(BLOCK, file),
+            file: continuing(file).or_io(|| format!("cannot write {}", path.display()))?,
         }))
     }
 
@@ -95,7 +95,7 @@ impl Output {
         match &mut self.0 {
             Kind::File { file, .. } => {
                 file.flush()?;
-                file.get_ref().write_all_at(bytes, position)
+                file.get_ref().rewrite(position, bytes)
             }
             Kind::Parts(_) | Kind::Stream(_) => Err(io::ErrorKind::NotSeekable.into()),
         }
@@ -104,14 +104,9 @@ impl Output {
     /// Makes what was written durable and visible.
     pub(super) fn finish(self) -> Result<()> {
         match self.0 {
-            Kind::File {
-                path,
-                partial,
-                mut file,
-            } => {
+            Kind::File { path, partial, file } => {
                 let place = || format!("cannot write {}", path.display());
-                file.flush().or_io(place)?;
-                file.get_ref().sync_data().or_io(place)?;
+                ended(file).and_then(|file| file.sync_data()).or_io(place)?;
                 partial.persist(&path).map_err(|error| error.error).or_io(place)?;
                 sync_folder(folder_of(&path))
             }
@@ -145,8 +140,15 @@ fn own_partial(path: &Path) -> Result<(File, TempPath)> {
     let partial = path.with_added_extension("partial");
     let file = lock::own(&partial).context(place)?;
     let partial = TempPath::try_from_path(partial).or_io(place)?;
-    file.set_len(0).or_io(place)?;
     Ok((file, partial))
+}
+
+fn continuing(file: File) -> io::Result<BufWriter<Continued>> {
+    Ok(BufWriter::with_capacity(BLOCK, Continued::new(file)?))
+}
+
+fn ended(file: BufWriter<Continued>) -> io::Result<File> {
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.end()
 }
 
 fn refuse_existing(path: &Path, replace: bool) -> Result<()> {
@@ -165,7 +167,7 @@ struct Parts {
     whole: PathBuf,
     size: u64,
     written: Vec<(TempPath, Digest)>,
-    current: Option<(TempPath, HashingWriter<BufWriter<File>>, u64)>,
+    current: Option<(TempPath, HashingWriter<BufWriter<Continued>>, u64)>,
     /// Syncs the part before the current one.
     syncing: Option<JoinHandle<io::Result<()>>>,
     _lock: File,
@@ -184,9 +186,15 @@ impl Parts {
             .into());
         }
         let path = parts::part_name(&self.whole, number).with_added_extension("partial");
-        let file = File::create(&path)?;
+        let mut options = fs::OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
         let path = TempPath::try_from_path(path)?;
-        let writer = HashingWriter::new(BufWriter::with_capacity(BLOCK, file));
+        let writer = HashingWriter::new(continuing(file)?);
         self.current = Some((path, writer, self.size));
         Ok(())
     }
@@ -196,7 +204,7 @@ impl Parts {
             return Ok(());
         };
         let (file, hasher) = writer.into_parts();
-        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let file = ended(file)?;
         self.join_sync()?;
         self.syncing = Some(std::thread::spawn(move || file.sync_data()));
         self.written.push((path, hasher.finish()));

@@ -57,6 +57,11 @@ impl Failure {
         }
     }
 
+    /// Whether a connection broke or fell silent: nobody has said anything against another one.
+    pub(super) fn broke_off(&self) -> bool {
+        self.again == Again::Later && self.status.is_none()
+    }
+
     /// The same failure with a remedy.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.error = self.error.hint(hint);

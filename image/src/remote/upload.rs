@@ -194,8 +194,13 @@ impl Upload<'_> {
                 None => {}
             }
             state.failed += 1;
-            self.client
-                .block_on(self.client.backoff().pause(state.failed, failure))?;
+            // A connection that broke after something was gained is replaced at once, as when reading.
+            let first = state.failed == 1 && self.client.backoff().attempts > 1;
+            let at_once = first && state.session.is_some() && failure.broke_off();
+            if !at_once {
+                self.client
+                    .block_on(self.client.backoff().pause(state.failed, failure))?;
+            }
         }
     }
 

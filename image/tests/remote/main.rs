@@ -14,6 +14,7 @@ mod support;
 mod check;
 mod faults;
 mod login;
+mod moving;
 mod proxy;
 mod pull;
 mod secrecy;

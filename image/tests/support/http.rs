@@ -21,6 +21,12 @@ impl Request {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
+
+    /// How many bytes its body has, if it says so.
+    pub fn body_length(&self) -> u64 {
+        let length = self.header("content-length");
+        length.and_then(|length| length.parse().ok()).unwrap_or(0)
+    }
 }
 
 /// An answer to give.
@@ -145,6 +151,14 @@ impl Server {
 /// Reads a request's head, and its body if its length is given. Whoever speaks TLS gets what a plain server says to
 /// that. The second part is the head as it came.
 pub fn read_request(stream: &mut TcpStream) -> Option<(Request, String)> {
+    let (mut request, head) = read_head(stream)?;
+    request.body = vec![0; usize::try_from(request.body_length()).ok()?];
+    stream.read_exact(&mut request.body).ok()?;
+    Some((request, head))
+}
+
+/// As [`read_request`], and leaves the body where it is.
+pub fn read_head(stream: &mut TcpStream) -> Option<(Request, String)> {
     let mut first = [0];
     if stream.peek(&mut first).ok()? == 1 && first[0] == 0x16 {
         let _ = stream.read(&mut [0; 4096]);
@@ -170,10 +184,6 @@ pub fn read_request(stream: &mut TcpStream) -> Option<(Request, String)> {
         if let Some((name, value)) = line.split_once(':') {
             request.headers.push((name.trim().to_owned(), value.trim().to_owned()));
         }
-    }
-    if let Some(length) = request.header("content-length").and_then(|length| length.parse().ok()) {
-        request.body = vec![0; length];
-        reader.read_exact(&mut request.body).ok()?;
     }
     Some((request, head))
 }

@@ -118,6 +118,7 @@ fn configuration(setup: &Setup, address: SocketAddr, storage: &Path) -> String {
     let mut text = format!(
         "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
          storage: {{filesystem: {{rootdirectory: {}}}}}\n\
+         validation: {{manifests: {{urls: {{allow: ['.*']}}}}}}\n\
          http:\n  addr: '{address}'\n  secret: test\n",
         storage.display()
     );
