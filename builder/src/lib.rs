@@ -1,4 +1,4 @@
-//! From a Kubefile to a ClusterImage.
+//! From a Kubefile to a ClusterImage, and its container images out of one.
 //!
 //! * `kubefile`: the grammar; pure.
 //! * `ignore`, `glob`: which files of the build context are meant; pure. `context` walks it.
@@ -6,12 +6,14 @@
 //! * `rootfs`, `inside`: what the layers so far unpack to.
 //! * `image_list`, `container_images`: from lists of container images to registry data.
 //! * `base`, `transfer`, `download`, `remote_layer`, `apps`: what FROM, COPY, ADD, URLs and APP mean.
+//! * `bundled`, `relocate`: the way back: container images out of a ClusterImage, and to a registry: [`Relocation`].
 //! * `build`: all of it, in order: [`build()`].
 
 mod add_tar;
 mod apps;
 mod base;
 mod build;
+mod bundled;
 mod cache;
 mod container_images;
 mod contents;
@@ -23,8 +25,10 @@ mod image_list;
 mod inside;
 mod kubefile;
 mod pack;
+mod relocate;
 mod remote_layer;
 mod rootfs;
 mod transfer;
 
 pub use build::{Built, Options, build};
+pub use relocate::{Relocated, RelocatedImage, Relocation};

@@ -104,8 +104,12 @@ pub fn copy(
                 let (indexes, manifests): (Vec<_>, Vec<_>) = documents
                     .into_iter()
                     .partition(|document| media_type::is_index(&document.media_type));
-                payload.sort_by_key(|blob| std::cmp::Reverse(blob.size));
-                in_parallel(payload, jobs, take)?;
+                let (mut lined_up, mut free): (Vec<_>, Vec<_>) =
+                    payload.into_iter().partition(|blob| source.turn(blob).is_some());
+                lined_up.sort_by_key(|blob| source.turn(blob));
+                in_parallel(lined_up, 1, take)?;
+                free.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+                in_parallel(free, jobs, take)?;
                 in_parallel(manifests, jobs, take)?;
                 // Each after those that it names.
                 in_parallel(indexes, 1, take)?;

@@ -6,6 +6,7 @@
 //! * What will be done, as data: [`mod@plan`], [`action`]; cluster runtimes plan their part ([`runtime`]).
 //! * Doing it so that it can be interrupted at any point: [`journal`] (what was done), [`host_manifest`] (what was
 //!   made), `execute`, `undo`, [`service`].
+//! * For hosts that sealrs does not install: [`mirror`], what they have to know to pull from another registry.
 //! * The commands: [`run`], [`plan()`], [`delete()`], [`supervise`].
 
 pub mod action;
@@ -23,6 +24,7 @@ mod hosts_file;
 mod install;
 pub mod journal;
 mod lines;
+pub mod mirror;
 pub mod options;
 mod pki;
 pub mod plan;
@@ -35,6 +37,7 @@ pub mod runtime;
 pub mod service;
 mod summary;
 mod undo;
+mod yaml;
 
 pub use cluster::ClusterFiles;
 pub use delete::delete;

@@ -16,6 +16,7 @@ use crate::action::{Action, Claim, Content, FileCopy, Mode, Probe, Program};
 use crate::cluster::ClusterFiles;
 use crate::command::word;
 use crate::facts::{HOSTS_FILE, HostFacts};
+use crate::mirror::Mirror;
 use crate::plan::{Context, Step};
 use crate::runtime::Runtime;
 use crate::service::Service;
@@ -315,13 +316,12 @@ fn trust(context: &Context<'_>) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let url = context.options.registry_url();
     if has("containerd", "/etc/containerd") {
-        let ca = ca(context.files);
-        let mut texts: BTreeMap<String, String> = mirrored_hosts(context)?
+        // Images lie below the folder of their host; those of other tools lie there without it, so both places are asked.
+        let places = mirrored_hosts(context)?
             .iter()
-            .map(|host| (host.to_string(), hosts_toml(Some(host), &url, &ca)))
+            .map(|host| (host.to_string(), vec![host.folder(), String::new()]))
             .collect();
-        texts.insert(url.clone(), hosts_toml(None, &url, &ca));
-        for (host, text) in texts {
+        for (host, text) in Mirror::of_cluster(context).hosts_toml(&places) {
             steps.push(context.step(
                 format!("trust-{}", host.replace(':', "-")),
                 format!("let containerd pull images of {host} from the registry"),
@@ -348,40 +348,6 @@ fn trust(context: &Context<'_>) -> Result<Vec<Step>> {
         )?);
     }
     Ok(steps)
-}
-
-/// containerd's hosts.toml for a registry host, or for the private registry itself (containerd, docs/hosts.md).
-///
-/// Images lie below the folder of their host; those of other tools lie there without it, so both places are asked.
-fn hosts_toml(host: Option<&Host>, url: &str, ca: &Path) -> String {
-    let ca = toml_string(&ca.to_string_lossy());
-    let entry = |url: &str, more: &str| {
-        format!(
-            "\n[host.{}]\n  capabilities = [\"pull\", \"resolve\"]\n  ca = {ca}\n{more}",
-            toml_string(url)
-        )
-    };
-    let name = host.map_or_else(|| url.to_owned(), ToString::to_string);
-    let server = match name.as_str() {
-        // Docker Hub answers under another name than its images bear.
-        "docker.io" => "registry-1.docker.io",
-        other => other,
-    };
-    let mut text = format!(
-        "# Written by sealrs.\nserver = {}\n",
-        toml_string(&format!("https://{server}"))
-    );
-    if let Some(host) = host {
-        let place = format!("https://{url}/v2/{}", host.folder());
-        text.push_str(&entry(&place, "  override_path = true\n"));
-    }
-    text.push_str(&entry(&format!("https://{url}"), ""));
-    text
-}
-
-/// A basic string of TOML. JSON's escapes are a part of TOML's.
-fn toml_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 #[cfg(test)]
@@ -415,32 +381,5 @@ mod tests {
         assert_eq!(naming(&facts, "sea.hub"), Naming::HostsFile);
         facts.hosts[0].cluster = None;
         assert_eq!(naming(&facts, "sea.hub"), Naming::Known);
-    }
-
-    #[test]
-    fn sends_containerd_to_the_registry_first() {
-        let (url, ca) = ("sea.hub:5000", Path::new("/c/ca.crt"));
-        let host = |image: &str| Host::of(&image.parse().unwrap());
-        assert_eq!(
-            hosts_toml(Some(&host("nginx")), url, ca),
-            "# Written by sealrs.\n\
-             server = \"https://registry-1.docker.io\"\n\
-             \n\
-             [host.\"https://sea.hub:5000/v2/docker.io\"]\n  \
-               capabilities = [\"pull\", \"resolve\"]\n  \
-               ca = \"/c/ca.crt\"\n  \
-               override_path = true\n\
-             \n\
-             [host.\"https://sea.hub:5000\"]\n  \
-               capabilities = [\"pull\", \"resolve\"]\n  \
-               ca = \"/c/ca.crt\"\n"
-        );
-        let port = hosts_toml(Some(&host("a.example:5001/b")), url, ca);
-        assert!(
-            port.contains("[host.\"https://sea.hub:5000/v2/a.example_5001\"]"),
-            "{port}"
-        );
-        let own = hosts_toml(None, url, ca);
-        assert_eq!(own.matches("[host.").count(), 1);
     }
 }
