@@ -28,10 +28,10 @@ use crate::pack::collected;
 
 /// Blobs of at least so many bytes are layers of their own. Below it, a layer's own cost (a request, a file, a line
 /// in the manifest) outweighs what sharing it saves.
-const OWN_LAYER: u64 = 256 << 10;
+pub(crate) const OWN_LAYER: u64 = 256 << 10;
 
 /// The folder of the rootfs that the registry serves.
-const REGISTRY: &str = "registry";
+pub(crate) const REGISTRY: &str = "registry";
 
 /// What fetching needs.
 pub(crate) struct Fetching<'b> {
@@ -387,7 +387,7 @@ pub(crate) fn listed(lock: &Lock, base: Vec<ContainerImage>) -> Vec<ContainerIma
     own.chain(base.into_iter().filter(|image| !is_locked(image))).collect()
 }
 
-fn blob_path(digest: &Digest) -> String {
+pub(crate) fn blob_path(digest: &Digest) -> String {
     format!("{REGISTRY}/{}", layout::blob_data(digest))
 }
 

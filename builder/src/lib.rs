@@ -1,4 +1,4 @@
-//! From a Kubefile to a ClusterImage.
+//! From a Kubefile to a ClusterImage, and its container images out of one.
 //!
 //! * `kubefile`: the grammar; pure.
 //! * `ignore`, `glob`: which files of the build context are meant; pure. `context` walks it.
@@ -7,6 +7,7 @@
 //! * `image_list`, `asked`, `container_images`: from lists of container images to registry data.
 //! * `sources`, `check`: what is wrong, before anything is fetched or packed.
 //! * `base`, `transfer`, `download`, `remote_layer`, `apps`: what FROM, COPY, ADD, URLs and APP mean.
+//! * `bundled`, `relocate`: the way back: container images out of a ClusterImage, and to a registry: [`Relocation`].
 //! * `build`: all of it, in order: [`build()`].
 
 mod add_tar;
@@ -14,6 +15,7 @@ mod apps;
 mod asked;
 mod base;
 mod build;
+mod bundled;
 mod cache;
 mod check;
 mod container_images;
@@ -26,9 +28,11 @@ mod image_list;
 mod inside;
 mod kubefile;
 mod pack;
+mod relocate;
 mod remote_layer;
 mod rootfs;
 mod sources;
 mod transfer;
 
 pub use build::{Built, Options, build};
+pub use relocate::{Relocated, RelocatedImage, Relocation};

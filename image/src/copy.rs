@@ -92,7 +92,7 @@ pub fn copy(
                 .take(&blob, source, part.as_ref().unwrap_or(&task))
                 .context(|| format!("cannot copy blob {} from {}", blob.digest, source.origin()))
         };
-        in_order(missing, sink_ref.order(), jobs, take).map_err(|error| error.needing(total))?;
+        in_order(missing, source, sink_ref.order(), jobs, take).map_err(|error| error.needing(total))?;
     }
     sink.commit()?;
     Ok(copied)
@@ -101,6 +101,7 @@ pub fn copy(
 /// Takes all blobs in the order that a sink needs.
 fn in_order(
     missing: Vec<Descriptor>,
+    source: &dyn Source,
     order: Order,
     jobs: usize,
     take: impl Fn(Descriptor) -> Result<()> + Sync,
@@ -117,8 +118,12 @@ fn in_order(
             let (indexes, manifests): (Vec<_>, Vec<_>) = documents
                 .into_iter()
                 .partition(|document| media_type::is_index(&document.media_type));
-            payload.sort_by_key(|blob| std::cmp::Reverse(blob.size));
-            in_parallel(payload, jobs, &take)?;
+            let (mut lined_up, mut free): (Vec<_>, Vec<_>) =
+                payload.into_iter().partition(|blob| source.turn(blob).is_some());
+            lined_up.sort_by_key(|blob| source.turn(blob));
+            in_parallel(lined_up, 1, &take)?;
+            free.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+            in_parallel(free, jobs, &take)?;
             in_parallel(manifests, jobs, &take)?;
             // Each after those that it names.
             in_parallel(indexes, 1, take)

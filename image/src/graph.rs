@@ -145,6 +145,10 @@ impl Source for Remembering<'_> {
         self.source.is_sequential()
     }
 
+    fn turn(&self, blob: &Descriptor) -> Option<u64> {
+        self.source.turn(blob)
+    }
+
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
         match self.documents.get(&blob.digest) {
             Some(bytes) => {

@@ -16,6 +16,12 @@ pub trait Source: Send + Sync {
         false
     }
 
+    /// When a blob's turn is among those that are best opened one after the other, since reading one means reading over
+    /// all before it: files in a packed layer. None for a blob that can be opened at any time.
+    fn turn(&self, _blob: &Descriptor) -> Option<u64> {
+        None
+    }
+
     /// The bytes of a blob from `offset` on, as the place gives them: the caller verifies.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 //! * What will be done, as data: [`mod@plan`], [`action`]; cluster runtimes plan their part ([`runtime`]).
 //! * Doing it so that it can be interrupted at any point: [`journal`] (what was done), [`host_manifest`] (what was
 //!   made), `execute`, `undo`, [`service`].
+//! * For hosts that sealrs does not install: [`mirror`], what they have to know to pull from another registry.
 //! * The commands: [`run`], [`plan()`], [`delete()`], [`supervise`].
 
 pub mod action;
@@ -24,6 +25,7 @@ pub mod inputs;
 mod install;
 pub mod journal;
 mod lines;
+pub mod mirror;
 pub mod options;
 mod pki;
 pub mod plan;
@@ -37,6 +39,7 @@ pub mod service;
 mod shared_file;
 mod summary;
 mod undo;
+mod yaml;
 
 pub use cluster::ClusterFiles;
 pub use delete::delete;

@@ -1,8 +1,9 @@
 //! The private registry of a cluster: its certificates, its name, who starts it, and who trusts it.
 //!
 //! An image that brings `scripts/init-registry.sh` starts its own registry (sealer's contract: `cd ROOTFS/scripts &&
-//! bash init-registry.sh PORT ROOTFS/registry DOMAIN`, to serve over TLS with `ROOTFS/certs/DOMAIN.{crt,key}`); `scripts/uninstall-registry.sh` with the same arguments, if it
-//! is there, ends it. Otherwise sealrs serves `ROOTFS/registry` itself, as a service.
+//! bash init-registry.sh PORT ROOTFS/registry DOMAIN`, to serve over TLS with `ROOTFS/certs/DOMAIN.{crt,key}`);
+//! `scripts/uninstall-registry.sh` with the same arguments, if it is there, ends it. Otherwise sealrs serves
+//! `ROOTFS/registry` itself, as a service.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,6 +17,7 @@ use crate::action::{Action, Claim, FileCopy, Mode, Probe, Program};
 use crate::cluster::ClusterFiles;
 use crate::command::word;
 use crate::facts::{HOSTS_FILE, HostFacts};
+use crate::mirror::{self, Mirror};
 use crate::plan::{Context, Step};
 use crate::runtime::Runtime;
 use crate::service::Service;
@@ -325,13 +327,12 @@ fn trust(context: &Context<'_>) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     let url = context.options.registry_url();
     if has("containerd", "/etc/containerd") {
-        let ca = ca(context.files);
-        let mut texts: BTreeMap<String, String> = mirrored_hosts(context)?
+        // Images lie below the folder of their host; those of other tools lie there without it, so both places are asked.
+        let places = mirrored_hosts(context)?
             .iter()
-            .map(|host| (host.to_string(), mirrors(Some(host), &url, &ca)))
+            .map(|host| (host.to_string(), vec![host.folder(), String::new()]))
             .collect();
-        texts.insert(url.clone(), mirrors(None, &url, &ca));
-        for (host, text) in texts {
+        for (host, text) in Mirror::of_cluster(context).hosts_toml(&places) {
             steps.push(context.step(
                 format!("trust-{}", host.replace(':', "-")),
                 format!("let containerd pull images of {host} from the registry"),
@@ -367,36 +368,7 @@ fn hosts_toml(host: &str) -> PathBuf {
 
 /// The file, and the line in it, by which one sees that a cluster's private registry has this address.
 pub(crate) fn entry(url: &str) -> (PathBuf, String) {
-    (hosts_toml(url), table(&format!("https://{url}")))
-}
-
-fn table(url: &str) -> String {
-    format!("[host.{}]", toml_string(url))
-}
-
-/// A cluster's part of containerd's hosts.toml for a registry host, or for the private registry itself. containerd asks
-/// these in their order, and then the host itself: there is no `server`, because only one cluster could write it.
-///
-/// Images lie below the folder of their host; those of other tools lie there without it, so both places are asked.
-fn mirrors(host: Option<&Host>, url: &str, ca: &Path) -> String {
-    let ca = toml_string(&ca.to_string_lossy());
-    let mirror = |url: &str, more: &str| {
-        format!(
-            "{}\n  capabilities = [\"pull\", \"resolve\"]\n  ca = {ca}{more}",
-            table(url)
-        )
-    };
-    let by_path = host.map(|host| {
-        let place = format!("https://{url}/v2/{}", host.folder());
-        mirror(&place, "\n  override_path = true\n")
-    });
-    let whole = mirror(&format!("https://{url}"), "");
-    by_path.into_iter().chain([whole]).collect::<Vec<_>>().join("\n")
-}
-
-/// A basic string of TOML. JSON's escapes are a part of TOML's.
-fn toml_string(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    (hosts_toml(url), mirror::table(&format!("https://{url}")))
 }
 
 #[cfg(test)]
@@ -430,30 +402,5 @@ mod tests {
         assert_eq!(naming(&facts, "sea.hub"), Naming::HostsFile);
         facts.hosts[0].cluster = None;
         assert_eq!(naming(&facts, "sea.hub"), Naming::Known);
-    }
-
-    #[test]
-    fn sends_containerd_to_the_registry_first() {
-        let (url, ca) = ("sea.hub:5000", Path::new("/c/ca.crt"));
-        let host = |image: &str| Host::of(&image.parse().unwrap());
-        assert_eq!(
-            mirrors(Some(&host("nginx")), url, ca),
-            "[host.\"https://sea.hub:5000/v2/docker.io\"]\n  \
-               capabilities = [\"pull\", \"resolve\"]\n  \
-               ca = \"/c/ca.crt\"\n  \
-               override_path = true\n\
-             \n\
-             [host.\"https://sea.hub:5000\"]\n  \
-               capabilities = [\"pull\", \"resolve\"]\n  \
-               ca = \"/c/ca.crt\""
-        );
-        let port = mirrors(Some(&host("a.example:5001/b")), url, ca);
-        assert!(
-            port.contains("[host.\"https://sea.hub:5000/v2/a.example_5001\"]"),
-            "{port}"
-        );
-        let own = mirrors(None, url, ca);
-        assert_eq!(own.matches("[host.").count(), 1);
-        assert!(own.lines().any(|line| line == entry(url).1), "{own}");
     }
 }

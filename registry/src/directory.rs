@@ -91,7 +91,7 @@ impl Directory {
     ///
     /// A client that was sent here by the settings for another registry names that one as `upstream` (`ns=`, as
     /// containerd does). Then `name` is that host's repository: under the host's folder, or without a host if no
-    /// other host has that path. What another host has under the same path is never given out for it.
+    /// other host has that path; or it has that host's folder in it already. What another host has under the same path is never given out for it.
     ///
     /// # Errors
     /// [`ErrorKind::Disk`] when the directory cannot be read.
@@ -104,6 +104,10 @@ impl Directory {
             && self.has(&qualified)?
         {
             return Ok(Some(qualified));
+        }
+        // The settings of a client may have put the host's folder into the path already.
+        if name.as_str().split('/').next() == Some(&upstream.folder()) && self.has(name)? {
+            return Ok(Some(name.clone()));
         }
         if name.is_on_a_host() || !self.has(name)? || self.is_on_some_host(name)? {
             return Ok(None);

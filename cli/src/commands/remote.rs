@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use sealrs_image::error::Result;
+use sealrs_image::error::{IoResultExt as _, Result};
 use sealrs_image::remote::{CONNECTIONS, Client, Credentials, Options, certificate_folders};
 
 /// How registries are met.
@@ -24,6 +24,16 @@ pub(crate) struct Registries {
 }
 
 impl Registries {
+    /// The file with the authority that was given, as hosts need it too. Of several nobody knows which it is.
+    pub(crate) fn ca_file(&self) -> Result<Option<PathBuf>> {
+        match self.ca_files.as_slice() {
+            [file] => std::path::absolute(file)
+                .map(Some)
+                .or_io(|| format!("cannot find {}", file.display())),
+            _ => Ok(None),
+        }
+    }
+
     /// A client with the credentials of docker's or podman's config file.
     pub(crate) fn client(&self) -> Result<Client> {
         Client::new(Options {

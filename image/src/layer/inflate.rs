@@ -41,7 +41,7 @@ impl Compression {
     ///
     /// # Errors
     /// [`ErrorKind::Disk`] when there is no memory for it.
-    pub fn inflater<'r>(self, packed: impl BufRead + 'r) -> Result<Box<dyn Read + 'r>> {
+    pub fn inflater<'r>(self, packed: impl BufRead + Send + 'r) -> Result<Box<dyn Read + Send + 'r>> {
         let place = || "cannot start to unpack";
         Ok(match self {
             Self::None => Box::new(packed),

@@ -75,6 +75,17 @@ impl Default for Options {
     }
 }
 
+/// How a registry is met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Met {
+    /// Its URL, without a path.
+    pub url: String,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// Whether its certificate was verified.
+    pub verified: bool,
+}
+
 /// A client for all registries: connections, tokens and what is known of each host are shared by all its clones.
 ///
 /// Its calls block; they are for ordinary threads, and panic within asynchronous code.
@@ -169,6 +180,21 @@ impl Client {
     /// another size under its name; [`ErrorKind::Auth`] and [`ErrorKind::Network`].
     pub fn blob(&self, repository: &Reference, blob: &Descriptor, offset: u64) -> Result<BlobReader> {
         BlobReader::open(self, repository.clone(), blob.clone(), offset)
+    }
+
+    /// How the registry of `repository` is met. Asks it when it was not met before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Auth`], [`ErrorKind::Network`].
+    pub fn meet(&self, repository: &Reference) -> Result<Met> {
+        let endpoint = self.block_on(self.0.backoff.run(async || self.endpoint(repository).await))?;
+        let base = &endpoint.base;
+        let tls = base.scheme() == "https";
+        Ok(Met {
+            url: format!("{}://{}", base.scheme(), host_of(base)),
+            tls,
+            verified: tls && !self.0.wire.insecure_hosts().lists(base),
+        })
     }
 
     pub(super) fn wire(&self) -> &Wire {

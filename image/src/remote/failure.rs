@@ -68,6 +68,14 @@ impl Failure {
         self
     }
 
+    /// Whether the server found fault with what it was sent, rather than with who sends it, or when.
+    pub(super) fn finds_fault(&self) -> bool {
+        matches!(
+            self.status,
+            Some(StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY)
+        )
+    }
+
     /// The server said nothing for `patience`.
     pub(super) fn silent(url: &Url, patience: Duration) -> Self {
         let what = format!("{} sent nothing for {} s", host_of(url), patience.as_secs_f32());

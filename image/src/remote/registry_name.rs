@@ -25,7 +25,13 @@ impl RegistryName {
     /// Whether it is only a part of a registry.
     #[must_use]
     pub fn has_path(&self) -> bool {
-        self.name != self.host()
+        !self.path().is_empty()
+    }
+
+    /// The path of the part that is meant, without slashes around it; empty for a whole registry.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.name.split_once('/').map_or("", |(_, path)| path)
     }
 
     /// Some repository in it, be it there or not.
@@ -88,6 +94,8 @@ mod tests {
             let registry: RegistryName = text.parse().unwrap();
             assert_eq!((registry.to_string().as_str(), registry.host()), (name, host), "{text}");
             assert_eq!(registry.has_path(), name.contains('/'), "{text}");
+            let joined = [registry.host(), registry.path()].join("/");
+            assert_eq!(joined.trim_end_matches('/'), name, "{text}");
         }
         for text in [
             "",

@@ -70,11 +70,7 @@ impl Sink for RemoteSink<'_> {
     }
 
     fn has(&self, blob: &Descriptor) -> Result<bool> {
-        if is_document(blob) {
-            self.client.has_manifest(&self.name, &blob.digest)
-        } else {
-            self.client.has_blob(&self.name, &blob.digest)
-        }
+        self.client.has(&self.name, blob)
     }
 
     fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::digest::{Digest, VerifyingReader};
 use crate::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
+use crate::graph::is_document;
 use crate::progress::Task;
 use crate::reference::Reference;
 use crate::remote::auth::Access;
@@ -90,6 +91,15 @@ impl Client {
             .context(|| format!("cannot ask for the image {}@{digest}", repository.repository()))
     }
 
+    /// Whether a repository holds a blob or a document.
+    pub(super) fn has(&self, repository: &Reference, blob: &Descriptor) -> Result<bool> {
+        if is_document(blob) {
+            self.has_manifest(repository, &blob.digest)
+        } else {
+            self.has_blob(repository, &blob.digest)
+        }
+    }
+
     fn exists(&self, repository: &Reference, path: &str) -> Result<bool> {
         self.block_on(self.backoff().run(async || {
             let call = Call::new(Method::HEAD, self.endpoint(repository).await?.url(path)?);
@@ -118,6 +128,23 @@ impl Client {
         manifest: &Descriptor,
         bytes: &[u8],
     ) -> Result<()> {
+        let refusal = self.offer_manifest(repository, selector, manifest, bytes)?;
+        refusal
+            .map_or(Ok(()), Err)
+            .context(|| format!("cannot push the manifest {selector} to {}", repository.repository()))
+    }
+
+    /// As [`Client::put_manifest`], for a document that the registry may find fault with: gives what it says then.
+    ///
+    /// # Errors
+    /// As [`Client::put_manifest`].
+    pub(super) fn offer_manifest(
+        &self,
+        repository: &Reference,
+        selector: &str,
+        manifest: &Descriptor,
+        bytes: &[u8],
+    ) -> Result<Option<Error>> {
         let path = format!("{}/manifests/{selector}", repository.path());
         let media_type = HeaderValue::try_from(&manifest.media_type)
             .or_fail(ErrorKind::Integrity, || "the manifest's media type is no header")?;
@@ -126,10 +153,13 @@ impl Client {
             let call = Call::new(Method::PUT, self.endpoint(repository).await?.url(&path)?)
                 .header(CONTENT_TYPE, media_type.clone())
                 .body(bytes.clone());
-            let response = self.request(repository, &call, Access::Push).await?;
-            if response.status() == StatusCode::NOT_FOUND {
-                return Err(self.wire().refusal(response).await);
-            }
+            let response = match self.request(repository, &call, Access::Push).await {
+                Ok(response) if response.status() == StatusCode::NOT_FOUND => {
+                    return Ok(Some(self.wire().refusal(response).await.error));
+                }
+                Err(failure) if failure.finds_fault() => return Ok(Some(failure.error)),
+                answer => answer?,
+            };
             let digest = response.headers().get("docker-content-digest");
             let digest = digest.and_then(|digest| digest.to_str().ok()).map(str::to_owned);
             match digest {
@@ -138,7 +168,7 @@ impl Client {
                     format!("the registry stored it as {}", digest.escape_debug()),
                 )
                 .into()),
-                _ => Ok(()),
+                _ => Ok(None),
             }
         }));
         put.context(|| format!("cannot push the manifest {selector} to {}", repository.repository()))

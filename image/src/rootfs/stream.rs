@@ -46,7 +46,7 @@ pub fn unpacked(
 }
 
 fn produce(
-    mut packed: impl Read,
+    mut packed: impl Read + Send,
     compression: Compression,
     diff_id: Digest,
     bound: Option<u64>,

@@ -4,24 +4,24 @@
 
 mod config;
 mod diagnose;
-mod yaml;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::error::{Error, ErrorKind, Result};
-use serde_json::json;
 
 use super::{Diagnosis, Layout, Runtime, RuntimePlan};
 use crate::action::{Action, Claim, Content, FileCopy, Mode, Probe};
 use crate::command::word;
 use crate::facts::HostFacts;
+use crate::mirror::Mirror;
 use crate::options::Options;
 use crate::plan::{Context, Step, runtime_version};
 use crate::preflight::Finding;
 use crate::registry;
 use crate::service::Service;
+use crate::yaml;
 
 /// The configuration that an image may bring.
 const IMAGE_CONFIG: &str = "etc/k3s/config.yaml";
@@ -187,7 +187,7 @@ impl Runtime for K3s {
                 "k3s-registries",
                 "let k3s pull from the private registry",
                 REGISTRIES,
-                Content::Text(yaml::document(&registries(context)?)),
+                Content::Text(registries(context)?),
             )?,
             context.step(
                 "k3s-program",
@@ -312,23 +312,17 @@ fn claims(settings: &serde_json::Value) -> Vec<Claim> {
 }
 
 /// `registries.yaml`: k3s asks the mirror with the original host as `?ns=`.
-fn registries(context: &Context<'_>) -> Result<serde_json::Value> {
-    let url = context.options.registry_url();
+fn registries(context: &Context<'_>) -> Result<String> {
     let own_script = context.rootfs.has(registry::INIT_SCRIPT);
-    let mut mirrors = serde_json::Map::new();
-    for host in registry::mirrored_hosts(context)? {
-        let mut endpoints = vec![format!("https://{url}")];
+    let places = registry::mirrored_hosts(context)?.into_iter().map(|host| {
+        let mut places = vec![String::new()];
         // Another registry than ours does not know `?ns=`, but the images lie below their host's name as well.
         if own_script {
-            endpoints.push(format!("https://{url}/v2/{}", host.folder()));
+            places.push(host.folder());
         }
-        mirrors.insert(host.to_string(), json!({"endpoint": endpoints}));
-    }
-    mirrors.insert(url.clone(), json!({"endpoint": [format!("https://{url}")]}));
-    Ok(json!({
-        "mirrors": mirrors,
-        "configs": {url: {"tls": {"ca_file": word(&registry::ca(context.files))}}},
-    }))
+        (host.to_string(), places)
+    });
+    Ok(Mirror::of_cluster(context).registries_yaml(&places.collect()))
 }
 
 /// `kubectl` and its like: for commands of the image the cluster's own, for people unless the host has others.

@@ -131,6 +131,13 @@ fn each_host_gets_its_own_image_and_no_other() {
         ("classic/app", None, Some("classic/app")),
         ("classic/app", Some("docker.io"), Some("classic/app")),
         ("dotted/app", Some("docker.io"), None),
+        // A mirror's path that has the host in it.
+        (
+            "docker.io/library/nginx",
+            Some("docker.io"),
+            Some("docker.io/library/nginx"),
+        ),
+        ("quay.io/app", Some("ghcr.io"), None),
         ("library", None, None),
         ("docker.io", None, None),
     ] {
