@@ -492,3 +492,47 @@ fn a_container_of_the_registrys_name_stays_if_it_was_there_before() {
     assert_eq!(text(&scratch.read("tools/id")), "theirs");
     assert!(!scratch.exists("tools/removed"));
 }
+
+#[test]
+fn templates_are_filled_in_before_anything_reads_them() {
+    let cluster = Cluster::new();
+    let template = "registry: {{ .RegistryURL }}\nwho: {{ .WHO | b64enc }}\nreplicas: {{ or .Replicas \"1\" }}\n";
+    let files = [
+        (
+            "scripts/runtime/init.sh",
+            "cat ../etc/app.yaml etc/app.yaml > \"$ROOTFS/../seen\" 2>/dev/null || true\n",
+        ),
+        ("etc/app.yaml.tmpl", template),
+        ("scripts/left.tmpl", "{{ .Alone }}"),
+    ];
+    cluster.image("x", &files, "ENV WHO=image");
+    let ran = json(&mut cluster.run("x.tar", &["-e", "WHO=you"]));
+    assert_eq!(ran["cluster"], json!("my-cluster"), "{ran}");
+    let expected = format!("registry: localhost:{}\nwho: eW91\nreplicas: 1\n", cluster.port);
+    assert_eq!(cluster.read("rootfs/etc/app.yaml"), expected);
+    assert_eq!(cluster.read("seen"), expected);
+    assert_eq!(cluster.read("rootfs/scripts/left.tmpl"), "{{ .Alone }}");
+}
+
+#[test]
+fn a_template_that_prints_what_is_not_set_changes_nothing() {
+    let cluster = Cluster::new();
+    let files = [
+        minimal()[0],
+        ("manifests/app.yaml.tmpl", "a: 1\nkey: {{ .LicenceKey }}\n"),
+    ];
+    cluster.image("x", &files, "");
+    let before = below(&cluster.scratch.path(""));
+    let error = fail(&mut cluster.run("x.tar", &[]), 2);
+    assert_has(
+        &error,
+        &[
+            "manifests/app.yaml.tmpl:2",
+            "`LicenceKey` is not set",
+            "-e LicenceKey=VALUE",
+        ],
+    );
+    assert_eq!(below(&cluster.scratch.path("")), before);
+    succeed(&mut cluster.run("x.tar", &["-e", "LicenceKey=1"]));
+    assert_eq!(cluster.read("rootfs/manifests/app.yaml"), "a: 1\nkey: 1\n");
+}

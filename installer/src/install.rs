@@ -31,7 +31,7 @@ pub fn plan(source: &dyn Source, image: &ClusterImage, options: &Options) -> Res
     let Checked {
         runtime, files, facts, ..
     } = &checked;
-    let rootfs = RootfsFacts::of_image(source, image, runtime.layout().documents)?;
+    let rootfs = RootfsFacts::of_image(source, image, &checked.environment, runtime.layout().documents)?;
     let plan = decide(image, options, *runtime, files, facts, &rootfs)?;
     Ok((plan, checked.findings))
 }
@@ -47,6 +47,7 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
         runtime,
         files,
         facts,
+        environment,
         findings,
     } = Checked::new(image, options)?;
     preflight::enforce(&findings, progress)?;
@@ -66,7 +67,7 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
     if resumed {
         progress.event(Event::Message("taking up the interrupted installation"));
     }
-    let prepared = unpack(&mut journal, &files, source, image, progress)
+    let prepared = unpack(&mut journal, &files, source, image, &environment, progress)
         .and_then(|()| decided_plan(&mut journal, image, options, runtime, &files, &facts));
     let plan = match prepared {
         Ok(plan) => plan,
@@ -106,6 +107,7 @@ struct Checked {
     runtime: &'static dyn Runtime,
     files: ClusterFiles,
     facts: HostFacts,
+    environment: Environment,
     findings: Vec<Finding>,
 }
 
@@ -118,7 +120,7 @@ impl Checked {
         let journal = Journal::read(&files.journal())?;
         journal.check(&options.cluster, &Inputs::new(image.descriptor.digest, options))?;
         let facts = HostFacts::gather(&preflight::interest(runtime, options))?;
-        plan::host_address(&facts, options)?;
+        let host = plan::host_address(&facts, options)?;
         apps::check(&image.extension, options)?;
         let findings = preflight::findings(&facts, image, options, runtime);
         Ok(Self {
@@ -126,6 +128,7 @@ impl Checked {
             findings: still_relevant(findings, journal.stage(), &files),
             files,
             facts,
+            environment: environment::of(image, options, host)?,
         })
     }
 }
@@ -191,13 +194,14 @@ fn unpack(
     files: &ClusterFiles,
     source: &dyn Source,
     image: &ClusterImage,
+    environment: &Environment,
     progress: &dyn Progress,
 ) -> Result<()> {
     if journal.is_done(UNPACK) {
         return Ok(());
     }
     journal.begin(UNPACK)?;
-    rootfs::unpack(files, source, image, progress)?;
+    rootfs::unpack(files, source, image, environment, progress)?;
     journal.done(UNPACK)
 }
 

@@ -38,6 +38,7 @@ pub mod runtime;
 pub mod service;
 mod shared_file;
 mod summary;
+mod template;
 mod undo;
 mod yaml;
 

@@ -1,4 +1,5 @@
-//! The rootfs: unpacked under a staging name and renamed when every digest held, and what a plan needs to know of it.
+//! The rootfs: unpacked under a staging name, its templates filled in, and renamed when every digest held; and what a plan
+//! needs to know of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,7 +15,8 @@ use sealrs_image::source::Source;
 use sealrs_image::spec::Descriptor;
 
 use crate::cluster::ClusterFiles;
-use crate::files;
+use crate::environment::Environment;
+use crate::{files, template};
 
 /// Folders of the rootfs whose files plans depend on.
 const LISTED: [&str; 4] = ["bin/", "etc/", "images/", "scripts/"];
@@ -86,11 +88,17 @@ impl RootfsFacts {
         Ok(())
     }
 
-    /// Looks at the rootfs that an image would unpack to. Layers that hold a container image's blob are not read.
+    /// Looks at the rootfs that an image would unpack to, with what its templates make. Layers that hold a container
+    /// image's blob are not read.
     ///
     /// # Errors
     /// As unpacking.
-    pub fn of_image(source: &dyn Source, image: &ClusterImage, texts: &[&str]) -> Result<Self> {
+    pub(crate) fn of_image(
+        source: &dyn Source,
+        image: &ClusterImage,
+        environment: &Environment,
+        texts: &[&str],
+    ) -> Result<Self> {
         let mut facts = Self::default();
         for layer in &image.manifest.layers {
             if !layer.annotations.contains_key(annotation::BLOB) {
@@ -99,7 +107,24 @@ impl RootfsFacts {
                     .context(|| format!("cannot read layer {}", layer.digest))?;
             }
         }
+        facts.render(environment)?;
         Ok(facts)
+    }
+
+    /// Adds the files that templates make. One whose text is of no interest has its template's size here.
+    fn render(&mut self, environment: &Environment) -> Result<()> {
+        let templates = self.files.iter().filter_map(|(path, &size)| {
+            let target = template::target(path)?;
+            Some((path.clone(), target.to_owned(), size))
+        });
+        for (path, target, size) in templates.collect::<Vec<_>>() {
+            self.files.insert(target.clone(), size);
+            if let Some(text) = self.texts.remove(&path) {
+                let text = template::render(&text, &path, environment)?;
+                self.texts.insert(target, text);
+            }
+        }
+        Ok(())
     }
 
     fn take_in_layer(&mut self, source: &dyn Source, layer: &Descriptor, texts: &[&str]) -> Result<()> {
@@ -123,7 +148,8 @@ impl RootfsFacts {
                 MemberKind::HardLink(target) => self.files.get(target.trim_start_matches("./")).copied().unwrap_or(0),
                 MemberKind::Symlink(_) | MemberKind::Other(_) => 0,
             };
-            if texts.contains(&path.as_str()) {
+            let makes = template::target(&path).unwrap_or(&path);
+            if texts.contains(&makes) {
                 check_text(&path, size)?;
                 let mut text = String::new();
                 tar.content()
@@ -169,7 +195,7 @@ fn whiteout(path: &str) -> Option<String> {
     })
 }
 
-/// Unpacks the image for a cluster, unless that was done. Nothing has the rootfs's name before all of it is right.
+/// Unpacks the image for a cluster and fills in its templates, unless that was done. Nothing has the rootfs's name before all of it is right.
 ///
 /// # Errors
 /// What unpacking meets; then nothing is left of it.
@@ -177,6 +203,7 @@ pub(crate) fn unpack(
     files: &ClusterFiles,
     source: &dyn Source,
     image: &ClusterImage,
+    environment: &Environment,
     progress: &dyn Progress,
 ) -> Result<()> {
     let (staging, rootfs) = (files.staging(), files.rootfs());
@@ -186,7 +213,9 @@ pub(crate) fn unpack(
     // What an interrupted run left can't be told from a whole one, nor is it worth comparing.
     crate::files::remove_tree(&staging)?;
     fs::create_dir_all(&staging).or_io(|| format!("cannot make the folder {}", staging.display()))?;
-    if let Err(error) = sealrs_image::rootfs::unpack(source, image, &staging, progress) {
+    let made = sealrs_image::rootfs::unpack(source, image, &staging, progress)
+        .and_then(|_| template::render_all(&staging, environment));
+    if let Err(error) = made {
         // The reason counts more than what can't be tidied up; the next run tries again.
         let _ = crate::files::remove_tree(&staging);
         return Err(error);

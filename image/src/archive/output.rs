@@ -106,7 +106,9 @@ impl Output {
         match self.0 {
             Kind::File { path, partial, file } => {
                 let place = || format!("cannot write {}", path.display());
-                ended(file).and_then(|file| file.sync_data()).or_io(place)?;
+                // Held to the end, and the lock with it: who waits for the partial file must find its name gone.
+                let file = ended(file).or_io(place)?;
+                file.sync_data().or_io(place)?;
                 partial.persist(&path).map_err(|error| error.error).or_io(place)?;
                 sync_folder(folder_of(&path))
             }

@@ -1,0 +1,106 @@
+use super::*;
+
+/// Templates, and what Go's `text/template` makes of them, or `error`.
+const GOLDEN: &str = include_str!("golden.txt");
+
+fn environment() -> Environment {
+    [
+        ("Domain", "sea.hub"),
+        ("Port", "5000"),
+        ("Empty", ""),
+        ("Multi", "a\nb"),
+        ("Quote", "say \"hi\""),
+        ("No", "false"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+#[test]
+fn makes_what_go_makes() {
+    let mut seen = 0;
+    let mut differences = Vec::new();
+    for case in GOLDEN.trim_end_matches("\n====\n").split("\n====\n") {
+        let (template, expected) = case.split_once("\n----\n").unwrap();
+        let found = render(template, "x.tmpl", &environment());
+        // The intended differences: Go prints these marks into the file.
+        let is_error = expected == "error" || expected.contains("<no value>") || expected.contains("%!");
+        let same = match &found {
+            Ok(text) => !is_error && text == expected,
+            Err(_) => is_error,
+        };
+        if !same {
+            differences.push(format!("{template}\n  Go: {expected:?}\n  found: {found:?}"));
+        }
+        seen += 1;
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+    assert!(seen > 80);
+}
+
+#[test]
+fn says_what_is_wrong_and_where() {
+    let message = |template: &str| format!("{:?}", render(template, "etc/a.tmpl", &environment()).unwrap_err());
+    for (template, part) in [
+        ("a\nb: {{ .RegistryUrl }}\n", "etc/a.tmpl:2: `RegistryUrl` is not set"),
+        ("{{ .RegistryUrl }}", "-e RegistryUrl=VALUE"),
+        ("a\n\n{{ if .Domain }}\nb\n", "etc/a.tmpl:3: `if` has no `end`"),
+        ("\n{{ include \"x\" }}", "etc/a.tmpl:2: there is no function `include`"),
+        ("{{ .Domain", "`}}` is missing"),
+    ] {
+        assert!(message(template).contains(part), "{template}: {}", message(template));
+    }
+}
+
+#[test]
+fn hostile_templates_end() {
+    let deep = format!("{}1{}", "(".repeat(100_000), ")".repeat(100_000));
+    let nested = format!("{}{}", "{{if 1}}".repeat(100_000), "{{end}}".repeat(100_000));
+    let endless = "{{define \"a\"}}x{{template \"a\"}}{{end}}{{template \"a\"}}";
+    let mut doubling = String::new();
+    for level in 0..60 {
+        let next = level + 1;
+        doubling.push_str(&format!(
+            "{{{{define \"{level}\"}}}}{{{{template \"{next}\"}}}}{{{{template \"{next}\"}}}}{{{{end}}}}"
+        ));
+    }
+    doubling.push_str("{{define \"60\"}}x{{end}}{{template \"0\"}}");
+    let wide = "{{ printf \"%999999999d\" 1 }}";
+    for template in [&format!("{{{{ {deep} }}}}"), &nested, endless, &doubling, wide] {
+        render(template, "x.tmpl", &environment()).unwrap_err();
+    }
+}
+
+#[test]
+fn files_are_made_beside_their_templates() {
+    let folder = tempfile::tempdir().unwrap();
+    let rootfs = folder.path();
+    let outside = tempfile::NamedTempFile::new().unwrap();
+    for (path, text) in [
+        ("etc/deep/a.yaml.tmpl", "registry: {{ .Domain }}\n"),
+        ("manifests/b.tmpl", "{{ .Port }}"),
+        ("manifests/b", "old"),
+        ("scripts/c.tmpl", "{{ .Left }} alone"),
+    ] {
+        fs::create_dir_all(rootfs.join(path).parent().unwrap()).unwrap();
+        fs::write(rootfs.join(path), text).unwrap();
+    }
+    std::os::unix::fs::symlink(outside.path(), rootfs.join("etc/link.tmpl")).unwrap();
+    render_all(rootfs, &environment()).unwrap();
+    let read = |path: &str| fs::read_to_string(rootfs.join(path)).unwrap();
+    assert_eq!(read("etc/deep/a.yaml"), "registry: sea.hub\n");
+    assert_eq!(read("manifests/b"), "5000");
+    assert!(!rootfs.join("scripts/c").exists());
+    assert!(!rootfs.join("etc/link").exists());
+    fs::write(rootfs.join("etc/wrong.tmpl"), "{{ .Missing }}").unwrap();
+    let error = render_all(rootfs, &environment()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Input);
+}
+
+#[test]
+fn targets_lie_in_the_folders_of_templates() {
+    assert_eq!(target("etc/a.yaml.tmpl"), Some("etc/a.yaml"));
+    for other in ["etc/a.yaml", "scripts/a.tmpl", "etcetera/a.tmpl", "etc/.tmpl/", "etc"] {
+        assert_eq!(target(other), None, "{other}");
+    }
+}
