@@ -28,6 +28,8 @@ use crate::image_list::{LOCK_PATH, Lock};
 
 /// Files up to [`OWN_LAYER`] are kept in memory until they have so many bytes in all.
 const MOST_KEPT: u64 = 64 << 20;
+/// Blobs and tags that an image may have; thousands are usual.
+const MOST_FILES: usize = 1 << 20;
 /// What is read at once of a packed layer.
 const BUFFER: usize = 1 << 20;
 
@@ -176,6 +178,10 @@ impl<'s> Bundled<'s> {
         let MemberKind::File(size) = member.kind else {
             return Ok(());
         };
+        if self.blobs.len() + self.tags.len() > MOST_FILES {
+            let what = format!("the registry data has more than {MOST_FILES} files");
+            return Err(Error::new(ErrorKind::Integrity, what));
+        }
         let mut read = || {
             let mut bytes = Vec::new();
             content

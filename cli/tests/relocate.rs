@@ -13,6 +13,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use sealrs_image::digest::Digest;
 use sealrs_image::source::document;
@@ -20,6 +21,7 @@ use sealrs_image::store::Store;
 use serde_json::{Value, json};
 use support::images::{Served, answers, pull, push, serve, write_registry};
 use support::registry::{Registry, Setup};
+use support::relay::Relay;
 use support::{Scratch, assert_has, needs, noise};
 
 const HERE: &[&str] = &["linux/amd64"];
@@ -265,23 +267,83 @@ fn an_index_without_its_other_platforms_is_kept_where_it_can_be() {
     assert_eq!(pull(&ours.host, &format!("{name}@{index}")), index);
 }
 
-/// As sealer makes them: all of the registry in one packed layer, without hosts' folders and without a lock.
-#[test]
-fn images_in_one_packed_layer_are_read_as_a_stream() {
-    needs!("docker-registry", "skopeo");
-    let scratch = Scratch::new();
+/// `app1:v1`, `app2:v1` and `app3` by its digest in the ClusterImage `a:1`, each with a layer of 600 kB and one of `size`.
+fn three_apps(scratch: &Scratch, size: usize) -> (String, Vec<Digest>) {
     let upstream = Registry::start(&Setup::default());
     let host = upstream.host();
     let mut digests = Vec::new();
     for number in 1..=3 {
-        let layers = [noise(number, 600_000), noise(10 + number, 400_000)];
-        digests.push(push(&scratch, &upstream, &format!("app{number}:v1"), HERE, &layers));
+        let layers = [noise(number, 600_000), noise(10 + number, size)];
+        digests.push(push(scratch, &upstream, &format!("app{number}:v1"), HERE, &layers));
     }
     scratch.write(
         "context/imageList",
         format!("{host}/app1:v1\n{host}/app2:v1\n{host}/app3@{}\n", digests[2]),
     );
     scratch.build("a:1", KUBEFILE, &[]);
+    (host, digests)
+}
+
+/// Out of ranges of layers, and out of a packed layer that is unpacked once more for the rest of a blob.
+#[test]
+fn what_is_cut_goes_on_in_the_middle_of_a_blob() {
+    needs!("docker-registry", "skopeo");
+    let scratch = Scratch::new();
+    let (host, digests) = three_apps(&scratch, 5_000_000);
+    // The same images below another one, as a delta that is complete with what the store has.
+    scratch.write("context/more", "more");
+    scratch.build("a:2", "FROM a:1\nCOPY more etc/\n", &[]);
+    scratch.ok(&["save", "a:2", "-o", "delta.tar", "--since", "a:1"]);
+    let registry = scratch.path("packed/registry");
+    write_registry(&scratch.rootfs("a:1"), Path::new(&registry));
+    let lock = scratch.rootfs("a:1").file("images.lock");
+    scratch.write("packed/images.lock", lock);
+    scratch.write("Kubefile", KUBEFILE);
+    let arguments = [
+        "build",
+        "-f",
+        "Kubefile",
+        "-t",
+        "packed:1",
+        "--compression",
+        "gzip",
+        "packed",
+    ];
+    scratch.ok(&arguments);
+    for (number, image) in ["delta.tar", "packed:1"].into_iter().enumerate() {
+        let ours = open_registry(&scratch, &format!("ours{number}"), &[]);
+        let cuts: Vec<u64> = (1..8).map(|at| at * 1_700_000).collect();
+        let relay = Relay::start(ours.host.parse().unwrap(), Duration::ZERO, &cuts);
+        let sent = scratch.json(&["push", image, "--container-images-to", &relay.host()]);
+        let (blobs, bytes) = moved(&sent);
+        assert_eq!(blobs, 6 + 3 + 3, "{sent}");
+        let lost = cuts.len() as u64 * (64 << 10) * 8;
+        assert!(relay.sent() < bytes + bytes / 20 + lost, "{} for {bytes}", relay.sent());
+        for (number, digest) in digests.iter().enumerate() {
+            let name = format!("{}/app{}@{digest}", folder(&host), number + 1);
+            assert_eq!(pull(&ours.host, &name), *digest);
+        }
+    }
+    let said = scratch.fails(
+        3,
+        &[
+            "--root",
+            "other",
+            "push",
+            "delta.tar",
+            "--container-images-to",
+            "localhost:1",
+        ],
+    );
+    assert_has(&said, &["a:1"]);
+}
+
+/// As sealer makes them: all of the registry in one packed layer, without hosts' folders and without a lock.
+#[test]
+fn images_in_one_packed_layer_are_read_as_a_stream() {
+    needs!("docker-registry", "skopeo");
+    let scratch = Scratch::new();
+    let (host, digests) = three_apps(&scratch, 400_000);
     let registry = scratch.path("packed/registry");
     write_registry(&scratch.rootfs("a:1"), Path::new(&registry));
     fs::remove_dir_all(format!("{registry}/docker/registry/v2/repositories/{}", folder(&host))).unwrap();

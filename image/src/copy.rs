@@ -330,6 +330,35 @@ mod tests {
         }
     }
 
+    /// A packed layer is unpacked once when its files are asked for in their order.
+    #[test]
+    fn blobs_with_turns_come_in_their_order() {
+        struct Packed(Memory);
+        impl Source for Packed {
+            fn origin(&self) -> String {
+                self.0.origin()
+            }
+
+            fn turn(&self, blob: &Descriptor) -> Option<u64> {
+                [200, 3000]
+                    .iter()
+                    .position(|size| *size == blob.size)
+                    .map(|at| at as u64)
+            }
+
+            fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn std::io::Read + Send + 'a>> {
+                self.0.open(blob, offset)
+            }
+        }
+        let mut memory = Memory::default();
+        let root = image(&mut memory);
+        let sink = notes(Order::DocumentsLast);
+        copy(&Packed(memory), &root, Box::new(&sink), 4, &Silent).unwrap();
+        let taken = sink.taken.into_inner().unwrap();
+        assert_eq!((taken[0].size, taken[1].size), (200, 3000));
+        assert_eq!(taken.last(), Some(&root));
+    }
+
     #[test]
     fn what_the_sink_has_is_not_moved() {
         let mut memory = Memory::default();
