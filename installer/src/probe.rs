@@ -173,11 +173,12 @@ mod tests {
 
     #[test]
     fn tells_why_a_registry_does_not_answer_over_tls() {
-        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        pki(folder.path());
-        pki(other.path());
+        let scratch = tempfile::tempdir().unwrap();
+        let (folder, other) = (scratch.path().join("own"), scratch.path().join("other"));
+        pki(&folder);
+        pki(&other);
         let why = |address: SocketAddr| {
-            let error = registry(address, "sea.hub", &folder.path().join("ca.crt")).unwrap_err();
+            let error = registry(address, "sea.hub", &folder.join("ca.crt")).unwrap_err();
             format!("{error} {:?}", error.causes())
         };
         let plain = listen(|mut stream| {
@@ -192,7 +193,7 @@ mod tests {
         let silent = listen(drop);
         assert!(why(silent).contains("cannot talk to it over TLS"), "{}", why(silent));
 
-        let read = |name: &str| other.path().join(name);
+        let read = |name: &str| other.join(name);
         let chain = vec![CertificateDer::from_pem_file(read("registry.crt")).unwrap()];
         let key = rustls::pki_types::PrivateKeyDer::from_pem_file(read("registry.key")).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
