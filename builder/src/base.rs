@@ -21,7 +21,7 @@ use crate::image_list::{LOCK_PATH, Lock};
 use crate::inside::Layers;
 use crate::rootfs::Rootfs;
 
-/// Finds the base of an image, and brings it into the store.
+/// Finds the base of an image, or images that are merged, and brings them into the store.
 pub(crate) struct Finding<'b> {
     pub(crate) store: &'b Store,
     pub(crate) client: &'b Client,
@@ -32,31 +32,26 @@ pub(crate) struct Finding<'b> {
 }
 
 impl Finding<'_> {
-    /// The image that FROM's `name` means; `None` for `scratch`.
-    pub(crate) fn find(&self, name: &str, platform: &Platform) -> Result<Option<ClusterImage>> {
-        if name == "scratch" {
-            return Ok(None);
-        }
-        let root = if name.starts_with(['/', '.']) || name.ends_with(".tar") {
+    /// Brings the image that `name` means into the store, with all these platforms.
+    pub(crate) fn bring(&self, name: &str, platforms: Vec<Platform>) -> Result<Descriptor> {
+        if name.starts_with(['/', '.']) || name.ends_with(".tar") {
             self.in_archive(name)
         } else {
-            self.by_reference(name, platform)
-        };
-        let place = || format!("cannot use `{name}` as the base");
-        let root = root.context(place)?;
-        let image = ClusterImage::read(self.store, &root, platform).context(place)?;
-        let own = &image.config.platform;
-        if !platform.accepts(own) {
-            return Err(Error::new(ErrorKind::NotFound, place())
-                .because(Error::new(
-                    ErrorKind::NotFound,
-                    format!("it is for {own}, not for {platform}"),
-                ))
-                .hint(format!(
-                    "build for {own}, or write `FROM --platform={own} {name}` if its files run on {platform}"
-                )));
+            self.by_reference(name, platforms)
         }
-        Ok(Some(image))
+    }
+
+    /// Reads an image that is in the store, which has to be for `platform`.
+    pub(crate) fn read(&self, root: &Descriptor, platform: &Platform) -> Result<ClusterImage> {
+        let image = ClusterImage::read(self.store, root, platform)?;
+        let own = &image.config.platform;
+        if platform.accepts(own) {
+            return Ok(image);
+        }
+        Err(Error::new(ErrorKind::NotFound, format!("it is for {own}, not for {platform}")).hint(format!(
+            "take {own}, or an image that is for {platform}; in a Kubefile, `FROM --platform={own}` if its files run \
+             on {platform}"
+        )))
     }
 
     fn in_archive(&self, name: &str) -> Result<Descriptor> {
@@ -80,7 +75,7 @@ impl Finding<'_> {
         Ok(root.clone())
     }
 
-    fn by_reference(&self, name: &str, platform: &Platform) -> Result<Descriptor> {
+    fn by_reference(&self, name: &str, platforms: Vec<Platform>) -> Result<Descriptor> {
         let reference: Reference = name.parse()?;
         let puller = Puller {
             store: self.store,
@@ -88,7 +83,7 @@ impl Finding<'_> {
             policy: self.policy,
             jobs: self.jobs,
         };
-        let wanted = Wanted::Platforms(vec![platform.clone()]);
+        let wanted = Wanted::Platforms(platforms);
         Ok(puller.pull(&reference, &wanted, self.progress)?.root)
     }
 }

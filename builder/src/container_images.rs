@@ -23,7 +23,7 @@ use sealrs_registry::links::{StoredImage, link_files};
 
 use crate::cache::Cache;
 use crate::image_list::{Lock, Locked, Wanted};
-use crate::pack::collected;
+use crate::pack::{collected, lock};
 
 /// Blobs of at least so many bytes are layers of their own. Below it, a layer's own cost (a request, a file, a line
 /// in the manifest) outweighs what sharing it saves.
@@ -37,6 +37,8 @@ pub(crate) struct Fetching<'b> {
     pub(crate) client: &'b Client,
     pub(crate) store: &'b Store,
     pub(crate) cache: &'b Cache,
+    /// What was resolved for other platforms: a tag means one image in all of a build.
+    pub(crate) resolved: &'b Mutex<BTreeMap<Reference, Digest>>,
     pub(crate) platform: &'b Platform,
     /// Requests and downloads at once.
     pub(crate) jobs: usize,
@@ -165,7 +167,10 @@ impl Fetching<'_> {
     fn resolve(&self, wanted: Wanted) -> Result<Resolved> {
         let reference = wanted.reference.clone();
         let place = || format!("cannot resolve {reference}");
-        let (root, bytes) = self.document(&reference, &reference.selector()).context(place)?;
+        let known = lock(self.resolved).get(&reference).copied();
+        let selector = known.map_or_else(|| reference.selector(), |digest| digest.to_string());
+        let (root, bytes) = self.document(&reference, &selector).context(place)?;
+        lock(self.resolved).insert(reference.clone(), root.digest);
         let mut documents = vec![(root.clone(), bytes)];
         if media_type::is_index(&root.media_type) {
             let bytes = documents.first().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
@@ -418,7 +423,5 @@ fn stored(image: &Resolved) -> StoredImage {
 }
 
 fn push<T>(list: &Mutex<Vec<T>>, item: T) {
-    list.lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .push(item);
+    lock(list).push(item);
 }

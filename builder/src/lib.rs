@@ -6,7 +6,7 @@
 //! * `rootfs`, `inside`: what the layers so far unpack to.
 //! * `image_list`, `container_images`: from lists of container images to registry data.
 //! * `base`, `transfer`, `download`, `remote_layer`, `apps`: what FROM, COPY, ADD, URLs and APP mean.
-//! * `build`: all of it, in order: [`build()`].
+//! * `build`: all of it, in order: [`build()`]. `publish` gives the result its name.
 
 mod add_tar;
 mod apps;
@@ -23,8 +23,10 @@ mod image_list;
 mod inside;
 mod kubefile;
 mod pack;
+mod publish;
 mod remote_layer;
 mod rootfs;
 mod transfer;
 
-pub use build::{Built, Options, build};
+pub use build::{Options, build};
+pub use publish::{Built, BuiltPlatform};

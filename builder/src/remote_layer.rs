@@ -44,7 +44,8 @@ pub(crate) fn pack(
         mode,
         ownership,
     };
-    if let Some(known) = file.checksum.and_then(|digest| layer.known(&digest)) {
+    let expected = file.checksum.or_else(|| packing.seen.fetched(&file.url));
+    if let Some(known) = expected.and_then(|digest| layer.known(&digest)) {
         return Ok(known);
     }
     let place = || format!("cannot fetch {}", shown(&file.url));
@@ -58,6 +59,7 @@ pub(crate) fn pack(
         // The tar's header tells the size, and without a digest there is no telling whether the layer is known.
         let (mut spooled, digest, size) = spool(packing.store, &mut task.reader(reader)).context(place)?;
         check(file.checksum, digest).context(place)?;
+        packing.seen.remember_fetched(&file.url, digest);
         if let Some(known) = layer.known(&digest) {
             return Ok(known);
         }
@@ -92,8 +94,7 @@ impl RemoteLayer<'_> {
     }
 
     fn known(&self, digest: &Digest) -> Option<Packed> {
-        let known = self.packing.known_layer(&self.key(digest));
-        let layer = known.filter(|_| self.packing.use_cache)?;
+        let layer = self.packing.known_layer(&self.key(digest))?;
         Some(Packed { layer, cached: true })
     }
 
@@ -136,7 +137,7 @@ impl RemoteLayer<'_> {
         let listing = Listing(vec![(self.path.to_owned(), Listed::File)]);
         let cache = self.packing.cache;
         cache.remember_listing(&layer.descriptor.digest, &listing)?;
-        cache.remember_layer(&self.key(content), &layer)?;
+        self.packing.remember_layer(&self.key(content), &layer)?;
         Ok(Packed { layer, cached: false })
     }
 }

@@ -97,7 +97,7 @@ pub fn copy(
             Order::DocumentsFirst => {
                 // A document comes before those that it names, then what tells how to read the payload, and the payload
                 // in the order of the layers.
-                payload.sort_by_key(|blob| !graph::is_json(blob));
+                graph.sort_payload(&mut payload);
                 in_parallel(documents.into_iter().rev().chain(payload).collect(), 1, take)?;
             }
             Order::DocumentsLast => {
