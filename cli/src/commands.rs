@@ -9,6 +9,7 @@ mod load;
 mod login;
 mod logout;
 mod man;
+mod manifest;
 mod node;
 mod prune;
 mod pull;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Prune(prune::Prune),
     Pull(pull::Pull),
     Push(push::Push),
+    #[command(subcommand)]
+    Manifest(manifest::Manifest),
     Save(save::Save),
     Load(load::Load),
     Login(login::Login),
@@ -69,6 +72,7 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Prune(command) => command.run(root, printer),
         Command::Pull(command) => command.run(root, printer),
         Command::Push(command) => command.run(root, printer),
+        Command::Manifest(command) => command.run(root, printer),
         Command::Save(command) => command.run(root, printer),
         Command::Load(command) => command.run(root, printer),
         Command::Login(command) => command.run(printer),

@@ -38,6 +38,16 @@ pub(crate) struct Push {
 }
 
 impl Push {
+    /// A push of all platforms.
+    pub(super) fn all_of(image: String, destination: Option<Reference>, registries: Registries) -> Self {
+        Self {
+            image,
+            destination,
+            platform: None,
+            registries,
+        }
+    }
+
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
         let store = Store::open(root)?;
         let _lock = store.share()?;
