@@ -7,6 +7,7 @@
 //! * `image_list`, `container_images`: from lists of container images to registry data.
 //! * `base`, `transfer`, `download`, `remote_layer`, `apps`: what FROM, COPY, ADD, URLs and APP mean.
 //! * `build`: all of it, in order: [`build()`]. `publish` gives the result its name.
+//! * `merge`: several ClusterImages into one: [`merge()`].
 
 mod add_tar;
 mod apps;
@@ -22,6 +23,7 @@ mod ignore;
 mod image_list;
 mod inside;
 mod kubefile;
+mod merge;
 mod pack;
 mod publish;
 mod remote_layer;
@@ -29,4 +31,5 @@ mod rootfs;
 mod transfer;
 
 pub use build::{Options, build};
+pub use merge::{MergeOptions, merge};
 pub use publish::{Built, BuiltPlatform};

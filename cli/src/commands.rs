@@ -10,6 +10,7 @@ mod login;
 mod logout;
 mod man;
 mod manifest;
+mod merge;
 mod node;
 mod prune;
 mod pull;
@@ -35,6 +36,7 @@ use crate::printer::Printer;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Build(Box<build::Build>),
+    Merge(merge::Merge),
     Images(images::Images),
     Inspect(inspect::Inspect),
     Tag(tag::Tag),
@@ -65,6 +67,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()> {
     match command {
         Command::Build(command) => command.run(root, printer),
+        Command::Merge(command) => command.run(root, printer),
         Command::Images(command) => command.run(root, printer),
         Command::Inspect(command) => command.run(root, printer),
         Command::Tag(command) => command.run(root, printer),
