@@ -16,7 +16,7 @@ use crate::cache::describe;
 use crate::contents::{Contents, FileSource, OnDisk, refuse_whiteout};
 use crate::context::{Ownership, clean, join};
 use crate::inside::{Listed, Listing};
-use crate::pack::{Digests, Hashing, Packing, open};
+use crate::pack::{Hashing, Packing, open};
 use crate::rootfs::Rootfs;
 
 const BUFFER: usize = 256 << 10;
@@ -125,28 +125,21 @@ pub(crate) fn pack(
         ownership.mode, packing.compression, packing.mtime
     );
     let shape = || describe(contents, &settings, None).unwrap_or_else(|| Digest::of(b""));
-    if packing.use_cache {
-        let read = packing.learn(contents, shape, name)?;
-        if let Some(layer) = packing.cached(contents, &settings, &read) {
-            let listing = packing.layers().listing(&layer)?;
-            // It was made over another tree, perhaps.
-            rootfs.check_layer(&listing).context(|| unpacking(file))?;
-            return Ok(Unpacked {
-                layer,
-                listing,
-                cached: true,
-            });
-        }
+    if let Some(layer) = packing.find(contents, &settings, shape, name)? {
+        let listing = packing.layers().listing(&layer)?;
+        // It was made over another tree, perhaps.
+        rootfs.check_layer(&listing).context(|| unpacking(file))?;
+        return Ok(Unpacked {
+            layer,
+            listing,
+            cached: true,
+        });
     }
     let started = SystemTime::now();
     let (layer, listing, digest) = rewrite(packing, file, compression, destination, ownership, rootfs)?;
-    packing.known.remember(file, digest, started);
+    packing.remember_file(file, digest, started);
     packing.cache.remember_listing(&layer.descriptor.digest, &listing)?;
-    let read = Digests::from([((file.identity, file.size), digest)]);
-    if let Some(key) = packing.key(contents, &settings, &read) {
-        packing.cache.remember_layer(&key, &layer)?;
-    }
-    packing.cache.remember_shape(&shape())?;
+    packing.remember(contents, &settings, &shape(), &layer)?;
     Ok(Unpacked {
         layer,
         listing,

@@ -37,11 +37,11 @@ impl Asked {
 
     /// Everything that asks for a container image, less what is ignored. Says which lines leave nothing out: a misspelt
     /// name would pull what was not wanted.
-    pub(crate) fn join(self, mut lists: Vec<Wanted>, progress: &dyn Progress) -> Vec<Wanted> {
-        lists.extend(self.wanted);
+    pub(crate) fn join(&self, mut lists: Vec<Wanted>, progress: &dyn Progress) -> Vec<Wanted> {
+        lists.extend(self.wanted.iter().cloned());
         let mut wanted = image_list::join(lists);
         let names: BTreeSet<Reference> = wanted.iter().map(|entry| entry.reference.clone()).collect();
-        let ignored = image_list::join(self.ignored);
+        let ignored = image_list::join(self.ignored.clone());
         for entry in ignored.iter().filter(|entry| !names.contains(&entry.reference)) {
             let (places, name) = (entry.asked_by.join(", "), entry.reference.familiar());
             let hint = match nearest_image(&entry.reference, &names) {

@@ -24,50 +24,45 @@ use crate::image_list::{LOCK_PATH, Lock};
 use crate::inside::Layers;
 use crate::rootfs::Rootfs;
 
-/// Finds the base of an image, and brings it into the store.
+/// Finds the base of an image, or images that are merged, and brings them into the store.
 pub(crate) struct Finding<'b> {
     pub(crate) store: &'b Store,
     pub(crate) client: &'b Client,
     pub(crate) cache: &'b Cache,
     pub(crate) context: &'b Path,
-    /// The platform of the build.
-    pub(crate) platform: &'b Platform,
     pub(crate) policy: PullPolicy,
     pub(crate) jobs: usize,
     pub(crate) progress: &'b dyn Progress,
 }
 
 impl Finding<'_> {
-    /// The image that FROM's `name` means, for `platform` or else that of the build.
-    pub(crate) fn find(&self, name: &str, platform: Option<&Platform>) -> Result<ClusterImage> {
-        let platform = platform.unwrap_or(self.platform);
-        let place = || format!("cannot use `{name}` as the base");
-        let root = match is_archive(name) {
+    /// Brings the image that `name` means into the store, with all these platforms.
+    pub(crate) fn bring(&self, name: &str, platforms: &[Platform]) -> Result<Descriptor> {
+        match is_archive(name) {
             true => self.in_archive(name),
-            false => self.by_reference(name, platform),
-        };
-        let image = ClusterImage::read(self.store, &root.context(place)?, platform).context(place)?;
-        let own = &image.config.platform;
-        if !platform.accepts(own) {
-            return Err(Error::new(ErrorKind::NotFound, place())
-                .because(Error::new(
-                    ErrorKind::NotFound,
-                    format!("it is for {own}, not for {platform}"),
-                ))
-                .hint(format!(
-                    "build for {own}, or write `FROM --platform={own} {name}` if its files run on {platform}"
-                )));
+            false => self.by_reference(name, platforms),
         }
-        Ok(image)
+    }
+
+    /// Reads an image that is in the store, which has to be for `platform`.
+    pub(crate) fn read(&self, root: &Descriptor, platform: &Platform) -> Result<ClusterImage> {
+        let image = ClusterImage::read(self.store, root, platform)?;
+        let own = &image.config.platform;
+        if platform.accepts(own) {
+            return Ok(image);
+        }
+        Err(Error::new(ErrorKind::NotFound, format!("it is for {own}, not for {platform}")).hint(format!(
+            "take {own}, or an image that is for {platform}; in a Kubefile, `FROM --platform={own}` if its files run \
+             on {platform}"
+        )))
     }
 
     /// The same image as far as it is at hand: nothing is fetched or kept. None if it is not.
     ///
     /// # Errors
     /// What is wrong with an archive, or with the name.
-    pub(crate) fn peek(&self, name: &str, platform: Option<&Platform>) -> Result<Option<ClusterImage>> {
-        let platform = platform.unwrap_or(self.platform);
-        let place = || format!("cannot use `{name}` as the base");
+    pub(crate) fn peek(&self, name: &str, platform: &Platform) -> Result<Option<ClusterImage>> {
+        let place = || unusable(name);
         if is_archive(name) {
             let (archive, root) = self.archive(name).context(place)?;
             return ClusterImage::read(&archive, &root, platform).context(place).map(Some);
@@ -113,7 +108,7 @@ impl Finding<'_> {
         Ok(root)
     }
 
-    fn by_reference(&self, name: &str, platform: &Platform) -> Result<Descriptor> {
+    fn by_reference(&self, name: &str, platforms: &[Platform]) -> Result<Descriptor> {
         let reference: Reference = name.parse()?;
         let puller = Puller {
             store: self.store,
@@ -121,19 +116,28 @@ impl Finding<'_> {
             policy: self.policy,
             jobs: self.jobs,
         };
-        let wanted = Wanted::Platforms(vec![platform.clone()]);
+        let wanted = Wanted::Platforms(platforms.to_vec());
         if self.store.resolve(&reference)?.is_some() {
             return Ok(puller.pull(&reference, &wanted, self.progress)?.root);
         }
         // Who builds on an image did not ask to keep it: it gets no name in the store. The cache knows it until `prune`.
-        let known = self
-            .cache
-            .base(&reference, platform)
-            .filter(|root| self.is_whole(root, platform));
+        let known = self.known(&reference, platforms);
         let found = puller.find(&reference, known, &wanted, self.progress);
         let root = found.map_err(|error| self.suggest(&reference, error))?.root;
-        self.cache.remember_base(&reference, platform, &root)?;
+        for platform in platforms {
+            self.cache.remember_base(&reference, platform, &root)?;
+        }
         Ok(root)
+    }
+
+    /// What the cache knows as the image of this name, if the store still has it for all platforms.
+    fn known(&self, reference: &Reference, platforms: &[Platform]) -> Option<Descriptor> {
+        let mut roots = platforms.iter().map(|platform| {
+            let root = self.cache.base(reference, platform)?;
+            self.is_whole(&root, platform).then_some(root)
+        });
+        let first = roots.next().flatten()?;
+        roots.all(|other| other.as_ref() == Some(&first)).then_some(first)
     }
 
     /// A name that no registry answers to may be a mistyped one of the store.
@@ -155,6 +159,11 @@ impl Finding<'_> {
         let found = select(self.store, root, platform).and_then(|manifest| blobs(self.store, &manifest));
         found.is_ok_and(|blobs| blobs.iter().all(|blob| self.store.has(&blob.digest)))
     }
+}
+
+/// What is said of a base that is of no use.
+pub(crate) fn unusable(name: &str) -> String {
+    format!("cannot use `{name}` as the base")
 }
 
 /// Whether FROM names a file.

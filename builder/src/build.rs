@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use sealrs_image::cluster_image::{
     Application, BuildClient, ClusterImage, ContainerImage, Extension, ImageKind, Launch, name,
 };
-use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::digest::Digest;
+use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::layer::{Compression, PackedLayer};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress};
@@ -21,7 +23,7 @@ use sealrs_image::store::Store;
 
 use crate::apps;
 use crate::asked::Asked;
-use crate::base::{self, Finding};
+use crate::base::{self, Finding, unusable};
 use crate::cache::Cache;
 use crate::check;
 use crate::container_images::{Fetching, listed};
@@ -29,8 +31,10 @@ use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
 use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock};
 use crate::kubefile::{Action, App, AppKind, BaseImage, Diagnostic, Kubefile, Span, Step, runtime};
-use crate::pack::{Packed, Packing};
+use crate::pack::{Packed, Packing, Seen};
+use crate::publish::{Built, Member, distinct, publish};
 use crate::rootfs::Rootfs;
+use crate::sources::Found;
 use crate::transfer::Transfer;
 
 /// What to build, and how.
@@ -42,8 +46,8 @@ pub struct Options {
     pub context: PathBuf,
     /// The image's name.
     pub name: Reference,
-    /// The platform to build for.
-    pub platform: Platform,
+    /// The platforms to build for: one, or several for an index of them.
+    pub platforms: Vec<Platform>,
     /// Values of ARG.
     pub build_args: BTreeMap<String, String>,
     /// More labels.
@@ -70,25 +74,11 @@ pub struct Options {
     pub now: Option<String>,
 }
 
-/// What was built.
-#[derive(Debug, Clone)]
-pub struct Built {
-    /// The image's manifest.
-    pub descriptor: Descriptor,
-    /// Bytes of all packed layers.
-    pub size: u64,
-    /// Layers that were packed now.
-    pub packed: usize,
-    /// Layers that the cache had.
-    pub cached: usize,
-    /// Container images inside.
-    pub container_images: usize,
-}
-
-/// Builds a ClusterImage into `store`, under its name.
+/// Builds a ClusterImage into `store`, under its name: one platform, or an index of several.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] for what is wrong in the Kubefile, the context or a list; what registries and the disk meet.
+/// [`ErrorKind::Input`] for what is wrong in the Kubefile, the context or a list; what registries and the disk meet. What
+/// fails for one platform fails as a whole, and nothing gets the name.
 pub fn build(
     options: &Options,
     root: &std::path::Path,
@@ -97,136 +87,253 @@ pub fn build(
     progress: &dyn Progress,
 ) -> Result<Built> {
     let _lock = store.share()?;
+    let platforms = distinct(&options.platforms)?;
+    let on = |platform: &Platform, error: Error| match platforms.len() {
+        1 => error,
+        _ => Error::new(error.kind(), format!("cannot build for {platform}")).because(error),
+    };
     let context = Context::open(&options.context)?;
-    let kubefile = read_kubefile(options)?;
+    let kubefiles = read_kubefile(options, platforms)?;
     let cache = Cache::open(root)?;
     let finding = Finding {
         store,
         client,
         cache: &cache,
         context: context.root(),
-        platform: &options.platform,
         policy: options.pull,
         jobs: options.jobs,
         progress,
     };
-    let sources = check::check(&kubefile, &context, &finding)?;
-    for warning in kubefile.warnings().texts() {
-        progress.event(Event::Warning(&warning));
+    let mut targets = Vec::new();
+    for (platform, kubefile) in platforms.iter().zip(&kubefiles) {
+        let sources = check::check(kubefile, platform, &context, &finding).map_err(|error| on(platform, error))?;
+        targets.push(Target {
+            platform,
+            kubefile,
+            sources,
+        });
     }
-    for (message, hint) in options
-        .labels
-        .iter()
-        .filter_map(|(label, value)| runtime::doubt(label, value))
-    {
-        progress.event(Event::Warning(&format!("--label: {message}; {hint}")));
-    }
+    warn(options, &kubefiles, progress);
     let asked = Asked::read(options)?;
     let known = cache.files(context.root());
-    let epoch = options.epoch.unwrap_or(0);
     let packing = Packing {
         store,
         cache: &cache,
         known: &known,
+        seen: &Seen::default(),
         compression: options.compression,
-        mtime: u64::try_from(epoch).unwrap_or(0),
+        mtime: u64::try_from(options.epoch.unwrap_or(0)).unwrap_or(0),
         use_cache: options.use_cache,
         progress,
     };
-    let mut draft = Draft::default();
-    let mut rootfs = Rootfs::default();
-    for (step, found) in kubefile.steps().iter().zip(&sources) {
-        // A failure shows the line of the Kubefile that it is about.
-        let at_step = |error: Error| kubefile.error(vec![step.failure(error)]);
-        if let Action::From(from) = &step.action {
-            let mut inherited = BTreeSet::new();
-            if let BaseImage::Image { name, platform } = from {
-                let base = finding.find(name, platform.as_ref()).map_err(at_step)?;
-                rootfs = base::rootfs(&base, packing.layers(), options.jobs, progress).map_err(at_step)?;
-                inherited = check::app_names(&base);
-                draft.start_from(base);
-            }
-            kubefile.check(kubefile.check_apps(&inherited))?;
-            continue;
-        }
-        let mut transfer = Transfer {
-            packing: &packing,
-            context: &context,
-            client,
-            rootfs: &mut rootfs,
-            span: step.span,
-        };
-        match &step.action {
-            Action::Copy(copy) => {
-                let done = transfer.copy(copy, found).map_err(at_step)?;
-                draft.add(step, done);
-            }
-            Action::App(app) => {
-                let done = transfer.app(app, found).map_err(at_step)?;
-                draft.add_app(app, &done.files, step.span);
-                draft.add(step, done);
-            }
-            other => draft.apply(other, step),
-        }
-    }
-    draft.check_apps(&kubefile)?;
-    known.save()?;
-
-    let mut lists = Vec::new();
-    let mut wrong = Vec::new();
-    for path in LIST_PATHS {
-        let text = rootfs.text(path, packing.layers()).map_err(|(error, span)| {
-            let failed = Error::new(error.kind(), format!("cannot take the image list `{path}`")).because(error);
-            kubefile.error(vec![Diagnostic::failure(span, &failed)])
-        })?;
-        if let Some(text) = text {
-            lists.extend(image_list::parse(&text, path, &mut wrong));
-        }
-    }
-    image_list::refuse(wrong)?;
-    let base_lock = base::lock(&rootfs, packing.layers())?;
-    let lock = if options.fetch_images {
-        let fetching = Fetching {
-            client,
-            store,
-            cache: &cache,
-            platform: &options.platform,
-            jobs: options.jobs,
-            progress,
-        };
-        let fetched = fetching.fetch(asked.join(lists, progress), base_lock, &draft.container_images)?;
-        draft.add_images(fetched.layers, fetched.files, &fetched.lock, &packing, &rootfs)?;
-        fetched.lock
-    } else {
-        base_lock
+    let building = Building {
+        options,
+        packing: &packing,
+        bases: bring_bases(&targets, &finding)?,
+        finding: &finding,
+        context: &context,
+        asked: &asked,
+        resolved: Mutex::default(),
     };
-    finish(options, draft, &lock, store)
+    let mut members = Vec::new();
+    for target in &targets {
+        let platform = target.platform;
+        if targets.len() > 1 {
+            progress.event(Event::Message(&format!("building for {platform}")));
+        }
+        members.push(building.build(target).map_err(|error| on(platform, error))?);
+    }
+    publish(&options.name, options.now.as_deref(), &members, store)
 }
 
-fn read_kubefile(options: &Options) -> Result<Kubefile> {
+/// The Kubefile as it is for each platform.
+fn read_kubefile(options: &Options, platforms: &[Platform]) -> Result<Vec<Kubefile>> {
     let path = options.kubefile.display().to_string();
     let bytes = fs::read(&options.kubefile).or_read(|| format!("cannot read the Kubefile {path}"));
     let bytes =
         bytes.map_err(|error| error.hint("name it with `-f`, for instance `sealrs build -f Kubefile -t NAME .`"))?;
-    Ok(Kubefile::read(&bytes, &path, &options.build_args, &options.platform))
+    let read = |platform| Kubefile::read(&bytes, &path, &options.build_args, platform);
+    Ok(platforms.iter().map(read).collect())
+}
+
+/// Says what is doubtful, once for all platforms: it comes of the text alone.
+fn warn(options: &Options, kubefiles: &[Kubefile], progress: &dyn Progress) {
+    if let Some(kubefile) = kubefiles.first() {
+        for warning in kubefile.warnings().texts() {
+            progress.event(Event::Warning(&warning));
+        }
+    }
+    let labels = options.labels.iter();
+    for (message, hint) in labels.filter_map(|(label, value)| runtime::doubt(label, value)) {
+        progress.event(Event::Warning(&format!("--label: {message}; {hint}")));
+    }
+}
+
+/// The Kubefile for one platform.
+struct Target<'o> {
+    platform: &'o Platform,
+    kubefile: &'o Kubefile,
+    /// The sources of each step.
+    sources: Vec<Vec<Found<'o>>>,
+}
+
+impl Target<'_> {
+    /// A failure, with the line of the Kubefile that it is about.
+    fn failed(&self, step: &Step, error: Error) -> Error {
+        self.kubefile.error(vec![step.failure(error)])
+    }
+
+    /// What FROM names, and the platform of it that is wanted. Nothing for `scratch`.
+    fn base(&self) -> Option<(&Step, &str, &Platform)> {
+        self.kubefile.steps().iter().find_map(|step| match &step.action {
+            Action::From(BaseImage::Image { name, platform }) => {
+                Some((step, name.as_str(), platform.as_ref().unwrap_or(self.platform)))
+            }
+            _ => None,
+        })
+    }
+}
+
+/// Brings what FROM names into the store. What several platforms name comes with all of them at once, so that a tag that
+/// moves meanwhile gives them the same image.
+fn bring_bases(targets: &[Target<'_>], finding: &Finding<'_>) -> Result<BTreeMap<String, Descriptor>> {
+    let mut bases = BTreeMap::new();
+    for target in targets {
+        let Some((step, name, _)) = target.base() else { continue };
+        if bases.contains_key(name) {
+            continue;
+        }
+        let wanted = targets.iter().filter_map(Target::base);
+        let wanted = wanted.filter(|(_, other, _)| *other == name);
+        let platforms: Vec<Platform> = wanted.map(|(.., platform)| platform.clone()).collect();
+        let root = finding
+            .bring(name, &platforms)
+            .context(|| unusable(name))
+            .map_err(|error| target.failed(step, error))?;
+        bases.insert(name.to_owned(), root);
+    }
+    Ok(bases)
+}
+
+/// What the builds for all platforms have in common.
+struct Building<'b> {
+    options: &'b Options,
+    packing: &'b Packing<'b>,
+    finding: &'b Finding<'b>,
+    /// What FROM names, by its name.
+    bases: BTreeMap<String, Descriptor>,
+    context: &'b Context,
+    asked: &'b Asked,
+    /// The container images that were resolved so far.
+    resolved: Mutex<BTreeMap<Reference, Digest>>,
+}
+
+impl Building<'_> {
+    /// Builds for one platform.
+    fn build(&self, target: &Target<'_>) -> Result<Member> {
+        let Self { options, packing, .. } = self;
+        let kubefile = target.kubefile;
+        let mut draft = Draft::default();
+        let mut rootfs = Rootfs::default();
+        for (step, found) in kubefile.steps().iter().zip(&target.sources) {
+            let at_step = |error: Error| target.failed(step, error);
+            if let Action::From(_) = &step.action {
+                let mut inherited = BTreeSet::new();
+                if let Some(base) = self.base(target).map_err(at_step)? {
+                    rootfs = base::rootfs(&base, packing.layers(), options.jobs, packing.progress).map_err(at_step)?;
+                    inherited = check::app_names(&base);
+                    draft.start_from(base);
+                }
+                kubefile.check(kubefile.check_apps(&inherited))?;
+                continue;
+            }
+            let mut transfer = Transfer {
+                packing,
+                context: self.context,
+                client: self.finding.client,
+                rootfs: &mut rootfs,
+                span: step.span,
+            };
+            match &step.action {
+                Action::Copy(copy) => {
+                    let done = transfer.copy(copy, found).map_err(at_step)?;
+                    draft.add(step, done);
+                }
+                Action::App(app) => {
+                    let done = transfer.app(app, found).map_err(at_step)?;
+                    draft.add_app(app, &done.files, step.span);
+                    draft.add(step, done);
+                }
+                other => draft.apply(other, step),
+            }
+        }
+        draft.check_apps(kubefile)?;
+        packing.known.save()?;
+
+        let mut lists = Vec::new();
+        let mut wrong = Vec::new();
+        for path in LIST_PATHS {
+            let text = rootfs.text(path, packing.layers()).map_err(|(error, span)| {
+                let failed = Error::new(error.kind(), format!("cannot take the image list `{path}`")).because(error);
+                kubefile.error(vec![Diagnostic::failure(span, &failed)])
+            })?;
+            if let Some(text) = text {
+                lists.extend(image_list::parse(&text, path, &mut wrong));
+            }
+        }
+        image_list::refuse(wrong)?;
+        let base_lock = base::lock(&rootfs, packing.layers())?;
+        let lock = if options.fetch_images {
+            let fetching = Fetching {
+                client: self.finding.client,
+                store: packing.store,
+                cache: packing.cache,
+                resolved: &self.resolved,
+                platform: target.platform,
+                jobs: options.jobs,
+                progress: packing.progress,
+            };
+            let fetched = fetching.fetch(
+                self.asked.join(lists, packing.progress),
+                base_lock,
+                &draft.container_images,
+            )?;
+            draft.add_images(fetched.layers, fetched.files, &fetched.lock, packing, &rootfs)?;
+            fetched.lock
+        } else {
+            base_lock
+        };
+        draft.kind = options.kind;
+        draft.finish(target.platform, &options.labels, &lock, options.epoch, packing.store)
+    }
+
+    fn base(&self, target: &Target<'_>) -> Result<Option<ClusterImage>> {
+        let Some((_, name, platform)) = target.base() else {
+            return Ok(None);
+        };
+        let root = self.bases.get(name);
+        let root = root.ok_or_else(|| Error::new(ErrorKind::Internal, "the base was not brought"))?;
+        self.finding.read(root, platform).context(|| unusable(name)).map(Some)
+    }
 }
 
 /// An image as far as it has come.
 #[derive(Debug, Default)]
-struct Draft {
-    layers: Vec<PackedLayer>,
-    history: Vec<History>,
-    labels: BTreeMap<String, String>,
-    author: Option<String>,
+pub(crate) struct Draft {
+    pub(crate) kind: ImageKind,
+    pub(crate) layers: Vec<PackedLayer>,
+    pub(crate) history: Vec<History>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) author: Option<String>,
     /// The variables of this Kubefile's ENV.
-    env: BTreeMap<String, String>,
-    config_env: Vec<String>,
-    applications: Vec<Application>,
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) config_env: Vec<String>,
+    pub(crate) applications: Vec<Application>,
     /// Where this Kubefile defines its apps.
     app_spans: BTreeMap<String, Span>,
-    launch: Launch,
+    pub(crate) launch: Launch,
     /// What the base says that it holds.
-    container_images: Vec<ContainerImage>,
+    pub(crate) container_images: Vec<ContainerImage>,
     packed: usize,
     cached: usize,
 }
@@ -357,7 +464,8 @@ impl Draft {
         }
     }
 
-    fn add_images(
+    /// Adds container images: their large blobs, and their small files with the lock.
+    pub(crate) fn add_images(
         &mut self,
         layers: Vec<PackedLayer>,
         files: BTreeMap<String, Vec<u8>>,
@@ -394,6 +502,75 @@ impl Draft {
         self.note("container images", false);
         Ok(())
     }
+
+    /// Writes config and manifest, with these labels besides. Nothing names them yet.
+    pub(crate) fn finish(
+        mut self,
+        platform: &Platform,
+        labels: &BTreeMap<String, String>,
+        lock: &Lock,
+        epoch: Option<i64>,
+        store: &Store,
+    ) -> Result<Member> {
+        let version = env!("CARGO_PKG_VERSION");
+        self.labels.insert(name::BUILDER_VERSION.to_owned(), version.to_owned());
+        self.labels.extend(labels.clone());
+        let created = epoch.map(rfc3339).transpose()?;
+        let config = Config {
+            created: created.clone(),
+            author: self.author,
+            platform: platform.clone(),
+            config: ContainerConfig {
+                env: self.config_env,
+                labels: self.labels,
+            },
+            rootfs: RootFs {
+                kind: "layers".to_owned(),
+                diff_ids: self.layers.iter().map(|layer| layer.diff_id).collect(),
+            },
+            history: self.history,
+        };
+        let extension = Extension {
+            build_client: BuildClient {
+                sealer_version: format!("sealrs-{version}"),
+                buildah_version: String::new(),
+            },
+            schema_version: "v1alpha1".to_owned(),
+            kind: self.kind,
+            applications: self.applications,
+            env: self.env,
+            launch: self.launch,
+        };
+        let container_images = listed(lock, self.container_images);
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let mut annotations = BTreeMap::from([
+            (name::EXTENSION.to_owned(), text(spec::canonical(&extension)?)),
+            (
+                name::CONTAINER_IMAGES.to_owned(),
+                text(spec::canonical(&container_images)?),
+            ),
+        ]);
+        if let Some(created) = created {
+            annotations.insert(annotation::CREATED.to_owned(), created);
+        }
+        let layers: Vec<Descriptor> = self.layers.into_iter().map(|layer| layer.descriptor).collect();
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: Some(media_type::MANIFEST.to_owned()),
+            config: store.put(media_type::CONFIG, &spec::canonical(&config)?)?,
+            layers: layers.clone(),
+            annotations,
+        };
+        let mut descriptor = store.put(media_type::MANIFEST, &spec::canonical(&manifest)?)?;
+        descriptor.platform = Some(platform.clone());
+        Ok(Member {
+            descriptor,
+            layers,
+            container_images: container_images.into_iter().map(|image| image.image).collect(),
+            packed: self.packed,
+            cached: self.cached,
+        })
+    }
 }
 
 fn pretty(lock: &Lock) -> Result<Vec<u8>> {
@@ -401,78 +578,6 @@ fn pretty(lock: &Lock) -> Result<Vec<u8>> {
         .map_err(|error| Error::new(ErrorKind::Internal, "cannot write images.lock").because(error))?;
     bytes.push(b'\n');
     Ok(bytes)
-}
-
-/// Writes config and manifest, and names the image.
-fn finish(options: &Options, mut draft: Draft, lock: &Lock, store: &Store) -> Result<Built> {
-    let version = env!("CARGO_PKG_VERSION");
-    draft
-        .labels
-        .insert(name::BUILDER_VERSION.to_owned(), version.to_owned());
-    draft.labels.extend(options.labels.clone());
-    let created = match options.epoch {
-        Some(epoch) => Some(rfc3339(epoch)?),
-        None => None,
-    };
-    let config = Config {
-        created: created.clone(),
-        author: draft.author,
-        platform: options.platform.clone(),
-        config: ContainerConfig {
-            env: draft.config_env,
-            labels: draft.labels,
-        },
-        rootfs: RootFs {
-            kind: "layers".to_owned(),
-            diff_ids: draft.layers.iter().map(|layer| layer.diff_id).collect(),
-        },
-        history: draft.history,
-    };
-    let extension = Extension {
-        build_client: BuildClient {
-            sealer_version: format!("sealrs-{version}"),
-            buildah_version: String::new(),
-        },
-        schema_version: "v1alpha1".to_owned(),
-        kind: options.kind,
-        applications: draft.applications,
-        env: draft.env,
-        launch: draft.launch,
-    };
-    let container_images = listed(lock, draft.container_images);
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let mut annotations = BTreeMap::from([
-        (name::EXTENSION.to_owned(), text(spec::canonical(&extension)?)),
-        (
-            name::CONTAINER_IMAGES.to_owned(),
-            text(spec::canonical(&container_images)?),
-        ),
-    ]);
-    if let Some(created) = created {
-        annotations.insert(annotation::CREATED.to_owned(), created);
-    }
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(media_type::MANIFEST.to_owned()),
-        config: store.put(media_type::CONFIG, &spec::canonical(&config)?)?,
-        layers: draft.layers.into_iter().map(|layer| layer.descriptor).collect(),
-        annotations,
-    };
-    let size = manifest.layers.iter().map(|layer| layer.size).sum();
-    let mut descriptor = store.put(media_type::MANIFEST, &spec::canonical(&manifest)?)?;
-    descriptor.platform = Some(options.platform.clone());
-    let mut entry = descriptor.clone();
-    if let Some(now) = &options.now {
-        entry.annotations.insert(annotation::CREATED.to_owned(), now.clone());
-    }
-    store.tag(Some(&options.name), &entry)?;
-    Ok(Built {
-        descriptor,
-        size,
-        packed: draft.packed,
-        cached: draft.cached,
-        container_images: container_images.len(),
-    })
 }
 
 fn rfc3339(epoch: i64) -> Result<String> {

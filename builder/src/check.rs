@@ -5,18 +5,20 @@ use std::collections::BTreeSet;
 
 use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::error::Result;
+use sealrs_image::platform::Platform;
 
 use crate::base::Finding;
 use crate::context::Context;
 use crate::kubefile::{Action, BaseImage, Kubefile};
 use crate::sources::{Found, find};
 
-/// Checks a whole Kubefile; gives the sources of each step.
+/// Checks a whole Kubefile, which was read for `platform`; gives the sources of each step.
 ///
 /// # Errors
 /// Everything that is wrong, together with what was wrong when the file was read.
 pub(crate) fn check<'k>(
     kubefile: &'k Kubefile,
+    platform: &Platform,
     context: &Context,
     finding: &Finding<'_>,
 ) -> Result<Vec<Vec<Found<'k>>>> {
@@ -33,7 +35,7 @@ pub(crate) fn check<'k>(
     if kubefile.is_wrong() || !problems.is_empty() {
         for step in kubefile.steps() {
             let Action::From(from) = &step.action else { continue };
-            match peek(from, finding) {
+            match peek(from, platform, finding) {
                 Ok(Some(inherited)) => problems.extend(kubefile.check_apps(&inherited)),
                 Ok(None) => {}
                 Err(error) => problems.push(step.failure(error)),
@@ -45,11 +47,11 @@ pub(crate) fn check<'k>(
 }
 
 /// The names of the apps of a base that is at hand.
-fn peek(from: &BaseImage, finding: &Finding<'_>) -> Result<Option<BTreeSet<String>>> {
+fn peek(from: &BaseImage, target: &Platform, finding: &Finding<'_>) -> Result<Option<BTreeSet<String>>> {
     match from {
         BaseImage::Scratch => Ok(Some(BTreeSet::new())),
         BaseImage::Image { name, platform } => {
-            let base = finding.peek(name, platform.as_ref())?;
+            let base = finding.peek(name, platform.as_ref().unwrap_or(target))?;
             Ok(base.as_ref().map(app_names))
         }
     }

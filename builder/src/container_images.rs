@@ -21,10 +21,11 @@ use sealrs_image::spec::{self, Config, Descriptor, Index, Manifest, media_type};
 use sealrs_image::store::Store;
 use sealrs_registry::layout;
 use sealrs_registry::links::{StoredImage, link_files};
+use sealrs_registry::name::{Repository, Tag};
 
 use crate::cache::Cache;
 use crate::image_list::{Lock, Locked, Wanted};
-use crate::pack::collected;
+use crate::pack::{collected, lock};
 
 /// Blobs of at least so many bytes are layers of their own. Below it, a layer's own cost (a request, a file, a line
 /// in the manifest) outweighs what sharing it saves.
@@ -38,6 +39,8 @@ pub(crate) struct Fetching<'b> {
     pub(crate) client: &'b Client,
     pub(crate) store: &'b Store,
     pub(crate) cache: &'b Cache,
+    /// What was resolved for other platforms: a tag means one image in all of a build.
+    pub(crate) resolved: &'b Mutex<BTreeMap<Reference, Digest>>,
     pub(crate) platform: &'b Platform,
     /// Requests and downloads at once.
     pub(crate) jobs: usize,
@@ -149,7 +152,10 @@ impl Fetching<'_> {
     fn resolve(&self, wanted: Wanted) -> Result<Resolved> {
         let reference = wanted.reference.clone();
         let place = || format!("cannot resolve {reference}");
-        let (root, bytes) = self.document(&reference, &reference.selector()).context(place)?;
+        let known = lock(self.resolved).get(&reference).copied();
+        let selector = known.map_or_else(|| reference.selector(), |digest| digest.to_string());
+        let (root, bytes) = self.document(&reference, &selector).context(place)?;
+        lock(self.resolved).insert(reference.clone(), root.digest);
         let mut documents = vec![(root.clone(), bytes)];
         if media_type::is_index(&root.media_type) {
             let bytes = documents.first().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
@@ -315,29 +321,69 @@ fn refuse(mut failed: Vec<Finding>, count: usize) -> Result<()> {
 /// The link files of the registry, by their paths in the rootfs. The images of the base are linked anew, because what
 /// is added decides which of them answer to a name without a host; a link of the base that no longer holds is
 /// whited out (layer.md).
-fn links(mut stored: Vec<StoredImage>, base: &Lock, listed: &[ContainerImage]) -> Result<Files> {
-    let name = |reference: &Reference| (reference.repository(), reference.tag().map(str::to_owned));
-    let replaced: Vec<_> = stored.iter().map(|image| name(&image.reference)).collect();
-    let inherited = |locked: &Locked| StoredImage {
+fn links(stored: Vec<StoredImage>, base: &Lock, listed: &[ContainerImage]) -> Result<Files> {
+    let unlocked = unlocked(base, listed);
+    let below = inherited(base);
+    let old = link_files_beside(&unlocked, &below)?;
+    linked(&over(below, stored), &unlocked, vec![old])
+}
+
+/// The link files of several ClusterImages in one, by their paths in the rootfs: those of later ones over those of earlier
+/// ones. Each has a lock, and perhaps images that are in none.
+pub(crate) fn merged_links(parts: &[(&Lock, &[Reference])]) -> Result<Files> {
+    let mut stored = Vec::new();
+    let mut old = Vec::new();
+    for (lock, unlocked) in parts {
+        let own = inherited(lock);
+        old.push(link_files_beside(unlocked, &own)?);
+        stored = over(stored, own);
+    }
+    let unlocked: Vec<Reference> = parts
+        .iter()
+        .flat_map(|(_, unlocked)| unlocked.iter().cloned())
+        .collect();
+    linked(&stored, &unlocked, old)
+}
+
+/// Where a registry keeps what the name of an image without its host means.
+pub(crate) fn plain_tag_link(reference: &Reference) -> Result<Option<String>> {
+    let Some(tag) = reference.tag() else {
+        return Ok(None);
+    };
+    let (repository, tag): (Repository, Tag) = (reference.path().parse()?, tag.parse()?);
+    Ok(Some(format!("{REGISTRY}/{}", layout::tag_link(&repository, &tag))))
+}
+
+/// The images of a lock. The links of their layers are there.
+fn inherited(lock: &Lock) -> Vec<StoredImage> {
+    let inherited = lock.images.iter().map(|locked| StoredImage {
         reference: locked.image.clone(),
         root: locked.digest,
         manifests: vec![locked.digest, locked.manifest],
         layers: Vec::new(),
-    };
-    let below: Vec<StoredImage> = base.images.iter().map(inherited).collect();
-    stored.extend(base.images.iter().map(|locked| {
-        let mut image = inherited(locked);
-        // Only a tag can be given to another image; the base's goes on answering to its digest.
-        if locked.image.tag().is_some() && replaced.contains(&name(&locked.image)) {
-            let digest = locked.image.digest().unwrap_or(locked.digest);
-            image.reference = locked.image.with_digest(digest);
+    });
+    inherited.collect()
+}
+
+/// Images over others. Only a tag can be given to another image; the one that had it goes on answering to its digest.
+fn over(mut below: Vec<StoredImage>, above: Vec<StoredImage>) -> Vec<StoredImage> {
+    let name = |image: &StoredImage| (image.reference.repository(), image.reference.tag().map(str::to_owned));
+    let replaced: Vec<_> = above.iter().map(name).collect();
+    for image in &mut below {
+        if image.reference.tag().is_some() && replaced.contains(&name(image)) {
+            let digest = image.reference.digest().unwrap_or(image.root);
+            image.reference = image.reference.with_digest(digest);
         }
-        image
-    }));
-    let unlocked = unlocked(base, listed);
-    let now = link_files_beside(&unlocked, &stored)?;
+    }
+    below.extend(above);
+    below
+}
+
+/// The links of `stored`, and whiteouts for those of `old` that are not among them.
+fn linked(stored: &[StoredImage], unlocked: &[Reference], old: Vec<BTreeMap<String, String>>) -> Result<Files> {
+    let now = link_files_beside(unlocked, stored)?;
     let mut files = BTreeMap::new();
-    for path in link_files_beside(&unlocked, &below)?.into_keys() {
+    for path in old.into_iter().flat_map(BTreeMap::into_keys) {
         if !now.contains_key(&path) {
             let (folder, file) = path.rsplit_once('/').unwrap_or(("", &path));
             files.insert(format!("{REGISTRY}/{folder}/.wh.{file}"), Vec::new());
@@ -365,7 +411,7 @@ fn link_files_beside(unlocked: &[Reference], stored: &[StoredImage]) -> Result<B
 }
 
 /// The images of a base that its annotation names and its lock does not: sealer and older tools write no lock.
-fn unlocked(base: &Lock, listed: &[ContainerImage]) -> Vec<Reference> {
+pub(crate) fn unlocked(base: &Lock, listed: &[ContainerImage]) -> Vec<Reference> {
     let listed = listed.iter().filter_map(|image| image.image.parse::<Reference>().ok());
     listed
         .filter(|reference| base.images.iter().all(|locked| locked.image != *reference))
@@ -410,7 +456,5 @@ fn stored(image: &Resolved) -> StoredImage {
 }
 
 fn push<T>(list: &Mutex<Vec<T>>, item: T) {
-    list.lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
-        .push(item);
+    lock(list).push(item);
 }

@@ -7,19 +7,16 @@ use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Resu
 use sealrs_image::progress::{Event, Progress, Task};
 use sealrs_image::remote::{Client, FileSource, shown};
 use sealrs_image::spec::Descriptor;
-use sealrs_image::store::Store;
 
 use crate::kubefile::{Checksum, RemoteFile};
+use crate::pack::Packing;
 
 /// Fetches `file` into the store, unless it is there already. Gives its digest and size in bytes.
-pub(crate) fn fetch(
-    client: &Client,
-    store: &Store,
-    file: &RemoteFile,
-    progress: &dyn Progress,
-) -> Result<(Digest, u64)> {
+pub(crate) fn fetch(packing: &Packing<'_>, client: &Client, file: &RemoteFile) -> Result<(Digest, u64)> {
     let place = || format!("cannot fetch {}", shown(&file.url));
-    if let Some(Checksum { digest, .. }) = file.checksum
+    let (store, progress) = (packing.store, packing.progress);
+    let expected = file.checksum.map(|checksum| checksum.digest);
+    if let Some(digest) = expected.or_else(|| packing.seen.fetched(&file.url))
         && let Some(size) = store.size(&digest)
     {
         return Ok((digest, size));
@@ -51,7 +48,9 @@ pub(crate) fn fetch(
         task.advance(read as u64);
     }
     check(file.checksum, hasher.finish()).context(place)?;
-    blob.finish()
+    let (digest, size) = blob.finish()?;
+    packing.seen.remember_fetched(&file.url, digest);
+    Ok((digest, size))
 }
 
 /// Says that a file has no checksum.

@@ -43,6 +43,12 @@ impl Listing {
         Self(entries.map(|(path, item)| (path.clone(), listed(&item.kind))).collect())
     }
 
+    /// The entries but for some.
+    pub(crate) fn without(&self, is_left_out: impl Fn(&str) -> bool) -> Self {
+        let kept = self.0.iter().filter(|(path, _)| !is_left_out(path));
+        Self(kept.cloned().collect())
+    }
+
     /// Takes in an entry of a layer. Devices and the like are refused when it is unpacked.
     fn add(&mut self, member: &Member) -> Result<()> {
         let path = clean(&member.path)?;

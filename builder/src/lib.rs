@@ -8,7 +8,8 @@
 //! * `sources`, `check`: what is wrong, before anything is fetched or packed.
 //! * `base`, `transfer`, `download`, `remote_layer`, `apps`: what FROM, COPY, ADD, URLs and APP mean.
 //! * `bundled`, `relocate`: the way back: container images out of a ClusterImage, and to a registry: [`Relocation`].
-//! * `build`: all of it, in order: [`build()`].
+//! * `build`: all of it, in order: [`build()`]. `publish` gives the result its name.
+//! * `merge`: several ClusterImages into one: [`merge()`].
 
 mod add_tar;
 mod apps;
@@ -27,12 +28,16 @@ mod ignore;
 mod image_list;
 mod inside;
 mod kubefile;
+mod merge;
 mod pack;
+mod publish;
 mod relocate;
 mod remote_layer;
 mod rootfs;
 mod sources;
 mod transfer;
 
-pub use build::{Built, Options, build};
+pub use build::{Options, build};
+pub use merge::{MergeOptions, merge};
+pub use publish::{Built, BuiltPlatform};
 pub use relocate::{Relocated, RelocatedImage, Relocation};

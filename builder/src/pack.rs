@@ -1,9 +1,9 @@
 //! From contents to a layer in the store: by the cache, or by reading every file once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use sealrs_image::copy::in_parallel;
@@ -22,18 +22,39 @@ const BUFFER: usize = 256 << 10;
 /// Up to so many bytes are hashed first to ask the cache, rather than packed at once.
 const CHEAP_TO_HASH: u64 = 16 << 20;
 
-/// The digests of files that were read just now. They say what went into this layer, even of a file whose time stamps
-/// are too young to tell the next build that it is still the same.
-pub(crate) type Digests = BTreeMap<(Identity, u64), Digest>;
+/// What this build has seen and made already: the build for another platform, or another line, does not do it again.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// The digests of files that were read. They hold for this build, even of a file whose time stamps are too young to
+    /// tell the next build that it is still the same.
+    digests: Mutex<BTreeMap<(Identity, u64), Digest>>,
+    /// The keys of the layers that were packed.
+    packed: Mutex<BTreeSet<Digest>>,
+    /// What files without a checksum were, by their URL.
+    fetched: Mutex<BTreeMap<String, Digest>>,
+}
+
+impl Seen {
+    /// What a URL gave in this build.
+    pub(crate) fn fetched(&self, url: &str) -> Option<Digest> {
+        lock(&self.fetched).get(url).copied()
+    }
+
+    pub(crate) fn remember_fetched(&self, url: &str, digest: Digest) {
+        lock(&self.fetched).insert(url.to_owned(), digest);
+    }
+}
 
 /// What packing needs.
 pub(crate) struct Packing<'b> {
     pub(crate) store: &'b Store,
     pub(crate) cache: &'b Cache,
     pub(crate) known: &'b KnownFiles,
+    pub(crate) seen: &'b Seen,
     pub(crate) compression: Compression,
     /// Seconds since 1970 that all entries get.
     pub(crate) mtime: u64,
+    /// Whether layers of earlier builds are used.
     pub(crate) use_cache: bool,
     pub(crate) progress: &'b dyn Progress,
 }
@@ -57,64 +78,97 @@ impl Packing<'_> {
     pub(crate) fn pack(&self, contents: &Contents, what: &str) -> Result<Packed> {
         let settings = format!("{} {}", self.compression, self.mtime);
         let shape = || describe(contents, &settings, None).unwrap_or_else(|| Digest::of(b""));
-        if self.use_cache {
-            let read = self.learn(contents, shape, what)?;
-            if let Some(layer) = self.cached(contents, &settings, &read) {
-                return Ok(Packed { layer, cached: true });
-            }
+        if let Some(layer) = self.find(contents, &settings, shape, what)? {
+            return Ok(Packed { layer, cached: true });
         }
-        let (layer, read) = self.write(contents, what)?;
+        let layer = self.write(contents, what)?;
         self.cache
             .remember_listing(&layer.descriptor.digest, &Listing::of(contents))?;
-        if let Some(key) = self.key(contents, &settings, &read) {
-            self.cache.remember_layer(&key, &layer)?;
-        }
-        self.cache.remember_shape(&shape())?;
+        self.remember(contents, &settings, &shape(), &layer)?;
         Ok(Packed { layer, cached: false })
     }
 
-    /// The layer that was made of this.
-    pub(crate) fn cached(&self, contents: &Contents, settings: &str, read: &Digests) -> Option<PackedLayer> {
-        self.known_layer(&self.key(contents, settings, read)?)
+    /// The layer that was made of this, by this build or, with the cache, by an earlier one.
+    pub(crate) fn find(
+        &self,
+        contents: &Contents,
+        settings: &str,
+        shape: impl FnOnce() -> Digest,
+        what: &str,
+    ) -> Result<Option<PackedLayer>> {
+        if self.use_cache {
+            self.learn(contents, shape, what)?;
+        }
+        let key = self.key(contents, settings);
+        Ok(key.and_then(|key| self.known_layer(&key)))
+    }
+
+    /// Takes note of what a layer was made of.
+    pub(crate) fn remember(
+        &self,
+        contents: &Contents,
+        settings: &str,
+        shape: &Digest,
+        layer: &PackedLayer,
+    ) -> Result<()> {
+        if let Some(key) = self.key(contents, settings) {
+            self.remember_layer(&key, layer)?;
+        }
+        self.cache.remember_shape(shape)
     }
 
     /// The layer under a key, if the store still has it.
     pub(crate) fn known_layer(&self, key: &Digest) -> Option<PackedLayer> {
+        if !self.use_cache && !lock(&self.seen.packed).contains(key) {
+            return None;
+        }
         let layer = self.cache.layer(key)?;
         self.store.has(&layer.descriptor.digest).then_some(layer)
     }
 
-    /// The key in the cache; none as long as a file's content is not known.
-    pub(crate) fn key(&self, contents: &Contents, settings: &str, read: &Digests) -> Option<Digest> {
-        describe(contents, settings, Some(&|source| self.digest(source, read)))
+    pub(crate) fn remember_layer(&self, key: &Digest, layer: &PackedLayer) -> Result<()> {
+        lock(&self.seen.packed).insert(*key);
+        self.cache.remember_layer(key, layer)
     }
 
-    fn digest(&self, source: &FileSource, read: &Digests) -> Option<Digest> {
+    /// Takes note of a file that was read from `started` on.
+    pub(crate) fn remember_file(&self, file: &OnDisk, digest: Digest, started: SystemTime) {
+        self.known.remember(file, digest, started);
+        lock(&self.seen.digests).insert((file.identity, file.size), digest);
+    }
+
+    /// The key in the cache; none as long as a file's content is not known.
+    fn key(&self, contents: &Contents, settings: &str) -> Option<Digest> {
+        describe(contents, settings, Some(&|source| self.digest(source)))
+    }
+
+    fn digest(&self, source: &FileSource) -> Option<Digest> {
         match source {
-            FileSource::Disk(file) => {
-                let read = read.get(&(file.identity, file.size)).copied();
-                read.or_else(|| self.known.digest(file))
-            }
+            FileSource::Disk(file) => self.digest_of(file),
             FileSource::Inline(bytes) => Some(Digest::of(bytes)),
             FileSource::Stored { digest, .. } => Some(*digest),
         }
     }
 
+    fn digest_of(&self, file: &OnDisk) -> Option<Digest> {
+        let read = lock(&self.seen.digests).get(&(file.identity, file.size)).copied();
+        read.or_else(|| self.known.digest(file))
+    }
+
     /// Hashes the files whose content is not known, where that is likely to save packing: they are few, or a layer
     /// of the same names and sizes was built before (a fresh checkout of the same files).
-    pub(crate) fn learn(&self, contents: &Contents, shape: impl FnOnce() -> Digest, what: &str) -> Result<Digests> {
+    fn learn(&self, contents: &Contents, shape: impl FnOnce() -> Digest, what: &str) -> Result<()> {
         let unknown: Vec<&OnDisk> = contents
             .files()
             .filter_map(|(_, source)| match source {
-                FileSource::Disk(file) if self.known.digest(file).is_none() => Some(file),
+                FileSource::Disk(file) if self.digest_of(file).is_none() => Some(file),
                 _ => None,
             })
             .collect();
         let bytes: u64 = unknown.iter().map(|file| file.size).sum();
         if unknown.is_empty() || (bytes > CHEAP_TO_HASH && !self.cache.knows_shape(&shape())) {
-            return Ok(Digests::default());
+            return Ok(());
         }
-        let read = Mutex::new(Digests::default());
         let task = Task::begin(self.progress, &format!("reading {what}"), Some(bytes));
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         in_parallel(unknown, cores, |file| {
@@ -132,20 +186,13 @@ impl Packing<'_> {
                 hasher.update(buffer.get(..count).unwrap_or_default());
             }
             if hasher.size() == file.size {
-                let digest = hasher.finish();
-                self.known.remember(file, digest, started);
-                read.lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner)
-                    .insert((file.identity, file.size), digest);
+                self.remember_file(file, hasher.finish(), started);
             }
             Ok(())
-        })?;
-        Ok(collected(read))
+        })
     }
 
-    /// Gives the layer, and the digests of what was read for it.
-    fn write(&self, contents: &Contents, what: &str) -> Result<(PackedLayer, Digests)> {
-        let mut read = Digests::default();
+    fn write(&self, contents: &Contents, what: &str) -> Result<PackedLayer> {
         let task = Task::begin(self.progress, &format!("packing {what}"), Some(contents.size()));
         let mut tar = TarWriter::new(LayerWriter::new(self.store, self.compression)?);
         let mut buffer = vec![0u8; BUFFER];
@@ -169,15 +216,14 @@ impl Packing<'_> {
                 ItemKind::File(FileSource::Disk(file)) => {
                     let started = SystemTime::now();
                     let reader = task.reader(open(file)?);
+                    // What was read a moment ago may have changed without a new time stamp.
                     if self.known.digest(file).is_some() {
                         let mut reader = reader;
                         tar.append_file(&entry, &mut reader, &mut buffer)?;
                     } else {
                         let mut reader = Hashing::new(reader);
                         tar.append_file(&entry, &mut reader, &mut buffer)?;
-                        let digest = reader.finish();
-                        self.known.remember(file, digest, started);
-                        read.insert((file.identity, file.size), digest);
+                        self.remember_file(file, reader.finish(), started);
                     }
                 }
                 ItemKind::File(FileSource::Inline(bytes)) => {
@@ -191,7 +237,7 @@ impl Packing<'_> {
                 _ => tar.append(&entry)?,
             }
         }
-        Ok((tar.finish()?.finish()?, read))
+        tar.finish()?.finish()
     }
 }
 
@@ -239,5 +285,9 @@ impl<R: Read> Read for Hashing<R> {
 
 /// Collects results of parallel work.
 pub(crate) fn collected<T>(results: Mutex<T>) -> T {
-    results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    results.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -44,7 +44,9 @@ pub(crate) fn pack(
         mode,
         ownership,
     };
-    if let Some(known) = file.checksum.and_then(|checksum| layer.known(&checksum.digest)) {
+    let expected = file.checksum.map(|checksum| checksum.digest);
+    let expected = expected.or_else(|| packing.seen.fetched(&file.url));
+    if let Some(known) = expected.and_then(|digest| layer.known(&digest)) {
         return Ok(known);
     }
     let place = || format!("cannot fetch {}", shown(&file.url));
@@ -58,6 +60,7 @@ pub(crate) fn pack(
         // The tar's header tells the size, and without a digest there is no telling whether the layer is known.
         let (mut spooled, digest, size) = spool(packing.store, &mut task.reader(reader)).context(place)?;
         check(file.checksum, digest).context(place)?;
+        packing.seen.remember_fetched(&file.url, digest);
         if let Some(known) = layer.known(&digest) {
             return Ok(known);
         }
@@ -94,8 +97,7 @@ impl RemoteLayer<'_> {
     }
 
     fn known(&self, digest: &Digest) -> Option<Packed> {
-        let known = self.packing.known_layer(&self.key(digest));
-        let layer = known.filter(|_| self.packing.use_cache)?;
+        let layer = self.packing.known_layer(&self.key(digest))?;
         Some(Packed { layer, cached: true })
     }
 
@@ -138,7 +140,7 @@ impl RemoteLayer<'_> {
         let listing = Listing(vec![(self.path.to_owned(), Listed::File)]);
         let cache = self.packing.cache;
         cache.remember_listing(&layer.descriptor.digest, &listing)?;
-        cache.remember_layer(&self.key(content), &layer)?;
+        self.packing.remember_layer(&self.key(content), &layer)?;
         Ok(Packed { layer, cached: false })
     }
 }

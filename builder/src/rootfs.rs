@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Read as _;
 use std::rc::Rc;
 
+use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::layer::PackedLayer;
 
@@ -158,6 +159,101 @@ impl Rootfs {
         }
     }
 
+    /// Whether something lies at a path.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.entries.contains_key(path)
+    }
+
+    /// Whether all that a layer brings is what lies there.
+    pub(crate) fn shows(&self, layer: &Digest, listing: &Listing) -> bool {
+        listing.0.iter().all(|(path, listed)| {
+            let (folder, name) = split(path);
+            let at = self.resolve(folder).map(|folder| join(&folder, name));
+            match (listed, at.and_then(|at| self.node(&at))) {
+                // A whiteout shows nothing.
+                _ if name.starts_with(".wh.") => false,
+                (Listed::Folder, Some(Node::Folder)) => true,
+                (Listed::Symlink(own), Some(Node::Symlink(there))) => own == there,
+                (Listed::File | Listed::HardLink(_), Some(Node::File(Origin::Layer(by, _)))) => {
+                    by.descriptor.digest == *layer
+                }
+                _ => false,
+            }
+        })
+    }
+
+    /// What would be gone if a layer came on top, beside what it brings itself: what its whiteouts hide, and what lies in
+    /// folders that it puts something else in place of.
+    pub(crate) fn lost(&self, listing: &Listing) -> Vec<String> {
+        let mut lost = Vec::new();
+        for (path, listed) in &listing.0 {
+            let (folder, name) = split(path);
+            let Some(folder) = self.resolve(folder) else { continue };
+            let (at, is_hidden) = match name.strip_prefix(".wh.") {
+                Some(".wh..opq") => (folder, false),
+                Some(hidden) => (join(&folder, hidden), true),
+                None if matches!(listed, Listed::Folder) => continue,
+                None => (join(&folder, name), false),
+            };
+            if is_hidden && self.node(&at).is_some_and(|node| !matches!(node, Node::Folder)) {
+                lost.push(at);
+            } else {
+                lost.extend(self.below(&at).map(|(path, _)| path.clone()));
+            }
+        }
+        lost
+    }
+
+    /// The files that `other`, which comes on top, brings in layers that are `new`, over files that lie here.
+    pub(crate) fn replaced_by(&self, other: &Self, new: impl Fn(&Digest) -> bool) -> Vec<String> {
+        let files = other.entries.iter().filter(|(path, entry)| match &entry.node {
+            Node::File(Origin::Layer(layer, _)) => {
+                new(&layer.descriptor.digest) && matches!(self.node(path), Some(Node::File(_)))
+            }
+            _ => false,
+        });
+        files.map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Whether a folder holds the same here and in `other`. What can't be compared is not the same.
+    pub(crate) fn is_alike(&self, other: &Self, folder: &str, layers: Layers<'_>) -> bool {
+        let content = |origin: &Origin| match origin {
+            Origin::Layer(layer, path) => layers.file(layer, path).ok(),
+            Origin::Source(_) | Origin::Unknown => None,
+        };
+        let is_same = |one: &Node, two: &Node| match (one, two) {
+            (Node::Symlink(one), Node::Symlink(two)) => one == two,
+            (Node::File(Origin::Layer(one, own)), Node::File(Origin::Layer(two, others)))
+                if one.descriptor.digest == two.descriptor.digest && own == others =>
+            {
+                true
+            }
+            (Node::File(one), Node::File(two)) => {
+                let one = content(one);
+                one.is_some() && one == content(two)
+            }
+            _ => false,
+        };
+        let own: Vec<_> = self.below(folder).collect();
+        let others: Vec<_> = other.below(folder).collect();
+        own.len() == others.len()
+            && own
+                .iter()
+                .zip(&others)
+                .all(|((own, one), (others, two))| own == others && is_same(&one.node, &two.node))
+    }
+
+    /// The files and links in a folder, and in the folders in it.
+    fn below(&self, folder: &str) -> impl Iterator<Item = (&String, &Entry)> {
+        let start = match folder {
+            "" => String::new(),
+            folder => format!("{folder}/"),
+        };
+        let found = self.entries.range(start.clone()..);
+        let found = found.take_while(move |(path, _)| path.starts_with(&start));
+        found.filter(|(_, entry)| !matches!(entry.node, Node::Folder))
+    }
+
     fn node(&self, path: &str) -> Option<&Node> {
         self.entries.get(path).map(|entry| &entry.node)
     }
@@ -282,7 +378,6 @@ fn read(origin: &Origin, path: &str, layers: Layers<'_>) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use sealrs_image::digest::Digest;
     use sealrs_image::layer::Compression;
 
     use super::*;
@@ -336,6 +431,63 @@ mod tests {
             assert_eq!(rootfs.is_folder(path), is_folder, "{path}");
             assert_eq!(rootfs.place(path).ok().as_deref(), place, "{path}");
         }
+    }
+
+    #[test]
+    fn what_a_layer_would_take_away_is_known() {
+        let rootfs = rootfs(&[&[
+            ("a/b/c", Listed::File),
+            ("a/d", Listed::File),
+            ("e", link("a")),
+            ("f", Listed::File),
+        ]]);
+        let lost = |entries: &[(&str, Listed)]| {
+            let entries = entries
+                .iter()
+                .map(|(path, listed)| ((*path).to_owned(), listed.clone()));
+            rootfs.lost(&Listing(entries.collect()))
+        };
+        for (path, listed, expected) in [
+            ("a/.wh.b", Listed::File, &["a/b/c"][..]),
+            (".wh.a", Listed::File, &["a/b/c", "a/d"]),
+            ("e/.wh.d", Listed::File, &["a/d"]),
+            (".wh.e", Listed::File, &["e"]),
+            ("a/.wh..wh..opq", Listed::File, &["a/b/c", "a/d"]),
+            (".wh.none", Listed::File, &[]),
+            ("a", Listed::File, &["a/b/c", "a/d"]),
+            ("a/b", link("x"), &["a/b/c"]),
+            ("f", Listed::File, &[]),
+            ("a", Listed::Folder, &[]),
+            ("a/d", Listed::Folder, &[]),
+        ] {
+            assert_eq!(lost(&[(path, listed)]), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_layer_shows_as_long_as_nothing_covers_it() {
+        let listing = Listing(vec![
+            ("a".to_owned(), Listed::Folder),
+            ("a/b".to_owned(), Listed::File),
+            ("l".to_owned(), link("a")),
+        ]);
+        let below = layer();
+        let other = |entries: &[(&str, Listed)]| {
+            let mut rootfs = Rootfs::default();
+            rootfs.put_layer(below.clone(), listing.clone(), None);
+            let digest = Digest::of(b"other");
+            let layer = PackedLayer::new(Compression::None, digest, 1, digest, 1);
+            let entries = entries
+                .iter()
+                .map(|(path, listed)| ((*path).to_owned(), listed.clone()));
+            rootfs.put_layer(layer, Listing(entries.collect()), None);
+            rootfs.shows(&below.descriptor.digest, &listing)
+        };
+        assert!(other(&[]));
+        assert!(other(&[("a/c", Listed::File), ("d", Listed::File)]));
+        assert!(!other(&[("a/b", Listed::File)]));
+        assert!(!other(&[("a/.wh.b", Listed::File)]));
+        assert!(!other(&[("l", link("x"))]));
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl Transfer<'_> {
                 }
                 Found::Remote(file) => {
                     let name = file_name(file)?;
-                    let (digest, size) = download::fetch(self.client, self.packing.store, file, self.packing.progress)?;
+                    let (digest, size) = download::fetch(self.packing, self.client, file)?;
                     let source = FileSource::Stored { digest, size };
                     own.put(&join(&folder, name), Item::file(source, FETCHED_MODE))?;
                 }

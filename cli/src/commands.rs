@@ -9,6 +9,8 @@ mod load;
 mod login;
 mod logout;
 mod man;
+mod manifest;
+mod merge;
 mod node;
 mod prune;
 mod pull;
@@ -34,6 +36,7 @@ use crate::printer::Printer;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Build(Box<build::Build>),
+    Merge(merge::Merge),
     Images(images::Images),
     Inspect(inspect::Inspect),
     Tag(tag::Tag),
@@ -41,6 +44,8 @@ pub(crate) enum Command {
     Prune(prune::Prune),
     Pull(pull::Pull),
     Push(push::Push),
+    #[command(subcommand)]
+    Manifest(manifest::Manifest),
     Save(save::Save),
     Load(load::Load),
     Login(login::Login),
@@ -62,6 +67,7 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()> {
     match command {
         Command::Build(command) => command.run(root, printer),
+        Command::Merge(command) => command.run(root, printer),
         Command::Images(command) => command.run(root, printer),
         Command::Inspect(command) => command.run(root, printer),
         Command::Tag(command) => command.run(root, printer),
@@ -69,6 +75,7 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Prune(command) => command.run(root, printer),
         Command::Pull(command) => command.run(root, printer),
         Command::Push(command) => command.run(root, printer),
+        Command::Manifest(command) => command.run(root, printer),
         Command::Save(command) => command.run(root, printer),
         Command::Load(command) => command.run(root, printer),
         Command::Login(command) => command.run(printer),

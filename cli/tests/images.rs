@@ -46,7 +46,15 @@ fn lists_and_shows() {
     let keys: Vec<&str> = row.keys().map(String::as_str).collect();
     assert_eq!(
         keys,
-        ["containerImages", "created", "digest", "name", "runtime", "size"]
+        [
+            "containerImages",
+            "created",
+            "digest",
+            "name",
+            "platforms",
+            "runtime",
+            "size"
+        ]
     );
     assert_eq!((&row["name"], &row["digest"]), (&json!("b:latest"), &json!(b)));
     assert_eq!(

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::graph::MAX_DEPTH;
 use crate::layer;
 use crate::platform::Platform;
 use crate::source::{Source, document};
@@ -246,6 +247,47 @@ impl ClusterImage {
 /// The size of a layer's unpacked tar in bytes, when its descriptor tells.
 pub(crate) fn unpacked_size(layer: &Descriptor) -> Option<u64> {
     layer.annotations.get(layer::annotation::UNPACKED)?.parse().ok()
+}
+
+/// The images that `root` stands for and `source` has, each with its platform: itself, or the members of an index.
+/// Members that are for no platform (attestations) are left out.
+///
+/// # Errors
+/// [`ErrorKind::Integrity`] when a document is damaged, [`ErrorKind::NotFound`] when `root` is not there.
+pub fn members(source: &dyn Source, root: &Descriptor) -> Result<Vec<Descriptor>> {
+    let mut found = Vec::new();
+    let mut waiting = vec![(root.clone(), 0)];
+    while let Some((mut descriptor, depth)) = waiting.pop() {
+        let is_index = media_type::is_index(&descriptor.media_type);
+        if !is_index && !media_type::is_manifest(&descriptor.media_type) || depth > MAX_DEPTH {
+            continue;
+        }
+        let bytes = match document(source, &descriptor) {
+            // A platform that was not shipped.
+            Err(error) if error.kind() == ErrorKind::NotFound && depth > 0 => continue,
+            read => read?,
+        };
+        let name = descriptor.digest.to_string();
+        if is_index {
+            let index: Index = spec::parse(&bytes, &name)?;
+            // The first is to be the next.
+            waiting.extend(index.manifests.into_iter().rev().map(|member| (member, depth + 1)));
+            continue;
+        }
+        if descriptor.platform.is_none() {
+            let manifest: Manifest = spec::parse(&bytes, &name)?;
+            let config: Config = spec::parse(&document(source, &manifest.config)?, &name)?;
+            descriptor.platform = Some(config.platform);
+        }
+        if descriptor
+            .platform
+            .as_ref()
+            .is_some_and(|platform| platform.os != "unknown")
+        {
+            found.push(descriptor);
+        }
+    }
+    Ok(found)
 }
 
 /// The manifest for `platform` under `root`.

@@ -92,7 +92,7 @@ pub fn copy(
                 .take(&blob, source, part.as_ref().unwrap_or(&task))
                 .context(|| format!("cannot copy blob {} from {}", blob.digest, source.origin()))
         };
-        in_order(missing, source, sink_ref.order(), jobs, take).map_err(|error| error.needing(total))?;
+        in_order(missing, &graph, source, sink_ref.order(), jobs, take).map_err(|error| error.needing(total))?;
     }
     sink.commit()?;
     Ok(copied)
@@ -101,6 +101,7 @@ pub fn copy(
 /// Takes all blobs in the order that a sink needs.
 fn in_order(
     missing: Vec<Descriptor>,
+    graph: &Graph,
     source: &dyn Source,
     order: Order,
     jobs: usize,
@@ -111,7 +112,7 @@ fn in_order(
         Order::DocumentsFirst => {
             // A document comes before those that it names, then what tells how to read the payload, and the payload
             // in the order of the layers.
-            payload.sort_by_key(|blob| !graph::is_json(blob));
+            graph.sort_payload(&mut payload);
             in_parallel(documents.into_iter().rev().chain(payload).collect(), 1, take)
         }
         Order::DocumentsLast => {

@@ -22,6 +22,8 @@ const MAX_DOCUMENTS: u64 = 64 << 20;
 pub struct Graph {
     /// Each once: children before the documents that name them, the root last.
     pub blobs: Vec<Descriptor>,
+    /// The layers, each once, in the order of each image that has them.
+    layers: Vec<Digest>,
     documents: BTreeMap<Digest, Vec<u8>>,
 }
 
@@ -92,11 +94,28 @@ impl Graph {
         walk.visit(root, 0)
             .context(|| format!("cannot read image {} of {}", root.digest, source.origin()))?;
         let blobs = walk.found;
+        let images = blobs.iter().filter(|blob| media_type::is_manifest(&blob.media_type));
+        let images = images.filter_map(|image| documents.get(&image.digest)?.as_ref());
+        let layers = |image: &Document| {
+            let layers = image.parts.iter().filter(|part| !is_json(part));
+            layers.map(|layer| layer.digest).collect()
+        };
+        let layers = in_common_order(images.map(layers).collect());
         let documents = documents
             .into_iter()
             .filter_map(|(digest, document)| Some((digest, document?.bytes)))
             .collect();
-        Ok(Self { blobs, documents })
+        Ok(Self {
+            blobs,
+            layers,
+            documents,
+        })
+    }
+
+    /// Sorts payload so that each image can be unpacked while it comes: what is JSON first, then the layers.
+    pub(crate) fn sort_payload(&self, payload: &mut [Descriptor]) {
+        let places: BTreeMap<Digest, usize> = self.layers.iter().enumerate().map(|(at, layer)| (*layer, at)).collect();
+        payload.sort_by_key(|blob| (!is_json(blob), places.get(&blob.digest).copied()));
     }
 
     /// The source that was read, which is not asked again for the documents that are known by now.
@@ -214,6 +233,45 @@ impl Walk<'_> {
     }
 }
 
+/// Joins lists into one that has each item once and keeps the order of each list, as far as there is such an order:
+/// platforms share layers, and each wants them after its own.
+fn in_common_order(lists: Vec<Vec<Digest>>) -> Vec<Digest> {
+    let mut waiting: BTreeMap<Digest, usize> = BTreeMap::new();
+    let mut lists: Vec<_> = lists
+        .into_iter()
+        .map(|list| {
+            let mut seen = BTreeSet::new();
+            let list: Vec<Digest> = list.into_iter().filter(|item| seen.insert(*item)).collect();
+            // In how many lists something else comes before an item.
+            list.iter()
+                .skip(1)
+                .for_each(|item| *waiting.entry(*item).or_default() += 1);
+            list.into_iter().peekable()
+        })
+        .collect();
+    let (mut joined, mut placed) = (Vec::new(), BTreeSet::new());
+    loop {
+        let heads: Vec<Digest> = lists.iter_mut().filter_map(|list| list.peek().copied()).collect();
+        let free = heads
+            .iter()
+            .find(|head| waiting.get(head).is_none_or(|count| *count == 0));
+        // Without a free one there is no such order, and whoever needs it will say so.
+        let Some(next) = free.or(heads.first()).copied() else {
+            return joined;
+        };
+        if placed.insert(next) {
+            joined.push(next);
+        }
+        for list in &mut lists {
+            if list.next_if_eq(&next).is_some()
+                && let Some(count) = list.peek().and_then(|head| waiting.get_mut(head))
+            {
+                *count -= 1;
+            }
+        }
+    }
+}
+
 /// Whether a blob is a document that names others, rather than payload.
 #[must_use]
 pub fn is_document(descriptor: &Descriptor) -> bool {
@@ -261,6 +319,29 @@ mod tests {
         digests.sort();
         digests.dedup();
         assert_eq!(digests.len(), found.len());
+    }
+
+    #[test]
+    fn layers_come_in_the_order_of_each_platform() {
+        let digest = |letter: char| Digest::of(letter.to_string().as_bytes());
+        let letters: BTreeMap<Digest, char> = ('a'..='z').map(|letter| (digest(letter), letter)).collect();
+        let order = |lists: &[&str]| -> String {
+            let lists = lists.iter().map(|list| list.chars().map(digest).collect());
+            let joined = in_common_order(lists.collect());
+            joined.iter().map(|digest| letters[digest]).collect()
+        };
+        for (lists, joined) in [
+            (&["abc"][..], "abc"),
+            (&["aba"], "ab"),
+            (&["xs", "ys"], "xys"),
+            (&["xsa", "ysb", "zsab"], "xyzsab"),
+            (&["abc", "bcd", "acd"], "abcd"),
+            (&["", "a"], "a"),
+            // There is none.
+            (&["ab", "ba"], "ab"),
+        ] {
+            assert_eq!(order(lists), joined, "{lists:?}");
+        }
     }
 
     #[test]

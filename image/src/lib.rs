@@ -5,6 +5,7 @@
 //! * Words of the field: [`digest`], [`reference`], [`platform`], [`spec`] (OCI documents), [`cluster_image`].
 //! * Places: [`store`], [`archive`], [`layout`], [`remote`]; [`locate`] finds what a user names; [`rootfs`] is where an image
 //!   is unpacked.
+//! * Several platforms under one name: [`image_index`].
 //! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`pull`], [`push`], [`layer`] (writing them);
 //!   [`verify`] reads all of it again.
 //! * What went wrong and how far it is: [`error`], [`finding`], [`suggest`], [`progress`]. Files that appear whole: [`mod@file`]. Two processes at
@@ -18,6 +19,7 @@ pub mod error;
 pub mod file;
 pub mod finding;
 pub mod graph;
+pub mod image_index;
 pub mod layer;
 pub mod layout;
 pub mod locate;

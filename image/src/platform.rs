@@ -38,6 +38,14 @@ impl Platform {
         }
     }
 
+    /// Whether both mean the same hosts, so that an index has room for one of them only.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.os == other.os
+            && self.architecture == other.architecture
+            && (self.variant == other.variant || self.architecture == "arm64")
+    }
+
     /// Whether something built for `offered` runs where `self` is asked for.
     ///
     /// arm64 has one variant in practice (`v8`), which many indexes leave out; other variants must be equal,
@@ -110,6 +118,8 @@ mod tests {
         assert_eq!(platform("linux/arm/v7").to_string(), "linux/arm/v7");
         assert!(platform("linux/arm64").accepts(&platform("linux/arm64/v8")));
         assert!(!platform("linux/arm/v6").accepts(&platform("linux/arm/v7")));
+        assert!(platform("linux/arm64").is_same(&platform("linux/arm64/v8")));
+        assert!(!platform("linux/arm").is_same(&platform("linux/arm/v7")));
         assert!(!platform("linux/amd64").accepts(&platform("windows/amd64")));
         for bad in ["", "linux", "linux/", "/amd64", "a/b/c/d", "linux/am d"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");

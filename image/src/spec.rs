@@ -136,6 +136,21 @@ impl Index {
         }
     }
 
+    /// Puts an image of one platform in. One of the same platform makes room for it and is given back. Members are
+    /// sorted, so that the order in which they came makes no other index.
+    pub fn put(&mut self, member: Descriptor) -> Option<Descriptor> {
+        let is_same = |other: &Descriptor| match (&member.platform, &other.platform) {
+            (Some(own), Some(other)) => own.is_same(other),
+            _ => member.digest == other.digest,
+        };
+        let at = self.manifests.iter().position(is_same);
+        let replaced = at.map(|at| self.manifests.remove(at));
+        self.manifests.push(member);
+        self.manifests
+            .sort_by(|a, b| (&a.platform, a.digest).cmp(&(&b.platform, b.digest)));
+        replaced
+    }
+
     /// The member for `platform`.
     #[must_use]
     pub fn select(&self, platform: &Platform) -> Option<&Descriptor> {
@@ -312,6 +327,35 @@ mod tests {
         let bytes = canonical(&one).unwrap();
         assert_eq!(parse::<Descriptor>(&bytes, "x").unwrap(), one);
         assert!(bytes.starts_with(br#"{"annotations":{"a":"1","b":"2"},"digest":"sha256:"#));
+    }
+
+    #[test]
+    fn an_index_has_one_member_a_platform_in_any_order() {
+        let member = |platform: &str, content: &[u8]| {
+            let mut member = Descriptor::of(media_type::MANIFEST, content);
+            member.platform = Some(platform.parse().unwrap());
+            member
+        };
+        let all = [
+            member("linux/arm64", b"1"),
+            member("linux/amd64", b"2"),
+            member("linux/arm/v7", b"3"),
+            member("linux/arm/v6", b"4"),
+        ];
+        let index = |members: &[Descriptor]| {
+            let mut index = Index::new(Vec::new());
+            for member in members {
+                assert_eq!(index.put(member.clone()), None);
+            }
+            index
+        };
+        let mut other = all.clone();
+        other.reverse();
+        let mut index = [index(&all), index(&other)];
+        assert_eq!(index[0], index[1]);
+        assert_eq!(index[0].manifests.len(), 4);
+        assert_eq!(index[0].put(member("linux/arm64/v8", b"5")), Some(all[0].clone()));
+        assert_eq!(index[0].manifests.len(), 4);
     }
 
     #[test]

@@ -182,28 +182,29 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::Disk`] when `index.json` can't be written.
     pub fn tag(&self, name: Option<&Reference>, image: &Descriptor) -> Result<()> {
-        let mut entry = without_name(image.clone());
-        if let Some(name) = name {
-            entry
-                .annotations
-                .insert(annotation::REF_NAME.to_owned(), name.to_string());
-            entry
-                .annotations
-                .insert(annotation::CONTAINERD_NAME.to_owned(), name.to_string());
-        }
         self.edit_index(|index| {
-            let known = index.manifests.iter().any(|old| old.digest == entry.digest);
-            if let Some(name) = name {
-                index.manifests.retain(|old| {
-                    let old_name = entry_name(old);
-                    // An image that gets a name needs no nameless entry any more.
-                    old_name.as_ref() != Some(name) && (old_name.is_some() || old.digest != entry.digest)
-                });
-            } else if known {
-                return;
+            let known = index.manifests.iter().any(|old| old.digest == image.digest);
+            if name.is_some() || !known {
+                enter(index, name, image);
             }
-            index.manifests.push(entry);
-            index.manifests.sort_by_key(|entry| (entry_name(entry), entry.digest));
+        })
+    }
+
+    /// Gives an image a name, if that still means the image `before`, or none. Gives whether it did.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Disk`] when `index.json` can't be written.
+    pub fn retag(&self, name: &Reference, before: Option<Digest>, image: &Descriptor) -> Result<bool> {
+        self.edit_index(|index| {
+            let mut named = index
+                .manifests
+                .iter()
+                .filter(|entry| entry_name(entry).as_ref() == Some(name));
+            let is_so = named.next().map(|entry| entry.digest) == before;
+            if is_so {
+                enter(index, Some(name), image);
+            }
+            is_so
         })
     }
 
@@ -375,13 +376,14 @@ impl Store {
         })
     }
 
-    fn edit_index(&self, edit: impl FnOnce(&mut Index)) -> Result<()> {
+    fn edit_index<T>(&self, edit: impl FnOnce(&mut Index) -> T) -> Result<T> {
         let _lock = self.lock_index()?;
         let mut index = self.index()?;
-        edit(&mut index);
+        let done = edit(&mut index);
         // Nothing may be listed whose blobs a power cut could still take away.
         file::sync_folder(&self.path.join("blobs/sha256"))?;
-        file::write(&self.index_path(), &spec::canonical(&index)?, 0o644)
+        file::write(&self.index_path(), &spec::canonical(&index)?, 0o644)?;
+        Ok(done)
     }
 }
 
@@ -414,6 +416,23 @@ impl Source for Store {
 /// The name of an entry of `index.json`. Entries that other tools wrote may have none that is a reference.
 fn entry_name(entry: &Descriptor) -> Option<Reference> {
     entry.annotations.get(annotation::REF_NAME)?.parse().ok()
+}
+
+/// Lists an image, in place of the one that had its name.
+fn enter(index: &mut Index, name: Option<&Reference>, image: &Descriptor) {
+    let mut entry = without_name(image.clone());
+    if let Some(name) = name {
+        for key in [annotation::REF_NAME, annotation::CONTAINERD_NAME] {
+            entry.annotations.insert(key.to_owned(), name.to_string());
+        }
+        index.manifests.retain(|old| {
+            let old_name = entry_name(old);
+            // An image that gets a name needs no nameless entry any more.
+            old_name.as_ref() != Some(name) && (old_name.is_some() || old.digest != entry.digest)
+        });
+    }
+    index.manifests.push(entry);
+    index.manifests.sort_by_key(|entry| (entry_name(entry), entry.digest));
 }
 
 fn without_name(mut entry: Descriptor) -> Descriptor {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::HumanBytes;
-use sealrs_builder::{Options, build};
+use sealrs_builder::{Built, BuiltPlatform, Options, build};
 use sealrs_image::cluster_image::ImageKind;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::layer::Compression;
@@ -23,7 +23,8 @@ use crate::printer::Printer;
 #[command(after_help = "\
 Examples:
   sealrs build -f Kubefile -t registry.example.com/edge/k3s:v1 .
-  sealrs build -t k3s:v1 --build-arg K3S_VERSION=v1.36.3+k3s1 --image-list images.txt .")]
+  sealrs build -t k3s:v1 --build-arg K3S_VERSION=v1.36.3+k3s1 --image-list images.txt .
+  sealrs build -t k3s:v1 --platform linux/amd64,linux/arm64 .")]
 pub(crate) struct Build {
     /// Kubefile to build.
     #[arg(short, long, default_value = "Kubefile", value_name = "FILE")]
@@ -37,9 +38,10 @@ pub(crate) struct Build {
     #[arg(default_value = ".", value_name = "CONTEXT")]
     context: PathBuf,
 
-    /// Platform to build for; this machine's if left out.
-    #[arg(long, value_name = "OS/ARCH")]
-    platform: Option<Platform>,
+    /// Platform to build for; this machine's if left out. With several, the image is an index of them. May be given
+    /// several times.
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    platforms: Vec<Platform>,
 
     /// Value of an ARG; without `=`, that of the environment. May be given several times.
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]", value_parser = variable)]
@@ -89,7 +91,7 @@ impl Build {
             kubefile: self.file,
             context: self.context,
             name: self.tag.clone(),
-            platform: self.platform.unwrap_or_else(Platform::host),
+            platforms: platforms_or_host(self.platforms),
             build_args: unique(self.build_args)?,
             labels: unique(self.labels)?,
             kind: self.kind,
@@ -104,25 +106,55 @@ impl Build {
             now: Some(now()),
         };
         let built = build(&options, root, &store, &client, &*printer.progress())?;
-        let document = serde_json::json!({
-            "name": self.tag,
-            "digest": built.descriptor.digest,
-            "size": built.size,
-            "layersPacked": built.packed,
-            "layersCached": built.cached,
-            "containerImages": built.container_images,
-        });
-        printer.result(&document, |_| {
-            format!(
-                "built {} {} ({}; {} layers packed, {} cached; {} container images)",
-                self.tag.familiar(),
-                built.descriptor.digest,
-                HumanBytes(built.size),
-                built.packed,
-                built.cached,
-                built.container_images
-            )
+        show(printer, "built", &self.tag, &built)
+    }
+}
+
+/// Says what was built or merged.
+pub(super) fn show(printer: &Printer, verb: &str, name: &Reference, built: &Built) -> Result<()> {
+    let platform = |member: &BuiltPlatform| {
+        serde_json::json!({
+            "platform": member.descriptor.platform.as_ref().map(ToString::to_string),
+            "digest": member.descriptor.digest,
+            "size": member.size,
+            "containerImages": member.container_images,
         })
+    };
+    let document = serde_json::json!({
+        "name": name,
+        "digest": built.descriptor.digest,
+        "size": built.size,
+        "layersPacked": built.packed,
+        "layersCached": built.cached,
+        "containerImages": built.container_images,
+        "platforms": built.platforms.iter().map(platform).collect::<Vec<_>>(),
+    });
+    printer.result(&document, |_| {
+        let mut text = format!(
+            "{verb} {} {} ({}; {} layers packed, {} cached; {} container images)",
+            name.familiar(),
+            built.descriptor.digest,
+            HumanBytes(built.size),
+            built.packed,
+            built.cached,
+            built.container_images
+        );
+        if built.platforms.len() > 1 {
+            for BuiltPlatform { descriptor, size, .. } in &built.platforms {
+                let platform = descriptor.platform.as_ref().map(ToString::to_string);
+                let platform = platform.unwrap_or_default();
+                text.push_str(&format!("\n  {platform} {} ({})", descriptor.digest, HumanBytes(*size)));
+            }
+        }
+        text
+    })
+}
+
+/// The platforms that were asked for.
+pub(super) fn platforms_or_host(platforms: Vec<Platform>) -> Vec<Platform> {
+    match platforms.is_empty() {
+        true => vec![Platform::host()],
+        false => platforms,
     }
 }
 
@@ -145,7 +177,7 @@ fn unique(assignments: Vec<(String, String)>) -> Result<BTreeMap<String, String>
 }
 
 /// The time stamp of reproducible builds (reproducible-builds.org).
-fn source_date_epoch() -> Result<Option<i64>> {
+pub(super) fn source_date_epoch() -> Result<Option<i64>> {
     match std::env::var("SOURCE_DATE_EPOCH") {
         Err(_) => Ok(None),
         Ok(text) => match text.trim().parse::<i64>() {
@@ -157,7 +189,7 @@ fn source_date_epoch() -> Result<Option<i64>> {
 }
 
 /// RFC 3339, whole seconds.
-fn now() -> String {
+pub(super) fn now() -> String {
     let now = jiff::Timestamp::now();
     jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use clap::Args;
 use indicatif::HumanBytes;
-use sealrs_image::cluster_image::{ClusterImage, name};
+use sealrs_image::cluster_image::{ClusterImage, members, name};
 use sealrs_image::error::Result;
 use sealrs_image::graph;
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress as _};
-use sealrs_image::spec::annotation;
+use sealrs_image::spec::{Descriptor, annotation};
 use sealrs_image::store::Store;
 use serde::Serialize;
 
@@ -33,8 +33,11 @@ struct Row {
     name: Option<String>,
     digest: String,
     created: Option<String>,
+    /// Those that are in the store.
+    platforms: Vec<String>,
     /// Bytes of all its blobs.
     size: u64,
+    /// That of this host's platform, or else of the first, and so are the container images.
     runtime: Option<String>,
     /// How many container images it holds.
     container_images: usize,
@@ -54,11 +57,19 @@ impl Images {
             }
             let sizes = blobs.unwrap_or_default().into_iter().map(|blob| blob.size);
             let size = sizes.fold(0, u64::saturating_add);
-            let image = ClusterImage::read(&store, &descriptor, &Platform::host()).ok();
+            let members = members(&store, &descriptor).unwrap_or_default();
+            let host = Platform::host();
+            let is_own = |member: &&Descriptor| member.platform.as_ref().is_some_and(|own| host.accepts(own));
+            let shown = members.iter().find(is_own).or(members.first());
+            let image = shown.and_then(|member| ClusterImage::read(&store, member, &host).ok());
             rows.push(Row {
                 name: reference.map(|reference| reference.familiar()),
                 digest: descriptor.digest.to_string(),
                 created: descriptor.annotations.get(annotation::CREATED).cloned(),
+                platforms: members
+                    .iter()
+                    .filter_map(|member| Some(member.platform.as_ref()?.to_string()))
+                    .collect(),
                 size,
                 runtime: image
                     .as_ref()
@@ -72,7 +83,7 @@ impl Images {
     fn table(&self, rows: &[Row]) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(comfy_table::presets::NOTHING);
-        table.set_header(["NAME", "DIGEST", "RUNTIME", "IMAGES", "SIZE", "CREATED"]);
+        table.set_header(["NAME", "DIGEST", "PLATFORM", "RUNTIME", "IMAGES", "SIZE", "CREATED"]);
         for row in rows {
             let hex = row.digest.trim_start_matches("sha256:");
             table.add_row([
@@ -82,6 +93,7 @@ impl Images {
                 } else {
                     hex.chars().take(12).collect()
                 },
+                row.platforms.join(","),
                 row.runtime.clone().unwrap_or_else(|| "-".to_owned()),
                 row.container_images.to_string(),
                 HumanBytes(row.size).to_string(),

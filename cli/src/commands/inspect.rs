@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use sealrs_image::cluster_image::{ClusterImage, name};
+use sealrs_image::cluster_image::{ClusterImage, members, name};
 use sealrs_image::error::{Context as _, ErrorKind, Result, ResultExt as _};
 use sealrs_image::locate::locate;
 use sealrs_image::platform::Platform;
@@ -36,6 +36,13 @@ impl Inspect {
             .map_err(|error| located.explain(error))?;
         let mut document =
             describe(&image, located.name.as_ref()).or_fail(ErrorKind::Internal, || "cannot show the image as JSON")?;
+        let members = members(&*located.source, &located.root).map_err(|error| located.explain(error))?;
+        let platforms = members
+            .iter()
+            .filter_map(|member| Some(member.platform.as_ref()?.to_string()));
+        if let Some(fields) = document.as_object_mut() {
+            fields.insert("platforms".to_owned(), platforms.collect::<Vec<_>>().into());
+        }
         if let (false, Some(fields)) = (located.bases().is_empty(), document.as_object_mut()) {
             let bases = serde_json::to_value(located.bases());
             let bases = bases.or_fail(ErrorKind::Internal, || "cannot show the bases as JSON")?;

@@ -53,6 +53,18 @@ pub(crate) struct Push {
 }
 
 impl Push {
+    /// A push of all platforms.
+    pub(super) fn all_of(image: String, destination: Option<Reference>, registries: Registries) -> Self {
+        Self {
+            image,
+            destination,
+            platform: None,
+            container_images_to: None,
+            mirror_config: None,
+            registries,
+        }
+    }
+
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
         let store = Store::open(root)?;
         let _lock = store.share()?;
@@ -93,6 +105,7 @@ impl Push {
             )
         })
     }
+
     fn send_container_images(
         &self,
         to: &RegistryName,
