@@ -11,11 +11,12 @@ use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
 use sealrs_image::layer::{PackedLayer, annotation};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Progress, Task};
-use sealrs_image::pull::{PullPolicy, Puller, Wanted};
+use sealrs_image::pull::{PullPolicy, Puller};
 use sealrs_image::reference::Reference;
 use sealrs_image::remote::Client;
 use sealrs_image::spec::{self, Descriptor};
 use sealrs_image::store::Store;
+use sealrs_image::wanted::Wanted;
 
 use crate::image_list::{LOCK_PATH, Lock};
 use crate::inside::Layers;
@@ -88,7 +89,7 @@ impl Finding<'_> {
             policy: self.policy,
             jobs: self.jobs,
         };
-        let wanted = Wanted::Platforms(vec![platform.clone()]);
+        let wanted = Wanted::Fitting(platform.clone());
         Ok(puller.pull(&reference, &wanted, self.progress)?.root)
     }
 }

@@ -2,6 +2,7 @@
 
 mod build;
 mod completion;
+mod copy;
 mod delete;
 mod images;
 mod inspect;
@@ -10,6 +11,7 @@ mod login;
 mod logout;
 mod man;
 mod node;
+mod platforms;
 mod prune;
 mod pull;
 mod push;
@@ -26,6 +28,8 @@ mod verify;
 use std::path::Path;
 
 use clap::Subcommand;
+use indicatif::HumanBytes;
+use sealrs_image::copy::Copied;
 use sealrs_image::error::Result;
 
 use crate::printer::Printer;
@@ -41,6 +45,7 @@ pub(crate) enum Command {
     Prune(prune::Prune),
     Pull(pull::Pull),
     Push(push::Push),
+    Copy(Box<copy::Copy>),
     Save(save::Save),
     Load(load::Load),
     Login(login::Login),
@@ -69,6 +74,7 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Prune(command) => command.run(root, printer),
         Command::Pull(command) => command.run(root, printer),
         Command::Push(command) => command.run(root, printer),
+        Command::Copy(command) => command.run(root, printer),
         Command::Save(command) => command.run(root, printer),
         Command::Load(command) => command.run(root, printer),
         Command::Login(command) => command.run(printer),
@@ -82,6 +88,17 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Completion(command) => command.run(printer),
         Command::Man(command) => command.run(),
     }
+}
+
+/// How many blobs are copied at once where hashing is what takes the time.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// What moved, for people.
+fn moved(copied: &Copied) -> String {
+    let Copied { blobs, bytes, skipped } = copied;
+    format!("{} in {blobs} blobs, {skipped} were there", HumanBytes(*bytes))
 }
 
 /// Reads `NAME=VALUE`, or `NAME` for what sealrs itself has in its environment: a secret on a command line is seen by all.

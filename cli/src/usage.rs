@@ -40,10 +40,19 @@ pub(crate) fn error(usage: &clap::Error) -> Error {
         .map(|text| text.trim_start_matches("tip:").trim().to_owned())
         .collect();
     let error = Error::new(ErrorKind::Input, message);
+    if let Some(remedy) = remedy(usage) {
+        return error.hint(remedy);
+    }
     match hints.is_empty() {
         true => error.hint(lists_commands),
         false => error.hint(hints.join("; ")),
     }
+}
+
+/// What to do about a value that we could not read. clap tells only what is wrong with it.
+pub(crate) fn remedy(usage: &clap::Error) -> Option<String> {
+    let ours = std::error::Error::source(usage)?.downcast_ref::<Error>()?;
+    ours.remedy().map(str::to_owned)
 }
 
 fn on_one_line(paragraph: &str) -> String {

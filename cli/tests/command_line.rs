@@ -273,7 +273,7 @@ fn usage_errors_are_json_for_programs() {
         (
             &["build", "-t", "UPPER", "."],
             "invalid value 'UPPER' for '--tag <NAME>'",
-            "--help",
+            "write HOST/PATH:TAG",
         ),
         (
             &["build", "-t", "a", "--jobs=x"],

@@ -30,6 +30,7 @@ pub use writer::ArchiveSink;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
 use crate::layer::{MemberKind, TarReader};
+use crate::layout;
 use crate::reference::Reference;
 use crate::source::Source;
 use crate::spec::{self, Descriptor, Index, MAX_DOCUMENT, annotation};
@@ -45,6 +46,8 @@ type Images = Vec<(Option<Reference>, Descriptor)>;
 pub struct Archive {
     volume: Volume,
     images: Vec<(Option<Reference>, Descriptor)>,
+    /// The tag of each image as an OCI archive has it, which may be no name: `v1`.
+    tags: Vec<Option<String>>,
     bases: Vec<Base>,
     blobs: BTreeMap<Digest, Place>,
 }
@@ -79,6 +82,7 @@ impl Archive {
         let mut archive = Self {
             volume: Volume::open(path)?,
             images: Vec::new(),
+            tags: Vec::new(),
             bases: Vec::new(),
             blobs: BTreeMap::new(),
         };
@@ -106,6 +110,30 @@ impl Archive {
     #[must_use]
     pub fn images(&self) -> &[(Option<Reference>, Descriptor)] {
         &self.images
+    }
+
+    /// The image under a tag as it stands there (`v1`), or under a name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is none.
+    pub fn find(&self, tag: &str) -> Result<Descriptor> {
+        let named = self
+            .images
+            .iter()
+            .map(|(name, image)| (name.as_ref().map(ToString::to_string), image));
+        let tagged = self
+            .tags
+            .iter()
+            .cloned()
+            .zip(self.images.iter().map(|(_, image)| image));
+        let mut all: Vec<(Option<String>, &Descriptor)> = named.chain(tagged).collect();
+        all.sort_by(|one, other| one.0.cmp(&other.0));
+        all.dedup_by(|one, other| one.0 == other.0);
+        layout::tagged(
+            all.iter().map(|(tag, image)| (tag.as_deref(), *image)),
+            tag,
+            &self.origin(),
+        )
     }
 
     /// The images that a store has to hold for this archive to be whole: those that it was saved `--since`.
@@ -150,6 +178,8 @@ impl Archive {
         }
         let bytes = self.small_entry(entries, "index.json")?;
         let index: Index = spec::parse(&bytes, &format!("`index.json` of {}", self.origin()))?;
+        let tag = |image: &Descriptor| image.annotations.get(annotation::REF_NAME).cloned();
+        self.tags = index.manifests.iter().map(tag).collect();
         (self.images, self.bases) = listed(index)?;
         if self.images.is_empty() {
             return Err(self.damaged("its `index.json` lists no image"));

@@ -5,8 +5,9 @@
 //! * Words of the field: [`digest`], [`reference`], [`platform`], [`spec`] (OCI documents), [`cluster_image`].
 //! * Places: [`store`], [`archive`], [`layout`], [`remote`]; [`locate`] finds what a user names; [`rootfs`] is where an image
 //!   is unpacked.
-//! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`pull`], [`push`], [`layer`] (writing them);
-//!   [`verify`] reads all of it again.
+//! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`wanted`] (which platforms), [`pull`], [`push`],
+//!   [`transfer`] (from anywhere to anywhere, written as a [`transport`]), [`layer`] (writing them); [`verify`] reads all of
+//!   it again.
 //! * What went wrong and how far it is: [`error`], [`progress`]. Files that appear whole: [`mod@file`]. Two processes at
 //!   once: [`lock`].
 
@@ -31,7 +32,10 @@ pub mod rootfs;
 pub mod source;
 pub mod spec;
 pub mod store;
+pub mod transfer;
+pub mod transport;
 pub mod verify;
+pub mod wanted;
 
 #[cfg(test)]
 mod testing;

@@ -1,20 +1,16 @@
 //! An image of a registry into the store: `pull`, and what FROM names.
 
-use std::collections::BTreeSet;
-use std::io::Read;
 use std::str::FromStr;
 
 use crate::copy::{BlobSink, Copied, copy};
-use crate::digest::Digest;
 use crate::error::{Context as _, Error, ErrorKind, Result};
-use crate::graph::Remembering;
-use crate::platform::Platform;
 use crate::progress::{Event, Progress};
 use crate::reference::Reference;
-use crate::remote::{Client, RemoteSource};
-use crate::source::{Source, document};
-use crate::spec::{self, Descriptor, Index, media_type};
+use crate::remote::{Client, RemoteImage};
+use crate::source::Source;
+use crate::spec::Descriptor;
 use crate::store::Store;
+use crate::wanted::Wanted;
 
 /// When the registry is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -43,15 +39,6 @@ impl FromStr for PullPolicy {
                 .hint("write missing, always, ifnewer or never")),
         }
     }
-}
-
-/// Which platforms of an image are wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
-    /// These, each of which has to be there.
-    Platforms(Vec<Platform>),
-    /// All that the image has.
-    All,
 }
 
 /// Brings images into the store.
@@ -86,7 +73,7 @@ impl Puller<'_> {
     /// [`ErrorKind::NotFound`] when there is no such image, or it lacks a platform; what the registry and the disk may meet.
     pub fn pull(&self, name: &Reference, wanted: &Wanted, progress: &dyn Progress) -> Result<Pulled> {
         let there = match self.store.resolve(name)? {
-            Some(root) if self.holds(&root, wanted)? => Some(root),
+            Some(root) if wanted.is_in(self.store, &root)? => Some(root),
             _ => None,
         };
         match (there, self.policy) {
@@ -108,84 +95,43 @@ impl Puller<'_> {
         }
     }
 
-    /// Whether the store has all that is wanted of an image.
-    fn holds(&self, root: &Descriptor, wanted: &Wanted) -> Result<bool> {
-        if !media_type::is_index(&root.media_type) {
-            return Ok(true);
-        }
-        let Ok(index) = document(self.store, root) else {
-            return Ok(false);
-        };
-        let index: Index = spec::parse(&index, &root.digest.to_string())?;
-        let has = |member: &Descriptor| self.store.has(&member.digest);
-        Ok(match wanted {
-            Wanted::All => index.manifests.iter().all(has),
-            Wanted::Platforms(platforms) => platforms.iter().all(|platform| index.select(platform).is_some_and(has)),
-        })
-    }
-
     fn fetch(&self, name: &Reference, wanted: &Wanted, progress: &dyn Progress) -> Result<Pulled> {
         progress.event(Event::Message(&format!("pulling {name}")));
-        let found = self.client.manifest(name, &name.selector())?;
-        let root = found.descriptor;
-        let mut hidden = BTreeSet::new();
-        if let Wanted::Platforms(platforms) = wanted
-            && media_type::is_index(&root.media_type)
-        {
-            let index: Index = spec::parse(&found.bytes, &format!("the index of {name}"))?;
-            hidden.extend(index.manifests.iter().map(|member| member.digest));
-            for platform in platforms {
-                let member = index.select(platform).ok_or_else(|| {
-                    Error::new(ErrorKind::NotFound, format!("{name} has no platform {platform}"))
-                        .hint(format!("it has: {}", index.platforms()))
-                })?;
-                hidden.remove(&member.digest);
-            }
-        }
-        let registry = RemoteSource {
-            client: self.client.clone(),
-            repository: name.clone(),
-        };
-        let wanted_ones = Without {
-            source: &registry,
-            hidden,
-        };
-        // The tag may move on while the parts come: what it meant at first is what is pulled.
-        let source = Remembering::one(&wanted_ones, root.digest, found.bytes);
-        let place = || format!("cannot pull {name}");
-        let copied = copy(&source, &root, Box::new(BlobSink(self.store)), self.jobs, progress).context(place)?;
-        // A registry may list a platform that it lacks. The image gets its name only with all that is wanted.
-        if !self.holds(&root, wanted)? {
-            let why = format!("{} lacks an image that its own index lists", name.host());
-            return Err(Error::new(ErrorKind::NotFound, place()).because(Error::new(ErrorKind::NotFound, why)))
-                .map_err(|error| error.hint("push the image there again, with all its platforms"));
-        }
-        self.store.tag(Some(name), &root)?;
+        let image = RemoteImage::find(self.client, name)?;
+        let root = image.root();
+        let copied = take_in(self.store, &image, root, name, wanted, self.jobs, progress)
+            .context(|| format!("cannot pull {name}"))?;
         Ok(Pulled {
-            root,
+            root: root.clone(),
             copied: Some(copied),
         })
     }
 }
 
-/// A source that is said to lack some blobs: members of an index that are not wanted.
-struct Without<'s> {
-    source: &'s dyn Source,
-    hidden: BTreeSet<Digest>,
-}
-
-impl Source for Without<'_> {
-    fn origin(&self) -> String {
-        self.source.origin()
+/// Has what is `wanted` of the image `root` of a source in the store, `jobs` blobs at once, and gives it a name.
+///
+/// The name stays with the index that the image has at the source, whichever platforms are wanted.
+///
+/// # Errors
+/// [`ErrorKind::NotFound`] when a platform is not there; what source and disk may meet.
+pub fn take_in(
+    store: &Store,
+    source: &dyn Source,
+    root: &Descriptor,
+    name: &Reference,
+    wanted: &Wanted,
+    jobs: usize,
+    progress: &dyn Progress,
+) -> Result<Copied> {
+    let part = wanted.of(source, root)?;
+    let copied = copy(&part, root, Box::new(BlobSink(store)), jobs, progress)?;
+    // A source may list a platform that it lacks. The image gets its name only with all that is wanted.
+    if !wanted.is_in(store, root)? {
+        let what = format!("{} lacks an image that its own index lists", source.origin());
+        return Err(
+            Error::new(ErrorKind::NotFound, what).hint("copy or push the image there again, with all its platforms")
+        );
     }
-
-    fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
-        if self.hidden.contains(&blob.digest) {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("{} is not wanted", blob.digest),
-            ));
-        }
-        self.source.open(blob, offset)
-    }
+    store.tag(Some(name), root)?;
+    Ok(copied)
 }

@@ -43,4 +43,4 @@ pub use login::Welcome;
 pub use manifest::Document;
 pub use registry_name::RegistryName;
 pub use remote_sink::RemoteSink;
-pub use remote_source::RemoteSource;
+pub use remote_source::{RemoteImage, RemoteSource};

@@ -5,12 +5,13 @@ use std::path::Path;
 use clap::Args;
 use indicatif::HumanBytes;
 use sealrs_image::error::Result;
-use sealrs_image::platform::Platform;
-use sealrs_image::pull::{PullPolicy, Puller, Wanted};
+use sealrs_image::pull::{PullPolicy, Puller};
 use sealrs_image::reference::Reference;
 use sealrs_image::store::Store;
+use sealrs_image::wanted::Wanted;
 
-use crate::commands::remote::Registries;
+use super::platforms::Platforms;
+use super::remote::Registries;
 use crate::printer::Printer;
 
 /// Bring images from registries into the store. What was interrupted goes on where it stopped.
@@ -24,13 +25,8 @@ pub(crate) struct Pull {
     #[arg(required = true, value_name = "NAME")]
     images: Vec<Reference>,
 
-    /// Platform to pull. May be given several times; this host's if it is not given.
-    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
-    platforms: Vec<Platform>,
-
-    /// Pull all platforms that the image has.
-    #[arg(long, conflicts_with = "platforms")]
-    all_platforms: bool,
+    #[command(flatten)]
+    platforms: Platforms,
 
     /// When to ask the registry: missing, always, ifnewer (use what is there when the registry can't be reached), never.
     #[arg(long = "policy", value_name = "POLICY", default_value = "always")]
@@ -51,11 +47,7 @@ impl Pull {
             policy: self.policy,
             jobs: self.registries.jobs,
         };
-        let wanted = match (self.all_platforms, self.platforms.is_empty()) {
-            (true, _) => Wanted::All,
-            (false, true) => Wanted::Platforms(vec![Platform::host()]),
-            (false, false) => Wanted::Platforms(self.platforms),
-        };
+        let wanted: Wanted = self.platforms.into();
         let mut rows = Vec::new();
         for name in &self.images {
             let pulled = puller.pull(name, &wanted, &*printer.progress())?;

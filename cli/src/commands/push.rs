@@ -3,15 +3,16 @@
 use std::path::Path;
 
 use clap::Args;
-use indicatif::HumanBytes;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::locate::locate;
 use sealrs_image::platform::Platform;
 use sealrs_image::push::Pusher;
 use sealrs_image::reference::Reference;
 use sealrs_image::store::Store;
+use sealrs_image::wanted::Wanted;
 
-use crate::commands::remote::Registries;
+use super::moved;
+use super::remote::Registries;
 use crate::printer::Printer;
 
 /// Send an image of the store, or of an archive file, to a registry. What the registry has is not sent again.
@@ -55,8 +56,10 @@ impl Push {
             client: &client,
             jobs: self.registries.jobs,
         };
-        let platform = self.platform.as_ref();
-        let (pushed, copied) = pusher.push(&*located.source, &located.root, &name, platform, &*printer.progress())?;
+        let wanted = self
+            .platform
+            .map_or(Wanted::All, |platform| Wanted::Platforms(vec![platform]));
+        let (pushed, copied) = pusher.push(&*located.source, &located.root, &name, &wanted, &*printer.progress())?;
         let document = serde_json::json!({
             "name": name,
             "digest": pushed.digest,
@@ -65,13 +68,7 @@ impl Push {
             "skipped": copied.skipped,
         });
         printer.result(&document, |_| {
-            format!(
-                "pushed {name} {} ({} in {} blobs, {} were there)",
-                pushed.digest,
-                HumanBytes(copied.bytes),
-                copied.blobs,
-                copied.skipped
-            )
+            format!("pushed {name} {} ({})", pushed.digest, moved(&copied))
         })
     }
 }

@@ -35,14 +35,28 @@ impl ArchiveSink {
     /// # Errors
     /// [`crate::error::ErrorKind::Disk`] when it can't be written.
     pub fn new(output: Output, image: &Descriptor, name: Option<&Reference>, delta: Delta) -> Result<Self> {
+        Self::tagged(output, image, name.map(ToString::to_string).as_deref(), delta)
+    }
+
+    /// The same with a tag that may be no whole name: `v1`.
+    ///
+    /// # Errors
+    /// As [`ArchiveSink::new`].
+    pub fn tagged(output: Output, image: &Descriptor, tag: Option<&str>, delta: Delta) -> Result<Self> {
         let mut entry = image.clone();
-        if let Some(name) = name {
+        for key in [annotation::REF_NAME, annotation::CONTAINERD_NAME] {
+            entry.annotations.remove(key);
+        }
+        if let Some(tag) = tag {
             entry
                 .annotations
-                .insert(annotation::REF_NAME.to_owned(), name.to_string());
-            entry
-                .annotations
-                .insert(annotation::CONTAINERD_NAME.to_owned(), name.to_string());
+                .insert(annotation::REF_NAME.to_owned(), tag.to_owned());
+            // A bare tag names no image.
+            if tag.contains([':', '/']) && tag.parse::<Reference>().is_ok() {
+                entry
+                    .annotations
+                    .insert(annotation::CONTAINERD_NAME.to_owned(), tag.to_owned());
+            }
         }
         delta.note(&mut entry)?;
         let sink = Self {

@@ -85,7 +85,10 @@ impl Sink for RemoteSink<'_> {
             task.advance(blob.size);
             return Ok(());
         }
-        let mount_from = self.elsewhere.get(&blob.digest).map(String::as_str);
+        let here = source.repository().filter(|source| source.host() == self.name.host());
+        let mount_from = here
+            .map(Reference::path)
+            .or_else(|| self.elsewhere.get(&blob.digest).map(String::as_str));
         let upload = Upload {
             client: &self.client,
             repository: &self.name,
