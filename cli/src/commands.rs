@@ -97,8 +97,15 @@ fn cores() -> usize {
 
 /// What moved, for people.
 fn moved(copied: &Copied) -> String {
-    let Copied { blobs, bytes, skipped } = copied;
-    format!("{} in {blobs} blobs, {skipped} were there", HumanBytes(*bytes))
+    let bytes = HumanBytes(copied.bytes);
+    let mounted = match copied.mounted {
+        0 => String::new(),
+        mounted => format!(", {mounted} were taken over from another repository"),
+    };
+    format!(
+        "{bytes} in {} blobs, {} were there{mounted}",
+        copied.blobs, copied.skipped
+    )
 }
 
 /// Reads `NAME=VALUE`, or `NAME` for what sealrs itself has in its environment: a secret on a command line is seen by all.

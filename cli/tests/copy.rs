@@ -115,7 +115,21 @@ fn every_kind_of_place_is_read_and_written() {
         (&json!(0), &json!(0), &json!(4))
     );
     let keys: Vec<&String> = again.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["blobs", "bytes", "destination", "digest", "skipped", "source"]);
+    assert_eq!(
+        keys,
+        [
+            "blobs",
+            "bytes",
+            "destination",
+            "digest",
+            "mounted",
+            "skipped",
+            "source"
+        ]
+    );
+    // Within a registry it takes the blobs over itself.
+    let mounted = scratch.json(&["copy", &sources[3], &format!("docker://{host}/edge/other:v1")]);
+    assert_eq!((&mounted["blobs"], &mounted["mounted"]), (&json!(1), &json!(3)));
 }
 
 #[test]

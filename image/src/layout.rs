@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::copy::{BlobSink, Order, Sink};
+use crate::copy::{BlobSink, Order, Sink, Taken};
 use crate::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
 use crate::file::{self, sync_folder};
 use crate::lock;
@@ -229,8 +229,9 @@ impl Sink for LayoutSink {
         BlobSink(&self.blobs).has(blob)
     }
 
-    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {
-        self.blobs.fetch(blob, source, task)
+    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<Taken> {
+        self.blobs.fetch(blob, source, task)?;
+        Ok(Taken::Moved)
     }
 
     fn commit(self: Box<Self>) -> Result<()> {

@@ -2,8 +2,8 @@
 
 use std::str::FromStr;
 
-use crate::copy::{BlobSink, Copied, copy};
-use crate::error::{Context as _, Error, ErrorKind, Result};
+use crate::copy::{BlobSink, Copied, Item, copy_all, each};
+use crate::error::{Error, ErrorKind, Result};
 use crate::progress::{Event, Progress};
 use crate::reference::Reference;
 use crate::remote::{Client, RemoteImage};
@@ -72,66 +72,167 @@ impl Puller<'_> {
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is no such image, or it lacks a platform; what the registry and the disk may meet.
     pub fn pull(&self, name: &Reference, wanted: &Wanted, progress: &dyn Progress) -> Result<Pulled> {
+        let mut pulled = self.pull_all(std::slice::from_ref(name), wanted, progress);
+        let lost = || Err(Error::new(ErrorKind::Internal, "a pull came to no end"));
+        pulled.pop().unwrap_or_else(lost)
+    }
+
+    /// Has all these images in the store, as one piece of work: a blob that several have comes once, and the largest
+    /// ones come first. One that fails holds up no other. Gives what became of each, in their order.
+    pub fn pull_all(&self, names: &[Reference], wanted: &Wanted, progress: &dyn Progress) -> Vec<Result<Pulled>> {
+        let found = each(names.iter().collect(), self.jobs, |name| {
+            self.find(name, wanted, progress)
+        });
+        let remote = |found: &Result<Found>| found.as_ref().is_ok_and(|found| found.remote.is_some());
+        let arrivals = names.iter().zip(&found).filter_map(|(name, found)| {
+            let source = found.as_ref().ok()?.remote.as_ref()?;
+            Some(Arrival {
+                source,
+                root: source.root(),
+                name,
+            })
+        });
+        let arrivals: Vec<Arrival<'_>> = arrivals.collect();
+        let mut taken = take_in(self.store, &arrivals, wanted, self.jobs, progress).into_iter();
+        let taken: Vec<Option<Result<Copied>>> = found
+            .iter()
+            .map(|found| remote(found).then(|| taken.next()).flatten())
+            .collect();
+        let ends = names.iter().zip(found.into_iter().zip(taken));
+        ends.map(|(name, (found, taken))| self.end(name, found?, taken, progress))
+            .collect()
+    }
+
+    /// What the store has of an image, and what the registry has, as far as it is asked.
+    fn find(&self, name: &Reference, wanted: &Wanted, progress: &dyn Progress) -> Result<Found> {
         let there = match self.store.resolve(name)? {
             Some(root) if wanted.is_in(self.store, &root)? => Some(root),
             _ => None,
         };
-        match (there, self.policy) {
-            (Some(root), PullPolicy::Missing | PullPolicy::Never) => Ok(Pulled { root, copied: None }),
-            (None, PullPolicy::Never) => Err(Error::new(
-                ErrorKind::NotFound,
-                format!("the store has no image {}, or not for this platform", name.familiar()),
-            )
-            .hint("load it with `sealrs load -i FILE`, or allow pulling with `--pull missing`")),
-            (Some(root), PullPolicy::IfNewer) => match self.fetch(name, wanted, progress) {
-                Err(error) if error.kind() == ErrorKind::Network => {
-                    let what = format!("using {} as it is in the store: {error}", name.familiar());
-                    progress.event(Event::Warning(&what));
-                    Ok(Pulled { root, copied: None })
-                }
-                fetched => fetched,
-            },
-            _ => self.fetch(name, wanted, progress),
+        match (&there, self.policy) {
+            (Some(_), PullPolicy::Missing | PullPolicy::Never) => return Ok(Found { there, remote: None }),
+            (None, PullPolicy::Never) => {
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!("the store has no image {}, or not for this platform", name.familiar()),
+                )
+                .hint("load it with `sealrs load -i FILE`, or allow pulling with `--pull missing`"));
+            }
+            _ => {}
+        }
+        progress.event(Event::Message(&format!("pulling {name}")));
+        match RemoteImage::find(self.client, name) {
+            Ok(image) => Ok(Found {
+                there,
+                remote: Some(image),
+            }),
+            Err(error) => self.without(name, there, error, progress).map(|root| Found {
+                there: Some(root),
+                remote: None,
+            }),
         }
     }
 
-    fn fetch(&self, name: &Reference, wanted: &Wanted, progress: &dyn Progress) -> Result<Pulled> {
-        progress.event(Event::Message(&format!("pulling {name}")));
-        let image = RemoteImage::find(self.client, name)?;
-        let root = image.root();
-        let copied = take_in(self.store, &image, root, name, wanted, self.jobs, progress)
-            .context(|| format!("cannot pull {name}"))?;
-        Ok(Pulled {
-            root: root.clone(),
-            copied: Some(copied),
-        })
+    fn end(
+        &self,
+        name: &Reference,
+        found: Found,
+        taken: Option<Result<Copied>>,
+        progress: &dyn Progress,
+    ) -> Result<Pulled> {
+        let Found { there, remote } = found;
+        match (taken, remote, there) {
+            (Some(Ok(copied)), Some(image), _) => Ok(Pulled {
+                root: image.root().clone(),
+                copied: Some(copied),
+            }),
+            (Some(Err(error)), _, there) => {
+                let error = Error::new(error.kind(), format!("cannot pull {name}")).because(error);
+                let root = self.without(name, there, error, progress)?;
+                Ok(Pulled { root, copied: None })
+            }
+            (_, _, Some(root)) => Ok(Pulled { root, copied: None }),
+            _ => Err(Error::new(ErrorKind::Internal, format!("nothing became of {name}"))),
+        }
+    }
+
+    /// What is in the store, where the policy lets it do when the registry can't be reached.
+    fn without(
+        &self,
+        name: &Reference,
+        there: Option<Descriptor>,
+        error: Error,
+        progress: &dyn Progress,
+    ) -> Result<Descriptor> {
+        match there {
+            Some(root) if self.policy == PullPolicy::IfNewer && error.kind() == ErrorKind::Network => {
+                let what = format!("using {} as it is in the store: {error}", name.familiar());
+                progress.event(Event::Warning(&what));
+                Ok(root)
+            }
+            _ => Err(error),
+        }
     }
 }
 
-/// Has what is `wanted` of the image `root` of a source in the store, `jobs` blobs at once, and gives it a name.
+/// What is known of an image before anything moves.
+struct Found {
+    there: Option<Descriptor>,
+    remote: Option<RemoteImage>,
+}
+
+/// An image that comes into the store.
+#[derive(Clone, Copy)]
+pub struct Arrival<'a> {
+    /// Where it comes from.
+    pub source: &'a dyn Source,
+    /// Its manifest or index there.
+    pub root: &'a Descriptor,
+    /// Its name afterwards.
+    pub name: &'a Reference,
+}
+
+impl std::fmt::Debug for Arrival<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Arrival({} of {})", self.name, self.source.origin())
+    }
+}
+
+/// Has what is `wanted` of these images in the store, `jobs` blobs at once, and gives them their names. Gives what became
+/// of each, in their order.
 ///
-/// The name stays with the index that the image has at the source, whichever platforms are wanted.
-///
-/// # Errors
-/// [`ErrorKind::NotFound`] when a platform is not there; what source and disk may meet.
+/// A name stays with the index that the image has at its source, whichever platforms are wanted.
 pub fn take_in(
     store: &Store,
-    source: &dyn Source,
-    root: &Descriptor,
-    name: &Reference,
+    arrivals: &[Arrival<'_>],
     wanted: &Wanted,
     jobs: usize,
     progress: &dyn Progress,
-) -> Result<Copied> {
-    let part = wanted.of(source, root)?;
-    let copied = copy(&part, root, Box::new(BlobSink(store)), jobs, progress)?;
-    // A source may list a platform that it lacks. The image gets its name only with all that is wanted.
-    if !wanted.is_in(store, root)? {
-        let what = format!("{} lacks an image that its own index lists", source.origin());
-        return Err(
-            Error::new(ErrorKind::NotFound, what).hint("copy or push the image there again, with all its platforms")
-        );
-    }
-    store.tag(Some(name), root)?;
-    Ok(copied)
+) -> Vec<Result<Copied>> {
+    let parts: Vec<_> = arrivals
+        .iter()
+        .map(|arrival| wanted.of(arrival.source, arrival.root))
+        .collect();
+    let items = arrivals.iter().zip(&parts).filter_map(|(arrival, part)| {
+        let source = part.as_ref().ok()?;
+        Some(Item {
+            source,
+            root: arrival.root,
+            sink: Box::new(BlobSink(store)),
+        })
+    });
+    let mut copied = copy_all(items.collect(), jobs, progress).into_iter();
+    let ends = arrivals.iter().zip(parts).map(|(arrival, part)| {
+        part?;
+        let copied = copied.next().unwrap_or_else(|| Ok(Copied::default()))?;
+        // A source may list a platform that it lacks. The image gets its name only with all that is wanted.
+        if !wanted.is_in(store, arrival.root)? {
+            let what = format!("{} lacks an image that its own index lists", arrival.source.origin());
+            let hint = "copy or push the image there again, with all its platforms";
+            return Err(Error::new(ErrorKind::NotFound, what).hint(hint));
+        }
+        store.tag(Some(arrival.name), arrival.root)?;
+        Ok(copied)
+    });
+    ends.collect()
 }

@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layout::LayoutSink;
 use crate::locate::Located;
 use crate::progress::Progress;
-use crate::pull::take_in;
+use crate::pull::{Arrival, take_in};
 use crate::push::Pusher;
 use crate::reference::Reference;
 use crate::remote::Client;
@@ -70,9 +70,14 @@ impl Transfer<'_> {
     fn to_store(&self, image: &Located, name: &Reference, progress: &dyn Progress) -> Result<(Descriptor, Copied)> {
         let store = Store::open(self.root)?;
         let _lock = store.share()?;
-        let (source, root) = (&*image.source, &image.root);
-        let copied = take_in(&store, source, root, name, &self.wanted, self.jobs, progress)?;
-        Ok((root.clone(), copied))
+        let arrival = Arrival {
+            source: &*image.source,
+            root: &image.root,
+            name,
+        };
+        let copied = take_in(&store, &[arrival], &self.wanted, self.jobs, progress);
+        let copied: Result<Vec<Copied>> = copied.into_iter().collect();
+        Ok((image.root.clone(), copied?.pop().unwrap_or_default()))
     }
 
     fn to_registry(&self, image: &Located, name: &Reference, progress: &dyn Progress) -> Result<(Descriptor, Copied)> {

@@ -14,6 +14,9 @@ use crate::source::{Source, document};
 use crate::spec::{self, Config, Descriptor, Index, Manifest, media_type};
 use crate::store::Store;
 
+/// Annotation of an attestation in an index: the digest of the manifest that it is about.
+const ATTESTED: &str = "vnd.docker.reference.digest";
+
 /// Which platforms of an image are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
@@ -95,6 +98,11 @@ impl Wanted {
                     Error::new(ErrorKind::NotFound, what).hint(format!("it has: {}", index.platforms()))
                 })?;
                 hidden.remove(&member.digest);
+                // What buildx says of it goes with it: without that, an image of this platform alone were not whole.
+                let about = |other: &&Descriptor| attests(other) == Some(member.digest);
+                for attestation in index.manifests.iter().filter(about) {
+                    hidden.remove(&attestation.digest);
+                }
             }
         }
         Ok(Part { source, hidden })
@@ -127,6 +135,11 @@ impl Wanted {
             Self::All => &[],
         }
     }
+}
+
+/// The manifest that a member of an index is an attestation of, as buildx marks it: SBOM and provenance.
+fn attests(member: &Descriptor) -> Option<Digest> {
+    member.annotations.get(ATTESTED)?.parse().ok()
 }
 
 /// Makes sure that the image whose manifest is `image` is for `platform`. Where its descriptor does not tell, its
@@ -166,6 +179,11 @@ fn whole(graph: &Graph, source: &dyn Source, root: &Descriptor) -> Result<()> {
     }
     let bytes = document(&graph.over(source), root)?;
     let index: Index = spec::parse(&bytes, &root.digest.to_string())?;
+    let told = |member: &Descriptor| match (&member.platform, attests(member)) {
+        (_, Some(image)) => format!("the attestation of {image}"),
+        (Some(platform), None) if platform.os != "unknown" => platform.to_string(),
+        _ => member.digest.to_string(),
+    };
     let there: BTreeSet<Digest> = graph.blobs.iter().map(|blob| blob.digest).collect();
     let (present, absent): (Vec<_>, Vec<_>) = index
         .manifests
@@ -175,14 +193,7 @@ fn whole(graph: &Graph, source: &dyn Source, root: &Descriptor) -> Result<()> {
         return Ok(());
     }
     let present = Index::new(present).platforms();
-    let absent: Vec<String> = absent
-        .iter()
-        .map(|member| match &member.platform {
-            Some(platform) if platform.os != "unknown" => platform.to_string(),
-            // An attestation, for instance.
-            _ => member.digest.to_string(),
-        })
-        .collect();
+    let absent: Vec<String> = absent.iter().map(told).collect();
     let absent = absent.join(", ");
     Err(Error::new(
         ErrorKind::NotFound,

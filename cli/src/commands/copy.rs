@@ -69,6 +69,7 @@ impl Copy {
         let document = serde_json::json!({
             "source": from.to_string(), "destination": to.to_string(), "digest": there.digest,
             "blobs": copied.blobs, "bytes": copied.bytes, "skipped": copied.skipped,
+            "mounted": copied.mounted,
         });
         printer.result(&document, |_| {
             format!("copied {from} to {to} {} ({})", there.digest, moved(&copied))

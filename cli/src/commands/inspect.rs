@@ -5,9 +5,10 @@ use std::path::Path;
 use clap::Args;
 use sealrs_image::cluster_image::{ClusterImage, name};
 use sealrs_image::error::{Context as _, ErrorKind, Result, ResultExt as _};
-use sealrs_image::locate::locate;
+use sealrs_image::locate::{Located, locate};
 use sealrs_image::platform::Platform;
 use sealrs_image::reference::Reference;
+use sealrs_image::wanted::check_platform;
 
 use crate::printer::Printer;
 
@@ -30,8 +31,8 @@ pub(crate) struct Inspect {
 impl Inspect {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
         let located = locate(root, &self.image)?;
-        let platform = self.platform.unwrap_or_else(Platform::host);
-        let image = ClusterImage::read(&*located.source, &located.root, &platform)
+        let image = self
+            .read(&located)
             .context(|| format!("cannot inspect {}", self.image))
             .map_err(|error| located.explain(error))?;
         let mut document =
@@ -42,6 +43,15 @@ impl Inspect {
             fields.insert("bases".to_owned(), bases);
         }
         printer.result(&document, |document| format!("{document:#}"))
+    }
+
+    fn read(&self, located: &Located) -> Result<ClusterImage> {
+        let platform = self.platform.clone().unwrap_or_else(Platform::host);
+        let image = ClusterImage::read(&*located.source, &located.root, &platform)?;
+        if self.platform.is_some() {
+            check_platform(&*located.source, &image.descriptor, &platform)?;
+        }
+        Ok(image)
     }
 }
 

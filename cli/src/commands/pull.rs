@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use clap::Args;
-use indicatif::HumanBytes;
-use sealrs_image::error::Result;
+use sealrs_image::error::{Error, Result};
 use sealrs_image::pull::{PullPolicy, Puller};
 use sealrs_image::reference::Reference;
 use sealrs_image::store::Store;
 use sealrs_image::wanted::Wanted;
 
+use super::moved;
 use super::platforms::Platforms;
 use super::remote::Registries;
 use crate::printer::Printer;
@@ -48,38 +48,57 @@ impl Pull {
             jobs: self.registries.jobs,
         };
         let wanted: Wanted = self.platforms.into();
-        let mut rows = Vec::new();
-        for name in &self.images {
-            let pulled = puller.pull(name, &wanted, &*printer.progress())?;
+        let pulled = puller.pull_all(&self.images, &wanted, &*printer.progress());
+        let (mut rows, mut lines, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, pulled) in self.images.iter().zip(pulled) {
+            let pulled = match pulled {
+                Ok(pulled) => pulled,
+                Err(error) => {
+                    failed.push((name, error));
+                    continue;
+                }
+            };
+            let digest = pulled.root.digest;
+            lines.push(match &pulled.copied {
+                Some(copied) => format!("pulled {name} {digest} ({})\n", moved(copied)),
+                None => format!("{name} {digest} is in the store\n"),
+            });
             let copied = pulled.copied.unwrap_or_default();
             rows.push(serde_json::json!({
                 "name": name,
-                "digest": pulled.root.digest,
+                "digest": digest,
                 "asked": pulled.copied.is_some(),
                 "blobs": copied.blobs,
                 "bytes": copied.bytes,
                 "skipped": copied.skipped,
             }));
         }
-        printer.result(&rows, |rows| {
-            let line = |row: &serde_json::Value| {
-                let number = |key: &str| row.get(key).and_then(serde_json::Value::as_u64).unwrap_or_default();
-                let text = |key: &str| {
-                    row.get(key)
-                        .and_then(serde_json::Value::as_str)
-                        .unwrap_or_default()
-                        .to_owned()
-                };
-                format!(
-                    "pulled {} {} ({} in {} blobs, {} were there)\n",
-                    text("name"),
-                    text("digest"),
-                    HumanBytes(number("bytes")),
-                    number("blobs"),
-                    number("skipped")
-                )
-            };
-            rows.iter().map(line).collect()
-        })
+        if !rows.is_empty() || failed.is_empty() {
+            printer.result(&rows, |_| lines.concat())?;
+        }
+        match failure(failed, self.images.len()) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
+}
+
+/// One error of all that failed, each with its image.
+fn failure(mut failed: Vec<(&Reference, Error)>, count: usize) -> Option<Error> {
+    if count == 1 {
+        return failed.pop().map(|(_, error)| error);
+    }
+    let (_, first) = failed.first()?;
+    let (kind, hint) = (first.kind(), first.remedy().map(str::to_owned));
+    let reason = |(name, error): &(&Reference, Error)| {
+        let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
+        format!("{name}: {error}{causes}")
+    };
+    let reasons: Vec<String> = failed.iter().map(reason).collect();
+    let what = format!("{} of {count} images were not pulled", failed.len());
+    let error = Error::new(kind, what).because(reasons.join("\n"));
+    Some(match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    })
 }

@@ -66,6 +66,7 @@ impl Push {
             "blobs": copied.blobs,
             "bytes": copied.bytes,
             "skipped": copied.skipped,
+            "mounted": copied.mounted,
         });
         printer.result(&document, |_| {
             format!("pushed {name} {} ({})", pushed.digest, moved(&copied))

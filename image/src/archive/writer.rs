@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::{Delta, Output};
-use crate::copy::{Order, Sink};
+use crate::copy::{Order, Sink, Taken};
 use crate::digest::VerifyingReader;
 use crate::error::Result;
 use crate::layer::{Entry, EntryKind, TarWriter};
@@ -109,13 +109,14 @@ impl Sink for ArchiveSink {
         Ok(self.delta.leaves_out(blob))
     }
 
-    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {
+    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<Taken> {
         let path = format!("blobs/sha256/{}", blob.digest.hex());
         let kind = EntryKind::File { size: blob.size };
         let reader = task.reader(source.open(blob, 0)?);
         let mut reader = VerifyingReader::new(reader, blob.digest, blob.size);
         self.lock()
-            .append_file(&entry(&path, kind, 0o644), &mut reader, &mut vec![0; BLOCK])
+            .append_file(&entry(&path, kind, 0o644), &mut reader, &mut vec![0; BLOCK])?;
+        Ok(Taken::Moved)
     }
 
     fn commit(self: Box<Self>) -> Result<()> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::copy::{Order, Sink};
+use crate::copy::{Order, Sink, Taken};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::graph::is_document;
@@ -77,13 +77,13 @@ impl Sink for RemoteSink<'_> {
         }
     }
 
-    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {
+    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<Taken> {
         if is_document(blob) {
             let bytes = document(source, blob)?;
             self.client
                 .put_manifest(&self.name, &blob.digest.to_string(), blob, &bytes)?;
             task.advance(blob.size);
-            return Ok(());
+            return Ok(Taken::Moved);
         }
         let here = source.repository().filter(|source| source.host() == self.name.host());
         let mount_from = here
