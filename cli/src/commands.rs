@@ -29,8 +29,13 @@ use std::path::Path;
 
 use clap::Subcommand;
 use indicatif::HumanBytes;
+use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::copy::Copied;
-use sealrs_image::error::Result;
+use sealrs_image::error::{ErrorKind, Result};
+use sealrs_image::platform::Platform;
+use sealrs_image::progress::{Event, Progress as _};
+use sealrs_image::spec::Descriptor;
+use sealrs_image::store::Store;
 
 use crate::printer::Printer;
 
@@ -59,7 +64,6 @@ pub(crate) enum Command {
     #[command(subcommand, hide = true)]
     Node(node::Node),
     Completion(completion::Completion),
-    #[command(hide = true)]
     Man(man::Man),
 }
 
@@ -93,6 +97,17 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
 /// How many blobs are copied at once where hashing is what takes the time.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Says of an image in the store when it is no ClusterImage: it can be carried, but not used.
+fn tell_kind(store: &Store, image: &Descriptor, name: &str, printer: &Printer) {
+    let read = ClusterImage::read(store, image, &Platform::host());
+    if read.is_err_and(|error| error.kind() == ErrorKind::Input) {
+        let what = format!(
+            "{name} is not a ClusterImage: it can be saved, pushed and copied, but not inspected, installed or built on"
+        );
+        printer.progress().event(Event::Message(&what));
+    }
 }
 
 /// What moved, for people.

@@ -38,6 +38,11 @@ use crate::spec::{self, Descriptor, Index, MAX_DOCUMENT, annotation};
 /// An archive has a few thousand entries; millions are an attack.
 const MAX_ENTRIES: usize = 1 << 20;
 
+/// A tar's blocks have so many bytes.
+const TAR_BLOCK: u64 = 512;
+
+const NO_ARCHIVE: &str = "give a file that `sealrs save`, `skopeo copy … oci-archive:` or `docker save` made";
+
 /// The images of an archive, with the names they were saved under.
 type Images = Vec<(Option<Reference>, Descriptor)>;
 
@@ -102,7 +107,7 @@ impl Archive {
         } else {
             Err(self
                 .damaged("it has neither an `index.json` (OCI archive) nor a `manifest.json` (Docker archive)")
-                .hint("give a file that `sealrs save`, `skopeo copy … oci-archive:` or `docker save` made"))
+                .hint(NO_ARCHIVE))
         }
     }
 
@@ -260,10 +265,13 @@ impl Archive {
 
     fn refuse_packed(&self) -> Result<()> {
         let mut start = Vec::new();
-        let mut reader = self.volume.reader(0, 4);
+        let mut reader = self.volume.reader(0, TAR_BLOCK);
         reader.read_to_end(&mut start).or_io(|| self.place())?;
         let Some((packed, unpack)) = packed_with(&start) else {
-            return Ok(());
+            return match begins_tar(&start) {
+                true => Ok(()),
+                false => Err(self.damaged(no_archive(&start)).hint(NO_ARCHIVE)),
+            };
         };
         Err(self
             .damaged(&format!("the whole file is packed with {packed}"))
@@ -279,6 +287,28 @@ impl Archive {
     fn place(&self) -> String {
         format!("cannot read {}", self.origin())
     }
+}
+
+/// What is wrong with something that starts like this and is no tar.
+fn no_archive(start: &[u8]) -> &'static str {
+    match start.is_empty() {
+        true => "it is empty",
+        false => "it is no archive",
+    }
+}
+
+/// Whether a tar starts like this: with a header whose checksum is right, or with its end.
+fn begins_tar(start: &[u8]) -> bool {
+    let Ok(block) = <&[u8; TAR_BLOCK as usize]>::try_from(start) else {
+        return false;
+    };
+    let field = 148..156;
+    let bytes = block.iter().enumerate().map(|(at, byte)| match field.contains(&at) {
+        true => u32::from(b' '),
+        false => u32::from(*byte),
+    });
+    let stated = tar::Header::from_byte_slice(block).cksum();
+    block.iter().all(|byte| *byte == 0) || stated.is_ok_and(|stated| stated == bytes.sum::<u32>())
 }
 
 /// What a file that starts like this is packed with, and what unpacks it.

@@ -388,9 +388,7 @@ impl Store {
         let path = self.index_path();
         let bytes = match fs::read(&path) {
             // Nobody has put anything there yet.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.path.join("oci-layout").exists() => {
-                return Ok(Index::new(Vec::new()));
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Index::new(Vec::new())),
             bytes => bytes.or_io(|| format!("cannot read {}", path.display()))?,
         };
         spec::parse(&bytes, &path.display().to_string()).map_err(|error| {

@@ -105,7 +105,7 @@ impl Build {
         };
         let built = build(&options, root, &store, &client, &*printer.progress())?;
         let document = serde_json::json!({
-            "name": self.tag,
+            "name": self.tag.familiar(),
             "digest": built.descriptor.digest,
             "size": built.size,
             "layersPacked": built.packed,

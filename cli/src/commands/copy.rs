@@ -4,12 +4,13 @@ use std::path::Path;
 
 use clap::Args;
 use sealrs_image::error::{Context as _, Result};
+use sealrs_image::store::Store;
 use sealrs_image::transfer::Transfer;
 use sealrs_image::transport::Transport;
 
 use super::platforms::Platforms;
 use super::remote::Registries;
-use super::{cores, moved};
+use super::{cores, moved, tell_kind};
 use crate::printer::Printer;
 
 /// Copy an image from one place to another: a registry, a folder, an archive file, the store
@@ -71,6 +72,9 @@ impl Copy {
             "blobs": copied.blobs, "bytes": copied.bytes, "skipped": copied.skipped,
             "mounted": copied.mounted,
         });
+        if matches!(to, Transport::Store(_)) {
+            tell_kind(&Store::look(root)?, &there, &to.to_string(), printer);
+        }
         printer.result(&document, |_| {
             format!("copied {from} to {to} {} ({})", there.digest, moved(&copied))
         })

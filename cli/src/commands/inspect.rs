@@ -69,7 +69,7 @@ fn describe(image: &ClusterImage, name: Option<&Reference>) -> serde_json::Resul
     }
     Ok(serde_json::json!({
         "id": image.manifest.config.digest,
-        "name": name,
+        "name": name.map(Reference::familiar),
         "digest": image.descriptor.digest,
         "size": image.packed_size(),
         "unpackedSize": image.unpacked_size(),

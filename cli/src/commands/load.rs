@@ -14,7 +14,7 @@ use sealrs_image::spec::Descriptor;
 use sealrs_image::store::Store;
 use serde::Serialize;
 
-use super::cores;
+use super::{cores, tell_kind};
 use crate::printer::Printer;
 
 /// Read the images of an archive file into the store: sealrs's own, skopeo's, or Docker's.
@@ -143,7 +143,12 @@ fn take_in(
         root: image.clone(),
         names: names.to_vec(),
     };
-    copy(source, image, Box::new(sink), cores(), &*printer.progress())
+    let copied = copy(source, image, Box::new(sink), cores(), &*printer.progress())?;
+    let name = names
+        .first()
+        .map_or_else(|| image.digest.to_string(), Reference::familiar);
+    tell_kind(store, image, &name, printer);
+    Ok(copied)
 }
 
 fn told(image: &Descriptor, names: &[Reference], copied: Copied) -> Loaded {

@@ -9,9 +9,9 @@ use sealrs_image::reference::Reference;
 use sealrs_image::store::Store;
 use sealrs_image::wanted::Wanted;
 
-use super::moved;
 use super::platforms::Platforms;
 use super::remote::Registries;
+use super::{moved, tell_kind};
 use crate::printer::Printer;
 
 /// Bring images from registries into the store. What was interrupted goes on where it stopped.
@@ -58,7 +58,8 @@ impl Pull {
                     continue;
                 }
             };
-            let digest = pulled.root.digest;
+            let (name, digest) = (name.familiar(), pulled.root.digest);
+            tell_kind(&store, &pulled.root, &name, printer);
             lines.push(match &pulled.copied {
                 Some(copied) => format!("pulled {name} {digest} ({})\n", moved(copied)),
                 None => format!("{name} {digest} is in the store\n"),

@@ -61,7 +61,7 @@ impl Push {
             .map_or(Wanted::All, |platform| Wanted::Platforms(vec![platform]));
         let (pushed, copied) = pusher.push(&*located.source, &located.root, &name, &wanted, &*printer.progress())?;
         let document = serde_json::json!({
-            "name": name,
+            "name": name.familiar(),
             "digest": pushed.digest,
             "blobs": copied.blobs,
             "bytes": copied.bytes,
@@ -69,7 +69,7 @@ impl Push {
             "mounted": copied.mounted,
         });
         printer.result(&document, |_| {
-            format!("pushed {name} {} ({})", pushed.digest, moved(&copied))
+            format!("pushed {} {} ({})", name.familiar(), pushed.digest, moved(&copied))
         })
     }
 }
