@@ -13,11 +13,12 @@ use sealrs_image::layer::{PackedLayer, annotation};
 use sealrs_image::locate::near;
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Progress, Task};
-use sealrs_image::pull::{PullPolicy, Puller, Wanted};
+use sealrs_image::pull::{PullPolicy, Puller};
 use sealrs_image::reference::Reference;
 use sealrs_image::remote::Client;
 use sealrs_image::spec::{self, Descriptor};
 use sealrs_image::store::Store;
+use sealrs_image::wanted::Wanted;
 
 use crate::cache::Cache;
 use crate::image_list::{LOCK_PATH, Lock};
@@ -116,13 +117,17 @@ impl Finding<'_> {
             policy: self.policy,
             jobs: self.jobs,
         };
-        let wanted = Wanted::Platforms(platforms.to_vec());
+        // An image without an index is looked at later, when it can be said what FROM may do about it.
+        let wanted = match platforms {
+            [platform] => Wanted::Fitting(platform.clone()),
+            several => Wanted::Platforms(several.to_vec()),
+        };
         if self.store.resolve(&reference)?.is_some() {
             return Ok(puller.pull(&reference, &wanted, self.progress)?.root);
         }
         // Who builds on an image did not ask to keep it: it gets no name in the store. The cache knows it until `prune`.
         let known = self.known(&reference, platforms);
-        let found = puller.find(&reference, known, &wanted, self.progress);
+        let found = puller.fetch(&reference, known, &wanted, self.progress);
         let root = found.map_err(|error| self.suggest(&reference, error))?.root;
         for platform in platforms {
             self.cache.remember_base(&reference, platform, &root)?;

@@ -2,6 +2,7 @@
 
 mod build;
 mod completion;
+mod copy;
 mod delete;
 mod images;
 mod inspect;
@@ -12,6 +13,7 @@ mod man;
 mod manifest;
 mod merge;
 mod node;
+mod platforms;
 mod prune;
 mod pull;
 mod push;
@@ -28,7 +30,14 @@ mod verify;
 use std::path::Path;
 
 use clap::Subcommand;
-use sealrs_image::error::Result;
+use indicatif::HumanBytes;
+use sealrs_image::cluster_image::ClusterImage;
+use sealrs_image::copy::Copied;
+use sealrs_image::error::{ErrorKind, Result};
+use sealrs_image::platform::Platform;
+use sealrs_image::progress::{Event, Progress as _};
+use sealrs_image::spec::Descriptor;
+use sealrs_image::store::Store;
 
 use crate::printer::Printer;
 
@@ -46,6 +55,7 @@ pub(crate) enum Command {
     Push(push::Push),
     #[command(subcommand)]
     Manifest(manifest::Manifest),
+    Copy(Box<copy::Copy>),
     Save(save::Save),
     Load(load::Load),
     Login(login::Login),
@@ -59,7 +69,6 @@ pub(crate) enum Command {
     #[command(subcommand, hide = true)]
     Node(node::Node),
     Completion(completion::Completion),
-    #[command(hide = true)]
     Man(man::Man),
 }
 
@@ -76,6 +85,7 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Pull(command) => command.run(root, printer),
         Command::Push(command) => command.run(root, printer),
         Command::Manifest(command) => command.run(root, printer),
+        Command::Copy(command) => command.run(root, printer),
         Command::Save(command) => command.run(root, printer),
         Command::Load(command) => command.run(root, printer),
         Command::Login(command) => command.run(printer),
@@ -89,6 +99,35 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Completion(command) => command.run(printer),
         Command::Man(command) => command.run(),
     }
+}
+
+/// How many blobs are copied at once where hashing is what takes the time.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Says of an image in the store when it is no ClusterImage: it can be carried, but not used.
+fn tell_kind(store: &Store, image: &Descriptor, name: &str, printer: &Printer) {
+    let read = ClusterImage::read(store, image, &Platform::host());
+    if read.is_err_and(|error| error.kind() == ErrorKind::Input) {
+        let what = format!(
+            "{name} is not a ClusterImage: it can be saved, pushed and copied, but not inspected, installed or built on"
+        );
+        printer.progress().event(Event::Message(&what));
+    }
+}
+
+/// What moved, for people.
+fn moved(copied: &Copied) -> String {
+    let bytes = HumanBytes(copied.bytes);
+    let mounted = match copied.mounted {
+        0 => String::new(),
+        mounted => format!(", {mounted} were taken over from another repository"),
+    };
+    format!(
+        "{bytes} in {} blobs, {} were there{mounted}",
+        copied.blobs, copied.skipped
+    )
 }
 
 /// Reads `NAME=VALUE`, or `NAME` for what sealrs itself has in its environment: a secret on a command line is seen by all.

@@ -6,6 +6,7 @@ mod commands;
 mod printer;
 mod usage;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -37,5 +38,10 @@ fn refuse(usage: &clap::Error) -> ExitCode {
     }
     // Whoever has read enough of it may have gone.
     let _ = usage.print();
+    if let Some(hint) = usage::remedy(usage) {
+        let _ = anstream::stderr()
+            .lock()
+            .write_all(printer::rendered_hint(&hint).as_bytes());
+    }
     u8::try_from(usage.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -91,10 +91,11 @@ impl Printer {
     }
 }
 
+const RED: &str = "\x1b[1;31m";
+const CYAN: &str = "\x1b[36m";
+const RESET: &str = "\x1b[0m";
+
 fn render(error: &Error) -> String {
-    const RED: &str = "\x1b[1;31m";
-    const CYAN: &str = "\x1b[36m";
-    const RESET: &str = "\x1b[0m";
     let mut text = format!("{RED}error:{RESET} {error}\n");
     if !error.findings().is_empty() {
         // They tell their causes and remedies themselves.
@@ -106,7 +107,12 @@ fn render(error: &Error) -> String {
         text.push_str(&format!("  cause: {cause}\n"));
     }
     if let Some(hint) = error.remedy() {
-        text.push_str(&format!("  {CYAN}hint:{RESET} {hint}\n"));
+        text.push_str(&rendered_hint(hint));
     }
     text
+}
+
+/// What to do about a failure, as a line.
+pub(crate) fn rendered_hint(hint: &str) -> String {
+    format!("  {CYAN}hint:{RESET} {hint}\n")
 }

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use clap::error::ContextKind;
 use sealrs_image::error::{Error, ErrorKind};
 
 /// Whether the command line asks for JSON. It can't be parsed, so the flag is looked for as it is written.
@@ -40,10 +41,26 @@ pub(crate) fn error(usage: &clap::Error) -> Error {
         .map(|text| text.trim_start_matches("tip:").trim().to_owned())
         .collect();
     let error = Error::new(ErrorKind::Input, message);
+    if let Some(remedy) = remedy(usage) {
+        return error.hint(remedy);
+    }
     match hints.is_empty() {
         true => error.hint(lists_commands),
         false => error.hint(hints.join("; ")),
     }
+}
+
+/// What to do about a value that could not be read. clap tells only what is wrong with it.
+pub(crate) fn remedy(usage: &clap::Error) -> Option<String> {
+    let told = |kind| usage.get(kind).map(ToString::to_string);
+    if told(ContextKind::InvalidArg).is_some_and(|argument| argument.starts_with("--output <")) {
+        let file = told(ContextKind::InvalidValue).filter(|file| !file.is_empty())?;
+        return Some(format!(
+            "`--output` is how results are written, as text or JSON; a file is named with `-o {file}`"
+        ));
+    }
+    let ours = std::error::Error::source(usage)?.downcast_ref::<Error>()?;
+    ours.remedy().map(str::to_owned)
 }
 
 fn on_one_line(paragraph: &str) -> String {

@@ -199,7 +199,9 @@ fn archives_of_other_tools_are_loaded() {
         let loaded = other.json(&["load", "-i", &scratch.path(file)]);
         assert_eq!(loaded[0]["names"], name, "{file}");
         assert_eq!(content(&loaded[0]["digest"], &other), layer, "{file}");
-        // It has no place where a ClusterImage is wanted.
+        // It has no place where a ClusterImage is wanted, which is said at once.
+        let said = succeed_saying(&mut other.sealrs(&["load", "-i", &scratch.path(file)]));
+        assert_has(&said, &["is not a ClusterImage: it can be saved, pushed and copied"]);
         let said = other.fails(2, &["inspect", &scratch.path(file)]);
         assert_has(&said, &["is not a ClusterImage", "imageList"]);
         assert_eq!(other.json(&["images"])[0]["runtime"], json!(null));
@@ -289,7 +291,8 @@ fn damaged_archives_are_refused_and_leave_nothing() {
         assert_has(&said, &["cut.tar", &word]);
         assert_eq!(other.json(&["images"]), json!([]), "{what}");
         other.ok(&["prune"]);
-        assert!(blobs(&other).is_empty() && other.partial().is_empty(), "{what}");
+        let is_empty = || blobs(&other).is_empty() && other.partial().is_empty();
+        assert!(!other.exists("root/store") || is_empty(), "{what}");
         // The whole one is taken after all.
         fs::write(other.path("cut.tar"), &whole).unwrap();
         other.ok(&["load", "-i", "cut.tar"]);
@@ -410,4 +413,11 @@ fn two_loads_at_once_and_one_that_was_killed() {
     scratch.ok(&["save", "example.com/team/app:v1", "-o", "killed.tar"]);
     assert_eq!(scratch.read("killed.tar"), scratch.read("app.tar"));
     assert!(!scratch.exists("killed.tar.partial"));
+}
+
+/// What a command that has to succeed says on standard error.
+fn succeed_saying(command: &mut std::process::Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}");
+    support::text(&output.stderr)
 }

@@ -136,8 +136,9 @@ fn man_pages() {
     for name in &names {
         let page = support::text(&scratch.read(&format!("man1/{name}")));
         assert_has(&page, &[".TH sealrs", ".SH NAME", ".SH SYNOPSIS", ".SH OPTIONS"]);
+        assert!(!page.contains("EXTRA"), "{name}");
         if name != "sealrs-registry.1" {
-            assert_has(&page, &["Example"]);
+            assert_has(&page, &["\n.SH EXAMPLES\n"]);
         }
         if is_installed("groff") {
             let said = scratch
@@ -273,7 +274,7 @@ fn usage_errors_are_json_for_programs() {
         (
             &["build", "-t", "UPPER", "."],
             "invalid value 'UPPER' for '--tag <NAME>'",
-            "--help",
+            "write HOST/PATH:TAG",
         ),
         (
             &["build", "-t", "a", "--jobs=x"],
@@ -308,4 +309,34 @@ fn usage_errors_are_json_for_programs() {
             .ok(&["--output", "json", "images", "--help"])
             .contains("Examples:")
     );
+}
+
+/// What a newcomer, or whoever knows sealer, writes first.
+#[test]
+fn what_is_written_elsewhere_gets_an_exact_hint() {
+    let scratch = Scratch::new();
+    let said = scratch.fails(2, &["save", "a:1", "--output", "x.tar"]);
+    assert_has(&said, &["hint: `--output` is how results are written", "`-o x.tar`"]);
+    let said = scratch.fails(2, &["registry", "serve", "--dir", ".", "--listen", "5107"]);
+    assert_has(&said, &["not ADDRESS:PORT", "127.0.0.1:5107"]);
+    scratch.write("text", "some words\n".repeat(500));
+    for arguments in [&["load", "-i", "text"][..], &["inspect", "./text"]] {
+        let said = scratch.fails(4, arguments);
+        assert_has(&said, &["it is no archive", "sealrs save"]);
+        assert!(!said.contains("cut off"), "{said}");
+    }
+    // Whoever only reads makes nothing.
+    for (code, arguments) in [
+        (0, &["images"][..]),
+        (0, &["verify"]),
+        (0, &["prune"]),
+        (3, &["inspect", "a:1"]),
+        (3, &["tag", "a:1", "b:1"]),
+        (3, &["rmi", "a:1"]),
+        (3, &["save", "a:1", "-o", "a.tar"]),
+    ] {
+        let (found, said) = outcome(&mut scratch.sealrs(arguments));
+        assert_eq!(found, Some(code), "{arguments:?}: {said}");
+        assert!(!scratch.exists("root"), "{arguments:?}");
+    }
 }

@@ -111,7 +111,7 @@ fn an_app_merged_onto_a_base_is_installed_and_both_are_served() {
     let merged = scratch.json(&["merge", "base:1", "web:1", "-t", "all:1"]);
     assert_eq!(
         (&merged["name"], &merged["containerImages"]),
-        (&json!("docker.io/library/all:1"), &json!(2))
+        (&json!("all:1"), &json!(2))
     );
     let inspected = scratch.json(&["inspect", "all:1"]);
     let extension = &inspected["imageExtension"];

@@ -13,7 +13,9 @@ mod support;
 use std::time::Duration;
 
 use sealrs_image::digest::Digest;
-use serde_json::Value;
+use sealrs_image::platform::Platform;
+use sealrs_image::spec::{Descriptor, media_type};
+use serde_json::{Value, json};
 use support::images::serve;
 use support::registry::{Registry, Setup};
 use support::relay::Relay;
@@ -63,6 +65,8 @@ fn what_is_pushed_is_there_for_all_and_is_pushed_once() {
     let other = format!("{host}/edge/two:v2");
     let pushed = scratch.json(&["--output", "json", "push", "one.tar", &other]);
     assert_eq!(pushed["digest"], digest.as_str());
+    // The manifest alone is sent: the rest the registry takes over from the repository that has it.
+    assert_eq!((number(&pushed, "blobs"), number(&pushed, "mounted")), (1, 4));
     assert_eq!(digest_at(&host, "edge/two:v2"), digest);
     assert_eq!(scratch.list("root/store/partial"), Vec::<String>::new());
 
@@ -146,4 +150,135 @@ fn a_part_of_an_index_is_not_pushed_as_the_whole() {
     assert_eq!(digest_at(&registry.host(), "edge/copy:v1"), digest);
     let said = scratch.fails(3, &["pull", "--platform", "linux/s390x", &name]);
     assert_has(&said, &["has no platform linux/s390x", "linux/amd64, linux/arm64"]);
+}
+
+#[test]
+fn several_images_are_one_piece_of_work_and_one_failure_is_no_others() {
+    needs!("docker-registry", "skopeo");
+    let scratch = Scratch::new();
+    let registry = Registry::start(&Setup::default());
+    let host = registry.host();
+    let shared = noise(5, 3_000_000);
+    for (name, own) in [("a", 10), ("b", 11)] {
+        let layers = [shared.clone(), noise(own, 1000)];
+        support::images::push(
+            &scratch,
+            &registry,
+            &format!("edge/{name}:v1"),
+            &["linux/amd64"],
+            &layers,
+        );
+    }
+    let [a, b, none] = ["a", "b", "none"].map(|name| format!("{host}/edge/{name}:v1"));
+    let mut command = scratch.sealrs(&["--output", "json", "--quiet", "pull", &a, &none, &b]);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    let rows: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names: Vec<&Value> = rows.as_array().unwrap().iter().map(|row| &row["name"]).collect();
+    assert_eq!(names, [&Value::from(a.clone()), &Value::from(b.clone())]);
+    // Config, own layer and manifest each; the shared layer with the first.
+    let moved = |row: usize| (number(&rows[row], "blobs"), number(&rows[row], "skipped"));
+    assert_eq!((moved(0), moved(1)), ((4, 0), (3, 1)));
+    let error: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_has(error["message"].as_str().unwrap(), &["1 of 3 images were not pulled"]);
+    assert_has(&error["causes"].to_string(), &[&none]);
+    assert_eq!(scratch.json(&["images"]).as_array().unwrap().len(), 2);
+    // Nobody was asked, so nothing is said of blobs.
+    let said = scratch.ok(&["pull", "--policy", "missing", &a, &b]);
+    assert_has(&said, &[&format!("{a} sha256:"), "is in the store"]);
+    assert!(!said.contains("blobs"), "{said}");
+}
+
+/// As buildx pushes it: an index of one platform and what is attested of it.
+#[test]
+fn attestations_travel_with_their_platform() {
+    needs!("docker-registry", "skopeo");
+    let scratch = Scratch::new();
+    let registry = Registry::start(&Setup::default());
+    let host = registry.host();
+    let own = Platform::host().to_string();
+    for (name, platforms) in [("one", vec![own.as_str()]), ("two", vec![own.as_str(), "linux/s390x"])] {
+        let digest = attested(&scratch, &registry, name, &platforms);
+        let image = format!("{host}/edge/{name}:v1");
+        scratch.ok(&["pull", &image]);
+        let target = format!("{host}/edge/copy-{name}:v1");
+        if platforms.len() == 1 {
+            scratch.ok(&["push", &image, &target]);
+        } else {
+            let said = scratch.fails(3, &["push", &image, &target]);
+            assert_has(
+                &said,
+                &[
+                    "linux/s390x is missing",
+                    &format!("--platform` ({own})"),
+                    "--all-platforms",
+                ],
+            );
+            scratch.ok(&["push", "--platform", &own, &image, &target]);
+            scratch.ok(&["pull", "--all-platforms", &image]);
+            scratch.ok(&["push", &image, &target]);
+        }
+        assert_eq!(digest_at(&host, &format!("edge/copy-{name}:v1")), digest);
+    }
+}
+
+/// Pushes `edge/NAME:v1`, an image for these platforms with an attestation for the first; gives its digest.
+fn attested(scratch: &Scratch, registry: &Registry, name: &str, platforms: &[&str]) -> String {
+    let folder = scratch.path(name);
+    let mut members = Vec::new();
+    for (number, platform) in platforms.iter().enumerate() {
+        let layers = [noise(20 + number as u64, 1000)];
+        support::image::layout(folder.as_ref(), "v1", &[platform], &layers);
+        let index: Value = serde_json::from_slice(&scratch.read(&format!("{name}/index.json"))).unwrap();
+        members.push(index["manifests"][0].clone());
+    }
+    let blob = |kind: &str, document: &Value| {
+        let bytes = serde_json::to_vec(document).unwrap();
+        let descriptor = Descriptor::of(kind, &bytes);
+        scratch.write(&format!("{name}/blobs/sha256/{}", descriptor.digest.hex()), &bytes);
+        serde_json::to_value(descriptor).unwrap()
+    };
+    let unknown = json!({"architecture": "unknown", "os": "unknown"});
+    let mut config = unknown.clone();
+    config["rootfs"] = json!({"type": "layers", "diff_ids": []});
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": media_type::MANIFEST, "config": blob(media_type::CONFIG, &config),
+        "layers": [blob("application/vnd.in-toto+json", &json!({"provenance": name}))],
+    });
+    let mut attestation = blob(media_type::MANIFEST, &manifest);
+    attestation["platform"] = unknown;
+    attestation["annotations"] = json!({
+        "vnd.docker.reference.digest": members[0]["digest"], "vnd.docker.reference.type": "attestation-manifest",
+    });
+    members.push(attestation);
+    let index = json!({"schemaVersion": 2, "mediaType": media_type::INDEX, "manifests": members});
+    let mut root = blob(media_type::INDEX, &index);
+    root["annotations"] = json!({"org.opencontainers.image.ref.name": "v1"});
+    let digest = root["digest"].as_str().unwrap().to_owned();
+    let list = json!({"schemaVersion": 2, "manifests": [root]});
+    scratch.write(&format!("{name}/index.json"), serde_json::to_vec(&list).unwrap());
+    registry.push(&format!("{folder}:v1"), &format!("edge/{name}:v1"));
+    digest
+}
+
+#[test]
+fn a_platform_is_checked_of_an_image_without_an_index() {
+    needs!("docker-registry", "skopeo");
+    let scratch = Scratch::new();
+    let registry = Registry::start(&Setup::default());
+    let (own, other) = (Platform::host().to_string(), "linux/s390x");
+    support::images::push(&scratch, &registry, "edge/one:v1", &[other], &[noise(6, 1000)]);
+    let name = format!("{}/edge/one:v1", registry.host());
+    let wrong = format!("is for {other}, not for {own}");
+    let said = scratch.fails(3, &["pull", "--platform", &own, &name]);
+    assert_has(&said, &[&wrong, "leave `--platform` out"]);
+    assert_eq!(scratch.json(&["images"]), json!([]));
+    // Who asks for none takes what there is.
+    scratch.ok(&["pull", &name]);
+    scratch.ok(&["pull", "--policy", "never", "--platform", other, &name]);
+    scratch.fails(3, &["pull", "--policy", "never", "--platform", &own, &name]);
+    let target = format!("{}/edge/copy:v1", registry.host());
+    let said = scratch.fails(3, &["push", "--platform", &own, &name, &target]);
+    assert_has(&said, &[&wrong]);
+    scratch.ok(&["push", "--platform", other, &name, &target]);
 }

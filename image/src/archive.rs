@@ -31,12 +31,18 @@ pub use writer::ArchiveSink;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
 use crate::layer::{MemberKind, TarReader};
+use crate::layout;
 use crate::reference::Reference;
 use crate::source::Source;
 use crate::spec::{self, Descriptor, Index, MAX_DOCUMENT, annotation};
 
 /// An archive has a few thousand entries; millions are an attack.
 const MAX_ENTRIES: usize = 1 << 20;
+
+/// A tar's blocks have so many bytes.
+const TAR_BLOCK: u64 = 512;
+
+const NO_ARCHIVE: &str = "give a file that `sealrs save`, `skopeo copy … oci-archive:` or `docker save` made";
 
 /// The images of an archive, with the names they were saved under.
 type Images = Vec<(Option<Reference>, Descriptor)>;
@@ -46,6 +52,8 @@ type Images = Vec<(Option<Reference>, Descriptor)>;
 pub struct Archive {
     volume: Volume,
     images: Vec<(Option<Reference>, Descriptor)>,
+    /// The tag of each image as an OCI archive has it, which may be no name: `v1`.
+    tags: Vec<Option<String>>,
     bases: Vec<Base>,
     blobs: BTreeMap<Digest, Place>,
 }
@@ -80,6 +88,7 @@ impl Archive {
         let mut archive = Self {
             volume: Volume::open(path)?,
             images: Vec::new(),
+            tags: Vec::new(),
             bases: Vec::new(),
             blobs: BTreeMap::new(),
         };
@@ -99,7 +108,7 @@ impl Archive {
         } else {
             Err(self
                 .damaged("it has neither an `index.json` (OCI archive) nor a `manifest.json` (Docker archive)")
-                .hint("give a file that `sealrs save`, `skopeo copy … oci-archive:` or `docker save` made"))
+                .hint(NO_ARCHIVE))
         }
     }
 
@@ -107,6 +116,30 @@ impl Archive {
     #[must_use]
     pub fn images(&self) -> &[(Option<Reference>, Descriptor)] {
         &self.images
+    }
+
+    /// The image under a tag as it stands there (`v1`), or under a name.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] when there is none.
+    pub fn find(&self, tag: &str) -> Result<Descriptor> {
+        let named = self
+            .images
+            .iter()
+            .map(|(name, image)| (name.as_ref().map(ToString::to_string), image));
+        let tagged = self
+            .tags
+            .iter()
+            .cloned()
+            .zip(self.images.iter().map(|(_, image)| image));
+        let mut all: Vec<(Option<String>, &Descriptor)> = named.chain(tagged).collect();
+        all.sort_by(|one, other| one.0.cmp(&other.0));
+        all.dedup_by(|one, other| one.0 == other.0);
+        layout::tagged(
+            all.iter().map(|(tag, image)| (tag.as_deref(), *image)),
+            tag,
+            &self.origin(),
+        )
     }
 
     /// The images that a store has to hold for this archive to be whole: those that it was saved `--since`.
@@ -151,6 +184,8 @@ impl Archive {
         }
         let bytes = self.small_entry(entries, "index.json")?;
         let index: Index = spec::parse(&bytes, &format!("`index.json` of {}", self.origin()))?;
+        let tag = |image: &Descriptor| image.annotations.get(annotation::REF_NAME).cloned();
+        self.tags = index.manifests.iter().map(tag).collect();
         (self.images, self.bases) = listed(index)?;
         if self.images.is_empty() {
             return Err(self.damaged("its `index.json` lists no image"));
@@ -231,10 +266,13 @@ impl Archive {
 
     fn refuse_packed(&self) -> Result<()> {
         let mut start = Vec::new();
-        let mut reader = self.volume.reader(0, 4);
+        let mut reader = self.volume.reader(0, TAR_BLOCK);
         reader.read_to_end(&mut start).or_io(|| self.place())?;
         let Some((packed, unpack)) = packed_with(&start) else {
-            return Ok(());
+            return match begins_tar(&start) {
+                true => Ok(()),
+                false => Err(self.damaged(no_archive(&start)).hint(NO_ARCHIVE)),
+            };
         };
         Err(self
             .damaged(&format!("the whole file is packed with {packed}"))
@@ -250,6 +288,28 @@ impl Archive {
     fn place(&self) -> String {
         format!("cannot read {}", self.origin())
     }
+}
+
+/// What is wrong with something that starts like this and is no tar.
+fn no_archive(start: &[u8]) -> &'static str {
+    match start.is_empty() {
+        true => "it is empty",
+        false => "it is no archive",
+    }
+}
+
+/// Whether a tar starts like this: with a header whose checksum is right, or with its end.
+fn begins_tar(start: &[u8]) -> bool {
+    let Ok(block) = <&[u8; TAR_BLOCK as usize]>::try_from(start) else {
+        return false;
+    };
+    let field = 148..156;
+    let bytes = block.iter().enumerate().map(|(at, byte)| match field.contains(&at) {
+        true => u32::from(b' '),
+        false => u32::from(*byte),
+    });
+    let stated = tar::Header::from_byte_slice(block).cksum();
+    block.iter().all(|byte| *byte == 0) || stated.is_ok_and(|stated| stated == bytes.sum::<u32>())
 }
 
 /// What a file that starts like this is packed with, and what unpacks it.

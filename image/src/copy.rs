@@ -3,8 +3,8 @@
 //! All blobs of all documents are planned first and each moves once; what the sink has is skipped; several move at
 //! once, the largest first; each is verified while it streams. A sink gets its name only after everything is in.
 
-use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::error::{Context as _, Error, Result};
@@ -42,13 +42,22 @@ pub trait Sink: Send + Sync {
     ///
     /// # Errors
     /// What reading or writing may meet; an integrity error when the bytes are not the blob's.
-    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()>;
+    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<Taken>;
 
     /// Makes what was taken visible under its name.
     ///
     /// # Errors
     /// When it can't be written.
     fn commit(self: Box<Self>) -> Result<()>;
+}
+
+/// How a sink came to a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Its bytes came from the source.
+    Moved,
+    /// The place had it elsewhere, and took it over.
+    Mounted,
 }
 
 /// What a copy moved.
@@ -58,8 +67,26 @@ pub struct Copied {
     pub blobs: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Blobs that the sink had.
+    /// Blobs that the sink had, or got with another image.
     pub skipped: u64,
+    /// Blobs that the sink's place had elsewhere, so that none of their bytes moved.
+    pub mounted: u64,
+}
+
+/// One image of a copy.
+pub struct Item<'i> {
+    /// Where it is.
+    pub source: &'i dyn Source,
+    /// Its manifest or index.
+    pub root: &'i Descriptor,
+    /// Where it goes.
+    pub sink: Box<dyn Sink + 'i>,
+}
+
+impl std::fmt::Debug for Item<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Item({} of {})", self.root.digest, self.source.origin())
+    }
 }
 
 /// Copies the image under `root`, `jobs` blobs at once.
@@ -73,80 +100,200 @@ pub fn copy(
     jobs: usize,
     progress: &dyn Progress,
 ) -> Result<Copied> {
-    let graph = Graph::read(source, root, jobs)?;
-    let source = &graph.over(source);
-    let sink_ref = &*sink;
-    let missing = missing(&graph.blobs, sink_ref, jobs)?;
-    // Sizes come from documents that nobody vouches for.
-    let total = missing.iter().map(|blob| blob.size).fold(0, u64::saturating_add);
-    let copied = Copied {
-        blobs: missing.len() as u64,
-        bytes: total,
-        skipped: (graph.blobs.len() - missing.len()) as u64,
+    let mut copied = copy_all(vec![Item { source, root, sink }], jobs, progress);
+    copied.pop().unwrap_or_else(|| Ok(Copied::default()))
+}
+
+/// Copies several images as one piece of work, `jobs` blobs at once: a blob that several have moves once. All sinks write
+/// to one place, in one order.
+///
+/// What one image fails of does not hold up the others. Gives what became of each, in their order.
+pub fn copy_all(items: Vec<Item<'_>>, jobs: usize, progress: &dyn Progress) -> Vec<Result<Copied>> {
+    let what = match items.as_slice() {
+        [only] => format!("copying from {}", only.source.origin()),
+        several => format!("copying {} images", several.len()),
     };
-    if !missing.is_empty() {
-        let task = Task::begin(progress, &format!("copying from {}", source.origin()), Some(total));
-        let take = |blob: Descriptor| {
-            let part = (blob.size >= WORTH_SHOWING).then(|| task.part(&blob.digest.short(), blob.size));
-            sink_ref
-                .take(&blob, source, part.as_ref().unwrap_or(&task))
-                .context(|| format!("cannot copy blob {} from {}", blob.digest, source.origin()))
+    let jobs_each = jobs / items.len().max(1);
+    let images: Vec<Image<'_>> = each(items, jobs, |item| Image::read(item, jobs_each.max(1)));
+    let missing = missing(&images, jobs);
+    // Sizes come from documents that nobody vouches for.
+    let total = missing.iter().map(|work| work.blob.size).fold(0, u64::saturating_add);
+    if let (Some(first), false) = (images.first(), missing.is_empty()) {
+        let task = Task::begin(progress, &what, Some(total));
+        let run = |works: Vec<Work>, jobs| each(works, jobs, |work| work.run(&images, &task));
+        let (documents, mut payload): (Vec<_>, Vec<_>) =
+            missing.into_iter().partition(|work| graph::is_document(&work.blob));
+        match first.item.sink.order() {
+            Order::DocumentsFirst => {
+                // A document comes before those that it names, then what tells how to read the payload, and the payload
+                // in the order of the layers.
+                let places = first.graph.as_ref().map(Graph::layer_places).unwrap_or_default();
+                payload.sort_by_key(|work| {
+                    let place = places.get(&work.blob.digest).copied();
+                    (!graph::is_json(&work.blob), place)
+                });
+                run(documents.into_iter().rev().chain(payload).collect(), 1);
+            }
+            Order::DocumentsLast => {
+                let (indexes, manifests): (Vec<_>, Vec<_>) = documents
+                    .into_iter()
+                    .partition(|work| media_type::is_index(&work.blob.media_type));
+                let (mut lined_up, mut free): (Vec<_>, Vec<_>) =
+                    payload.into_iter().partition(|work| work.turn(&images).is_some());
+                lined_up.sort_by_key(|work| work.turn(&images));
+                run(lined_up, 1);
+                free.sort_by_key(|work| std::cmp::Reverse(work.blob.size));
+                run(free, jobs);
+                run(manifests, jobs);
+                // Each after those that it names.
+                run(indexes, 1);
+            }
+        }
+    }
+    let end = |image: Image<'_>| image.commit().map_err(|error| error.needing(total));
+    images.into_iter().map(end).collect()
+}
+
+/// An image on its way.
+struct Image<'i> {
+    item: Item<'i>,
+    /// None when it could not be read, which is its outcome then.
+    graph: Option<Graph>,
+    outcome: Mutex<Result<Copied>>,
+}
+
+impl<'i> Image<'i> {
+    fn read(item: Item<'i>, jobs: usize) -> Self {
+        let (graph, outcome) = match Graph::read(item.source, item.root, jobs) {
+            Ok(graph) => (Some(graph), Ok(Copied::default())),
+            Err(error) => (None, Err(error)),
         };
-        in_order(missing, &graph, source, sink_ref.order(), jobs, take).map_err(|error| error.needing(total))?;
-    }
-    sink.commit()?;
-    Ok(copied)
-}
-
-/// Takes all blobs in the order that a sink needs.
-fn in_order(
-    missing: Vec<Descriptor>,
-    graph: &Graph,
-    source: &dyn Source,
-    order: Order,
-    jobs: usize,
-    take: impl Fn(Descriptor) -> Result<()> + Sync,
-) -> Result<()> {
-    let (documents, mut payload): (Vec<_>, Vec<_>) = missing.into_iter().partition(graph::is_document);
-    match order {
-        Order::DocumentsFirst => {
-            // A document comes before those that it names, then what tells how to read the payload, and the payload
-            // in the order of the layers.
-            graph.sort_payload(&mut payload);
-            in_parallel(documents.into_iter().rev().chain(payload).collect(), 1, take)
-        }
-        Order::DocumentsLast => {
-            let (indexes, manifests): (Vec<_>, Vec<_>) = documents
-                .into_iter()
-                .partition(|document| media_type::is_index(&document.media_type));
-            let (mut lined_up, mut free): (Vec<_>, Vec<_>) =
-                payload.into_iter().partition(|blob| source.turn(blob).is_some());
-            lined_up.sort_by_key(|blob| source.turn(blob));
-            in_parallel(lined_up, 1, &take)?;
-            free.sort_by_key(|blob| std::cmp::Reverse(blob.size));
-            in_parallel(free, jobs, &take)?;
-            in_parallel(manifests, jobs, &take)?;
-            // Each after those that it names.
-            in_parallel(indexes, 1, take)
+        Self {
+            item,
+            graph,
+            outcome: Mutex::new(outcome),
         }
     }
+
+    fn outcome(&self) -> MutexGuard<'_, Result<Copied>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_failed(&self) -> bool {
+        self.outcome().is_err()
+    }
+
+    fn fail(&self, error: Error) {
+        let mut outcome = self.outcome();
+        if outcome.is_ok() {
+            *outcome = Err(error);
+        }
+    }
+
+    fn count(&self, count: impl FnOnce(&mut Copied)) {
+        if let Ok(copied) = &mut *self.outcome() {
+            count(copied);
+        }
+    }
+
+    fn take(&self, blob: &Descriptor, task: &Task<'_>) -> Result<Taken> {
+        let (graph, source) = (self.graph.as_ref(), self.item.source);
+        let part = (blob.size >= WORTH_SHOWING).then(|| task.part(&blob.digest.short(), blob.size));
+        let task = part.as_ref().unwrap_or(task);
+        let taken = match graph {
+            Some(graph) => self.item.sink.take(blob, &graph.over(source), task),
+            None => self.item.sink.take(blob, source, task),
+        };
+        taken.context(|| format!("cannot copy blob {} from {}", blob.digest, source.origin()))
+    }
+
+    fn commit(self) -> Result<Copied> {
+        let copied = self.outcome.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+        self.item.sink.commit()?;
+        Ok(copied)
+    }
 }
 
-/// What the sink lacks, in the same order.
-fn missing(blobs: &[Descriptor], sink: &dyn Sink, jobs: usize) -> Result<Vec<Descriptor>> {
-    let found = Mutex::new(Vec::new());
-    in_parallel(blobs.iter().enumerate().collect(), jobs, |(at, blob)| {
-        if !sink.has(blob)? {
-            found
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push((at, blob.clone()));
+/// A blob that has to move, and the images that it is for.
+struct Work {
+    blob: Descriptor,
+    owners: Vec<usize>,
+}
+
+impl Work {
+    /// When it has to be read, of what is best read one after the other.
+    fn turn(&self, images: &[Image<'_>]) -> Option<u64> {
+        let first = self.owners.first().and_then(|owner| images.get(*owner))?;
+        first.item.source.turn(&self.blob)
+    }
+
+    /// Moves the blob out of the first image that can give it.
+    fn run(self, images: &[Image<'_>], task: &Task<'_>) {
+        let mut owners = self.owners.iter().filter_map(|owner| images.get(*owner));
+        let taken = owners.by_ref().filter(|image| !image.has_failed()).find_map(|image| {
+            let taken = image.take(&self.blob, task);
+            taken
+                .map(|taken| (image, taken))
+                .map_err(|error| image.fail(error))
+                .ok()
+        });
+        let Some((image, taken)) = taken else { return };
+        image.count(|copied| match taken {
+            Taken::Moved => {
+                copied.blobs += 1;
+                copied.bytes = copied.bytes.saturating_add(self.blob.size);
+            }
+            Taken::Mounted => copied.mounted += 1,
+        });
+        for other in owners {
+            other.count(|copied| copied.skipped += 1);
         }
+    }
+}
+
+/// What the sinks lack, each blob once, in the order of the images and their blobs.
+fn missing(images: &[Image<'_>], jobs: usize) -> Vec<Work> {
+    let blobs = images.iter().enumerate().flat_map(|(owner, image)| {
+        let blobs = image.graph.iter().flat_map(|graph| &graph.blobs);
+        blobs.map(move |blob| (owner, image, blob))
+    });
+    let lacking = each(blobs.collect(), jobs, |(owner, image, blob)| {
+        if image.has_failed() {
+            return None;
+        }
+        match image.item.sink.has(blob) {
+            Ok(true) => image.count(|copied| copied.skipped += 1),
+            Ok(false) => return Some((owner, blob)),
+            Err(error) => image.fail(error),
+        }
+        None
+    });
+    let mut works: Vec<Work> = Vec::new();
+    let mut places = BTreeMap::new();
+    for (owner, blob) in lacking.into_iter().flatten() {
+        let place = *places.entry(blob.digest).or_insert(works.len());
+        match works.get_mut(place) {
+            Some(work) => work.owners.push(owner),
+            None => works.push(Work {
+                blob: blob.clone(),
+                owners: vec![owner],
+            }),
+        }
+    }
+    works
+}
+
+/// Works on all `items`, `jobs` at once. Gives what came of each, in their order.
+pub(crate) fn each<T: Send, R: Send>(items: Vec<T>, jobs: usize, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    let done = Mutex::new(BTreeMap::new());
+    // Nothing fails here: what may fail is in the results.
+    let _ = in_parallel(items.into_iter().enumerate().collect(), jobs, |(at, item)| {
+        let result = work(item);
+        done.lock().unwrap_or_else(PoisonError::into_inner).insert(at, result);
         Ok(())
-    })?;
-    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    found.sort_by_key(|(at, _)| *at);
-    Ok(found.into_iter().map(|(_, blob)| blob).collect())
+    });
+    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.into_values().collect()
 }
 
 /// Works on `items` in their order, `jobs` at once, and stops taking new ones after the first failure.
@@ -209,8 +356,9 @@ impl Sink for BlobSink<'_> {
         Ok(true)
     }
 
-    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {
-        self.0.fetch(blob, source, task)
+    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<Taken> {
+        self.0.fetch(blob, source, task)?;
+        Ok(Taken::Moved)
     }
 
     fn commit(self: Box<Self>) -> Result<()> {
@@ -238,7 +386,7 @@ impl Sink for StoreSink<'_> {
         BlobSink(self.store).has(blob)
     }
 
-    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {
+    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<Taken> {
         BlobSink(self.store).take(blob, source, task)
     }
 
@@ -279,10 +427,10 @@ mod tests {
             Ok(self.has.contains(blob))
         }
 
-        fn take(&self, blob: &Descriptor, source: &dyn Source, _: &Task<'_>) -> Result<()> {
+        fn take(&self, blob: &Descriptor, source: &dyn Source, _: &Task<'_>) -> Result<Taken> {
             source.open(blob, 0)?;
             self.taken.lock().unwrap().push(blob.clone());
-            Ok(())
+            Ok(Taken::Moved)
         }
 
         fn commit(self: Box<Self>) -> Result<()> {
@@ -331,35 +479,6 @@ mod tests {
         }
     }
 
-    /// A packed layer is unpacked once when its files are asked for in their order.
-    #[test]
-    fn blobs_with_turns_come_in_their_order() {
-        struct Packed(Memory);
-        impl Source for Packed {
-            fn origin(&self) -> String {
-                self.0.origin()
-            }
-
-            fn turn(&self, blob: &Descriptor) -> Option<u64> {
-                [200, 3000]
-                    .iter()
-                    .position(|size| *size == blob.size)
-                    .map(|at| at as u64)
-            }
-
-            fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn std::io::Read + Send + 'a>> {
-                self.0.open(blob, offset)
-            }
-        }
-        let mut memory = Memory::default();
-        let root = image(&mut memory);
-        let sink = notes(Order::DocumentsLast);
-        copy(&Packed(memory), &root, Box::new(&sink), 4, &Silent).unwrap();
-        let taken = sink.taken.into_inner().unwrap();
-        assert_eq!((taken[0].size, taken[1].size), (200, 3000));
-        assert_eq!(taken.last(), Some(&root));
-    }
-
     #[test]
     fn what_the_sink_has_is_not_moved() {
         let mut memory = Memory::default();
@@ -373,10 +492,49 @@ mod tests {
             Copied {
                 blobs: 1,
                 bytes: 10,
-                skipped: 4
+                skipped: 4,
+                mounted: 0
             }
         );
         assert_eq!(sink.taken.into_inner().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_blob_of_several_images_moves_once_and_one_failure_is_no_others() {
+        let (mut one, mut two) = (Memory::default(), Memory::default());
+        let shared = noise(4000, 9);
+        let build = |memory: &mut Memory, own: u64| {
+            let layers = [shared.clone(), noise(300, own)].map(|bytes| memory.add(media_type::LAYER, bytes));
+            memory.image(layers.map(|layer| (layer.clone(), layer.digest)).into())
+        };
+        let (first, second) = (build(&mut one, 1), build(&mut two, 2));
+        let sink = notes(Order::DocumentsLast);
+        let run = |one: &Memory, two: &Memory| {
+            let item = |source, root| Item {
+                source,
+                root,
+                sink: Box::new(&sink),
+            };
+            copy_all(vec![item(one, &first), item(two, &second)], 1, &Silent)
+        };
+        let copied = run(&one, &two);
+        let (a, b) = (copied[0].as_ref().unwrap(), copied[1].as_ref().unwrap());
+        assert_eq!((a.blobs, a.skipped, b.blobs, b.skipped), (4, 0, 3, 1));
+        let taken = std::mem::take(&mut *sink.taken.lock().unwrap());
+        assert_eq!((taken.len(), taken[0].size), (7, 4000), "the largest first, and once");
+        assert_eq!(sink.committed.load(Ordering::Relaxed), 2);
+
+        // What the first can't give, the second does.
+        one.forget(crate::digest::Digest::of(&shared));
+        let copied = run(&one, &two);
+        let error = copied[0].as_ref().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(copied[1].as_ref().unwrap().blobs, 4);
+        assert_eq!(sink.taken.lock().unwrap().len(), 4, "nothing more of the first");
+        assert_eq!(sink.committed.load(Ordering::Relaxed), 3);
+        one.forget(first.digest);
+        let copied = run(&one, &two);
+        assert!(copied[0].is_err() && copied[1].is_ok());
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Which blobs an image is made of: index, manifests, configs, layers.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 use crate::copy::in_parallel;
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, ErrorKind, Result};
-use crate::source::{Source, document};
+use crate::reference::Reference;
+use crate::source::{Source, document, rest};
 use crate::spec::{self, Descriptor, Index, Manifest, media_type};
 
 /// An image nests at most this deep; deeper is an attack or a defect.
@@ -112,10 +112,9 @@ impl Graph {
         })
     }
 
-    /// Sorts payload so that each image can be unpacked while it comes: what is JSON first, then the layers.
-    pub(crate) fn sort_payload(&self, payload: &mut [Descriptor]) {
-        let places: BTreeMap<Digest, usize> = self.layers.iter().enumerate().map(|(at, layer)| (*layer, at)).collect();
-        payload.sort_by_key(|blob| (!is_json(blob), places.get(&blob.digest).copied()));
+    /// The place of each layer in an order in which each image can be unpacked while it comes.
+    pub(crate) fn layer_places(&self) -> BTreeMap<Digest, usize> {
+        self.layers.iter().enumerate().map(|(at, layer)| (*layer, at)).collect()
     }
 
     /// The source that was read, which is not asked again for the documents that are known by now.
@@ -123,7 +122,7 @@ impl Graph {
     pub fn over<'g>(&'g self, source: &'g dyn Source) -> Remembering<'g> {
         Remembering {
             source,
-            documents: Cow::Borrowed(&self.documents),
+            documents: &self.documents,
         }
     }
 }
@@ -131,17 +130,7 @@ impl Graph {
 /// A source, and what is known of it already.
 pub struct Remembering<'g> {
     source: &'g dyn Source,
-    documents: Cow<'g, BTreeMap<Digest, Vec<u8>>>,
-}
-
-impl<'g> Remembering<'g> {
-    /// A source whose document with that digest was read before.
-    pub(crate) fn one(source: &'g dyn Source, digest: Digest, bytes: Vec<u8>) -> Self {
-        Self {
-            source,
-            documents: Cow::Owned(BTreeMap::from([(digest, bytes)])),
-        }
-    }
+    documents: &'g BTreeMap<Digest, Vec<u8>>,
 }
 
 impl std::fmt::Debug for Remembering<'_> {
@@ -160,6 +149,10 @@ impl Source for Remembering<'_> {
         self.source.origin()
     }
 
+    fn repository(&self) -> Option<&Reference> {
+        self.source.repository()
+    }
+
     fn is_sequential(&self) -> bool {
         self.source.is_sequential()
     }
@@ -170,10 +163,7 @@ impl Source for Remembering<'_> {
 
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
         match self.documents.get(&blob.digest) {
-            Some(bytes) => {
-                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
-                Ok(Box::new(bytes.get(start..).unwrap_or_default()))
-            }
+            Some(bytes) => Ok(Box::new(rest(bytes, offset))),
             None => self.source.open(blob, offset),
         }
     }

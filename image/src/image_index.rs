@@ -8,11 +8,12 @@ use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::locate::in_store;
 use crate::platform::Platform;
 use crate::progress::Progress;
-use crate::pull::{Puller, Wanted};
+use crate::pull::Puller;
 use crate::reference::Reference;
 use crate::source::{Source, document};
 use crate::spec::{self, Descriptor, Index, annotation, media_type};
 use crate::store::Store;
+use crate::wanted::Wanted;
 
 /// An index of the store, by its name.
 #[derive(Debug, Clone, Copy)]

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::copy::{BlobSink, Order, Sink};
+use crate::copy::{BlobSink, Order, Sink, Taken};
 use crate::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
 use crate::file::{self, sync_folder};
 use crate::lock;
 use crate::progress::Task;
+use crate::reference::Reference;
 use crate::source::Source;
 use crate::spec::{self, Descriptor, Index, MAX_DOCUMENT, annotation};
 use crate::store::Store;
@@ -37,6 +38,7 @@ impl Layout {
         let index: Index = spec::parse(&read_index(path)?, &path.join("index.json").display().to_string())?;
         let images = index.manifests.into_iter().map(|mut image| {
             let tag = image.annotations.remove(annotation::REF_NAME);
+            image.annotations.remove(annotation::CONTAINERD_NAME);
             (tag, image)
         });
         Ok(Self {
@@ -56,9 +58,11 @@ impl Layout {
     /// # Errors
     /// [`ErrorKind::NotFound`] when there is none; [`ErrorKind::Input`] when there are several to choose from.
     pub fn find(&self, tag: Option<&str>) -> Result<Descriptor> {
-        let Some(tag) = tag else {
-            return match self.images.as_slice() {
-                [(_, only)] => Ok(only.clone()),
+        let images = self.images.iter().map(|(tag, image)| (tag.as_deref(), image));
+        match tag {
+            Some(tag) => tagged(images, tag, &self.origin()),
+            None => match self.images.as_slice() {
+                [(_, only), rest @ ..] if rest.iter().all(|(_, other)| other.digest == only.digest) => Ok(only.clone()),
                 [] => Err(Error::new(
                     ErrorKind::NotFound,
                     format!("{} holds no image", self.origin()),
@@ -70,21 +74,34 @@ impl Layout {
                 .hint(format!(
                     "say which one: oci:{}:TAG with TAG one of {}",
                     self.path.display(),
-                    self.tags()
+                    tags(images)
                 ))),
-            };
-        };
-        let found = self.images.iter().find(|(name, _)| name.as_deref() == Some(tag));
-        found.map(|(_, image)| image.clone()).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("{} holds no image `{tag}`", self.origin()))
-                .hint(format!("it has: {}", self.tags()))
-        })
+            },
+        }
     }
+}
 
-    fn tags(&self) -> String {
-        let tags: Vec<&str> = self.images.iter().filter_map(|(tag, _)| tag.as_deref()).collect();
-        tags.join(", ")
-    }
+/// The image under `tag` among those that `origin` lists with their tags. A name may be written short.
+pub(crate) fn tagged<'i>(
+    images: impl Iterator<Item = (Option<&'i str>, &'i Descriptor)> + Clone,
+    tag: &str,
+    origin: &str,
+) -> Result<Descriptor> {
+    let whole = tag.parse::<Reference>().ok().map(|name| name.to_string());
+    let is_meant = |name: &str| name == tag || Some(name) == whole.as_deref();
+    let found = images.clone().find(|(name, _)| name.is_some_and(is_meant));
+    found.map(|(_, image)| image.clone()).ok_or_else(|| {
+        let error = Error::new(ErrorKind::NotFound, format!("{origin} holds no image `{tag}`"));
+        match tags(images) {
+            all if all.is_empty() => error.hint("no image in it has a name: leave it out"),
+            all => error.hint(format!("it has: {all}")),
+        }
+    })
+}
+
+fn tags<'i>(images: impl Iterator<Item = (Option<&'i str>, &'i Descriptor)>) -> String {
+    let tags: Vec<&str> = images.filter_map(|(tag, _)| tag).collect();
+    tags.join(", ")
 }
 
 impl Source for Layout {
@@ -114,7 +131,7 @@ impl Source for Layout {
     }
 }
 
-/// An image layout as a sink. An image that had the same tag loses it; everything else stays.
+/// An image layout as a sink. An image that had the same tag stays there without one, as with skopeo.
 #[derive(Debug)]
 pub struct LayoutSink {
     /// Its blobs are written as those of a store: under partial names that the next try continues.
@@ -178,20 +195,26 @@ impl LayoutSink {
         if let Some(tag) = &self.tag {
             entry.annotations.insert(annotation::REF_NAME.to_owned(), tag.clone());
         }
-        let tag_of = |entry: &Value| {
-            let tag = entry.pointer("/annotations/org.opencontainers.image.ref.name");
-            tag.and_then(Value::as_str).map(str::to_owned)
-        };
         let digest = Value::String(entry.digest.to_string());
         // Without a tag an image is listed once.
-        let replaced = |old: &Value| {
-            let old_tag = tag_of(old);
-            old_tag == self.tag && (old_tag.is_some() || old.get("digest") == Some(&digest))
+        let is_replaced = |old: &Value| match tag_of(old) {
+            None => old.get("digest") == Some(&digest),
+            tag => tag == self.tag.as_deref(),
         };
-        let place = list.iter().position(replaced).unwrap_or(list.len());
-        list.retain(|old| !replaced(old));
+        let place = list.iter().position(is_replaced);
+        let (replaced, mut kept): (Vec<_>, Vec<_>) = std::mem::take(list).into_iter().partition(is_replaced);
         let entry = serde_json::to_value(&entry).or_fail(ErrorKind::Internal, || "cannot write a descriptor")?;
-        list.insert(place, entry);
+        kept.insert(place.unwrap_or(kept.len()), entry);
+        for mut old in replaced {
+            // Whoever knows its digest still finds the image that had the tag.
+            if !kept.iter().any(|other| other.get("digest") == old.get("digest")) {
+                if let Some(annotations) = old.get_mut("annotations").and_then(Value::as_object_mut) {
+                    annotations.remove(annotation::REF_NAME);
+                }
+                kept.push(old);
+            }
+        }
+        *list = kept;
         sync_folder(&path.join("blobs/sha256"))?;
         file::write(&file, &spec::canonical(&index)?, 0o644)
     }
@@ -206,8 +229,9 @@ impl Sink for LayoutSink {
         BlobSink(&self.blobs).has(blob)
     }
 
-    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {
-        self.blobs.fetch(blob, source, task)
+    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<Taken> {
+        self.blobs.fetch(blob, source, task)?;
+        Ok(Taken::Moved)
     }
 
     fn commit(self: Box<Self>) -> Result<()> {
@@ -216,6 +240,10 @@ impl Sink for LayoutSink {
         let _ = fs::remove_dir(self.blobs.path().join("partial"));
         Ok(())
     }
+}
+
+fn tag_of(entry: &Value) -> Option<&str> {
+    entry.get("annotations")?.get(annotation::REF_NAME)?.as_str()
 }
 
 fn check_marker(path: &Path) -> Result<()> {

@@ -6,9 +6,11 @@
 //! * Places: [`store`], [`archive`], [`layout`], [`remote`]; [`locate`] finds what a user names; [`rootfs`] is where an image
 //!   is unpacked.
 //! * Several platforms under one name: [`image_index`].
-//! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`pull`], [`push`], [`layer`] (writing them);
-//!   [`verify`] reads all of it again.
-//! * What went wrong and how far it is: [`error`], [`finding`], [`suggest`], [`progress`]. Files that appear whole: [`mod@file`]. Two processes at
+//! * Movement: [`source`], [`copy`], [`graph`] (which blobs an image has), [`wanted`] (which platforms), [`pull`], [`push`],
+//!   [`transfer`] (from anywhere to anywhere, written as a [`transport`]), [`layer`] (writing them); [`verify`] reads all of
+//!   it again.
+//! * What went wrong and how far it is: [`error`], [`finding`], [`suggest`], [`progress`]. Files that appear whole:
+//!   [`mod@file`]. Two processes at
 //!   once: [`lock`].
 
 pub mod archive;
@@ -35,7 +37,10 @@ pub mod source;
 pub mod spec;
 pub mod store;
 pub mod suggest;
+pub mod transfer;
+pub mod transport;
 pub mod verify;
+pub mod wanted;
 
 #[cfg(test)]
 mod testing;

@@ -8,8 +8,10 @@ use std::path::Path;
 
 use crate::archive::{Archive, ArchiveStream, Base, Completed, open_stream};
 use crate::error::{Error, ErrorKind, Result};
+use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::reference::Reference;
+use crate::remote::RemoteImage;
 use crate::source::Source;
 use crate::spec::Descriptor;
 use crate::store::Store;
@@ -38,6 +40,10 @@ pub enum Place {
     Delta(Completed),
     /// In an archive that comes through a pipe.
     Stream(Box<ArchiveStream>),
+    /// In an image layout that is not the store.
+    Layout(Layout),
+    /// In a registry.
+    Registry(Box<RemoteImage>),
 }
 
 impl Place {
@@ -47,6 +53,8 @@ impl Place {
             Self::Archive(archive) => archive,
             Self::Delta(completed) => completed,
             Self::Stream(stream) => &**stream,
+            Self::Layout(layout) => layout,
+            Self::Registry(image) => &**image,
         }
     }
 }
@@ -60,17 +68,31 @@ impl Source for Place {
         self.source().open(blob, offset)
     }
 
+    fn repository(&self) -> Option<&Reference> {
+        self.source().repository()
+    }
+
     fn is_sequential(&self) -> bool {
         self.source().is_sequential()
     }
 }
 
 impl Located {
+    /// An image in a place that needs no lock.
+    pub(crate) fn new(place: Place, root: Descriptor) -> Self {
+        Self {
+            source: Box::new(place),
+            root,
+            name: None,
+            _lock: None,
+        }
+    }
+
     /// The images that the store has to hold besides.
     #[must_use]
     pub fn bases(&self) -> &[Base] {
         match &*self.source {
-            Place::Store(_) => &[],
+            Place::Store(_) | Place::Layout(_) | Place::Registry(_) => &[],
             Place::Archive(archive) | Place::Delta(Completed { archive, .. }) => archive.bases(),
             Place::Stream(stream) => stream.bases(),
         }
@@ -83,7 +105,7 @@ impl Located {
     /// [`ErrorKind::NotFound`], naming the image that the store has to have, or the blob.
     pub fn check_complete(&self) -> Result<()> {
         match &*self.source {
-            Place::Store(_) => Ok(()),
+            Place::Store(_) | Place::Layout(_) | Place::Registry(_) => Ok(()),
             Place::Archive(archive) => archive.check_complete(&self.root, None),
             Place::Delta(Completed { archive, store }) => archive.check_complete(&self.root, Some(store)),
             Place::Stream(stream) => stream.check_bases(),
@@ -95,7 +117,7 @@ impl Located {
     pub fn explain(&self, error: Error) -> Error {
         match &*self.source {
             Place::Archive(archive) | Place::Delta(Completed { archive, .. }) => archive.explain(error),
-            Place::Store(_) | Place::Stream(_) => error,
+            Place::Store(_) | Place::Stream(_) | Place::Layout(_) | Place::Registry(_) => error,
         }
     }
 
@@ -136,23 +158,31 @@ pub fn locate(root: &Path, argument: &str) -> Result<Located> {
     }
     if looks_like_file(argument) {
         if Archive::is_there(path) {
-            return in_archive(root, path);
+            return in_archive(root, path, None);
         }
         return Err(Error::new(ErrorKind::NotFound, format!("there is no file {argument}"))
             .hint("give the path of an archive made by `sealrs save`, or the name of an image in the store"));
     }
-    let store = Store::open(root)?;
-    let lock = store.share()?;
-    match in_store(&store, argument) {
-        Ok((image, name)) => Ok(Located {
-            source: Box::new(Place::Store(store)),
-            root: image,
-            name,
-            _lock: Some(lock),
-        }),
-        Err(error) if error.kind() != ErrorKind::Integrity && path.is_file() => in_archive(root, path),
-        Err(error) => Err(error),
+    match by_name(root, argument) {
+        Err(error) if error.kind() != ErrorKind::Integrity && path.is_file() => in_archive(root, path, None),
+        found => found,
     }
+}
+
+/// Finds the image of the store below `root` that `argument` names, as [`in_store`] does.
+///
+/// # Errors
+/// As [`locate`].
+pub(crate) fn by_name(root: &Path, argument: &str) -> Result<Located> {
+    let store = Store::look(root)?;
+    let lock = store.share()?;
+    let (image, name) = in_store(&store, argument)?;
+    Ok(Located {
+        source: Box::new(Place::Store(store)),
+        root: image,
+        name,
+        _lock: Some(lock),
+    })
 }
 
 /// Whether `argument` names an archive rather than an image of the store below `root`, as [`locate`] sees it.
@@ -177,7 +207,7 @@ pub fn names_archive(root: &Path, argument: &str) -> Result<bool> {
 }
 
 /// Whether an argument is a file rather than a name, by the look of it.
-fn looks_like_file(argument: &str) -> bool {
+pub(crate) fn looks_like_file(argument: &str) -> bool {
     let whole = match argument.rsplit_once('.') {
         Some((whole, number)) if number.len() == 3 && number.bytes().all(|byte| byte.is_ascii_digit()) => whole,
         _ => argument,
@@ -242,9 +272,13 @@ fn existing_store(root: &Path) -> Result<Option<(Store, Lock)>> {
     Ok(Some((store, lock)))
 }
 
-fn in_archive(root: &Path, path: &Path) -> Result<Located> {
+/// Finds an image in an archive: the one under `tag`, or the only one. `root` has the store for what it may lack.
+pub(crate) fn in_archive(root: &Path, path: &Path, tag: Option<&str>) -> Result<Located> {
     let archive = Archive::open(path)?;
-    let (name, image) = only_image(archive.images(), &archive.origin())?;
+    let (name, image) = match tag {
+        Some(tag) => (None, archive.find(tag)?),
+        None => only_image(archive.images(), &archive.origin())?,
+    };
     let store = match archive.bases() {
         [] => None,
         _ => existing_store(root)?,

@@ -12,6 +12,13 @@ pub struct Lock {
     file: Option<File>,
 }
 
+impl Lock {
+    /// Where there is nothing that could go.
+    pub(crate) fn nothing() -> Self {
+        Self { file: None }
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // Closing the file is not enough: a child that another thread has just forked holds it open until it runs its

@@ -1,19 +1,18 @@
 //! An image to a registry: `push`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use crate::cluster_image::select;
 use crate::copy::{Copied, copy};
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, ErrorKind, Result};
-use crate::graph::{self, Graph};
-use crate::platform::Platform;
+use crate::graph;
 use crate::progress::Progress;
 use crate::reference::Reference;
 use crate::remote::{Client, RemoteSink};
-use crate::source::{Source, document};
-use crate::spec::{self, Descriptor, Index, media_type};
+use crate::source::Source;
+use crate::spec::Descriptor;
 use crate::store::Store;
+use crate::wanted::Wanted;
 
 /// Sends images to registries.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +26,7 @@ pub struct Pusher<'p> {
 }
 
 impl Pusher<'_> {
-    /// Sends the image `root` of `source` to `name`; with `platform`, that one's image only.
+    /// Sends what is `wanted` of the image `root` of `source` to `name`.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when the name has no tag, [`ErrorKind::NotFound`] when a part of the image is not there;
@@ -37,7 +36,7 @@ impl Pusher<'_> {
         source: &dyn Source,
         root: &Descriptor,
         name: &Reference,
-        platform: Option<&Platform>,
+        wanted: &Wanted,
         progress: &dyn Progress,
     ) -> Result<(Descriptor, Copied)> {
         if name.digest().is_some() || name.tag().is_none() {
@@ -48,19 +47,13 @@ impl Pusher<'_> {
             .hint("give a name with a tag, for instance `registry.example.com/edge/k3s:v1`"));
         }
         let place = || format!("cannot push to {name}");
-        let root = match platform {
-            Some(platform) => select(source, root, platform).context(place)?,
-            None => {
-                let graph = Graph::read(source, root, self.jobs).context(place)?;
-                whole(&graph, source, root).context(place)?;
-                root.clone()
-            }
-        };
+        let chosen = wanted.choose(source, root, self.jobs).context(place)?;
+        let (source, root) = (&chosen.over(source), &chosen.root);
         let sink = RemoteSink::new(self.client.clone(), name.clone(), root.clone(), source)
             .resuming_in(self.store.partial_folder())
             .mounting(self.elsewhere(name)?);
-        let copied = copy(source, &root, Box::new(sink), self.jobs, progress).context(place)?;
-        Ok((root, copied))
+        let copied = copy(source, root, Box::new(sink), self.jobs, progress).context(place)?;
+        Ok((root.clone(), copied))
     }
 
     /// The blobs of images that were pulled from, or pushed to, other repositories of the same registry.
@@ -77,37 +70,4 @@ impl Pusher<'_> {
         }
         Ok(found)
     }
-}
-
-/// Registries take no index whose members they lack: says so before anything is sent.
-fn whole(graph: &Graph, source: &dyn Source, root: &Descriptor) -> Result<()> {
-    if !media_type::is_index(&root.media_type) {
-        return Ok(());
-    }
-    let index: Index = spec::parse(&document(source, root)?, &root.digest.to_string())?;
-    let there: BTreeSet<Digest> = graph.blobs.iter().map(|blob| blob.digest).collect();
-    let (present, absent): (Vec<_>, Vec<_>) = index
-        .manifests
-        .into_iter()
-        .partition(|member| there.contains(&member.digest));
-    if absent.is_empty() {
-        return Ok(());
-    }
-    let present = Index::new(present).platforms();
-    let absent: Vec<String> = absent
-        .iter()
-        .map(|member| match &member.platform {
-            Some(platform) if platform.os != "unknown" => platform.to_string(),
-            // An attestation, for instance.
-            _ => member.digest.to_string(),
-        })
-        .collect();
-    let absent = absent.join(", ");
-    Err(Error::new(
-        ErrorKind::NotFound,
-        format!("{} has only a part of the image: {absent} is missing", source.origin()),
-    )
-    .hint(format!(
-        "push one platform with `--platform` ({present}), or pull the image with `--all-platforms` first"
-    )))
 }

@@ -45,4 +45,4 @@ pub use manifest::Document;
 pub use registry_name::RegistryName;
 pub use registry_sink::{RegistrySink, Shipment};
 pub use remote_sink::RemoteSink;
-pub use remote_source::RemoteSource;
+pub use remote_source::{RemoteImage, RemoteSource};

@@ -4,12 +4,18 @@ use std::io::Read;
 
 use crate::digest::VerifyingReader;
 use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
+use crate::reference::Reference;
 use crate::spec::{Descriptor, MAX_DOCUMENT};
 
 /// A place that blobs can be read from.
 pub trait Source: Send + Sync {
     /// Names the place in messages: ``archive `k3s.tar` ``, `the store`, `registry quay.io`.
     fn origin(&self) -> String;
+
+    /// The repository of a registry that it is: another repository there may take blobs over without their bytes moving.
+    fn repository(&self) -> Option<&Reference> {
+        None
+    }
 
     /// Whether blobs have to be opened one after the other, in the order in which `save` writes them: a pipe.
     fn is_sequential(&self) -> bool {
@@ -27,6 +33,12 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// [`ErrorKind::NotFound`] when the place lacks the blob, and whatever reading it may meet.
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>>;
+}
+
+/// A blob in memory from `offset` on.
+pub(crate) fn rest(bytes: &[u8], offset: u64) -> &[u8] {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    bytes.get(start..).unwrap_or_default()
 }
 
 /// Reads a whole small blob (an index, a manifest, a config) and verifies it.

@@ -76,6 +76,20 @@ impl Store {
         Ok(store)
     }
 
+    /// The store for whoever only reads: nothing is made, and where there is no store it is empty.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Disk`] when nobody can be let in there.
+    pub fn look(root: &Path) -> Result<Self> {
+        let path = root.join("store");
+        match fs::metadata(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).or_io(|| format!("cannot read the store {}", path.display()))
+            }
+            _ => Ok(Self { path }),
+        }
+    }
+
     /// A layout of somebody else's, whose blobs are written as a store's are.
     pub(crate) fn at(path: PathBuf) -> Self {
         Self { path }
@@ -98,6 +112,9 @@ impl Store {
     /// # Errors
     /// [`ErrorKind::Disk`] when the lock file can't be opened.
     pub fn share(&self) -> Result<Lock> {
+        if !self.path.exists() {
+            return Ok(Lock::nothing());
+        }
         lock::shared(&self.path.join("lock"))
     }
 
@@ -370,7 +387,11 @@ impl Store {
 
     fn index(&self) -> Result<Index> {
         let path = self.index_path();
-        let bytes = fs::read(&path).or_io(|| format!("cannot read {}", path.display()))?;
+        let bytes = match fs::read(&path) {
+            // Nobody has put anything there yet.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Index::new(Vec::new())),
+            bytes => bytes.or_io(|| format!("cannot read {}", path.display()))?,
+        };
         spec::parse(&bytes, &path.display().to_string()).map_err(|error| {
             error.hint("the store's index is damaged: restore it, or choose another store with `--root`")
         })

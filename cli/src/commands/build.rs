@@ -121,7 +121,7 @@ pub(super) fn show(printer: &Printer, verb: &str, name: &Reference, built: &Buil
         })
     };
     let document = serde_json::json!({
-        "name": name,
+        "name": name.familiar(),
         "digest": built.descriptor.digest,
         "size": built.size,
         "layersPacked": built.packed,

@@ -20,7 +20,7 @@ use crate::printer::Printer;
 #[command(after_help = "\
 Examples:
   sealrs images
-  sealrs images --output json | jq -r '.[].name'")]
+  sealrs images --output json | jq -r '.[].digest'    # what `-q` does elsewhere")]
 pub(crate) struct Images {
     /// Show whole digests.
     #[arg(long)]
@@ -45,7 +45,7 @@ struct Row {
 
 impl Images {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
-        let store = Store::open(root)?;
+        let store = Store::look(root)?;
         let _lock = store.share()?;
         let mut rows = Vec::new();
         for (reference, descriptor) in store.list()? {

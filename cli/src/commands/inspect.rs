@@ -5,9 +5,10 @@ use std::path::Path;
 use clap::Args;
 use sealrs_image::cluster_image::{ClusterImage, members, name};
 use sealrs_image::error::{Context as _, ErrorKind, Result, ResultExt as _};
-use sealrs_image::locate::locate;
+use sealrs_image::locate::{Located, locate};
 use sealrs_image::platform::Platform;
 use sealrs_image::reference::Reference;
+use sealrs_image::wanted::check_platform;
 
 use crate::printer::Printer;
 
@@ -30,8 +31,8 @@ pub(crate) struct Inspect {
 impl Inspect {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
         let located = locate(root, &self.image)?;
-        let platform = self.platform.unwrap_or_else(Platform::host);
-        let image = ClusterImage::read(&*located.source, &located.root, &platform)
+        let image = self
+            .read(&located)
             .context(|| format!("cannot inspect {}", self.image))
             .map_err(|error| located.explain(error))?;
         let mut document =
@@ -50,6 +51,15 @@ impl Inspect {
         }
         printer.result(&document, |document| format!("{document:#}"))
     }
+
+    fn read(&self, located: &Located) -> Result<ClusterImage> {
+        let platform = self.platform.clone().unwrap_or_else(Platform::host);
+        let image = ClusterImage::read(&*located.source, &located.root, &platform)?;
+        if self.platform.is_some() {
+            check_platform(&*located.source, &image.descriptor, &platform)?;
+        }
+        Ok(image)
+    }
 }
 
 /// The shape is sealer's: the annotations of sealer are decoded beside the manifest, the labels beside the config.
@@ -66,7 +76,7 @@ fn describe(image: &ClusterImage, name: Option<&Reference>) -> serde_json::Resul
     }
     Ok(serde_json::json!({
         "id": image.manifest.config.digest,
-        "name": name,
+        "name": name.map(Reference::familiar),
         "digest": image.descriptor.digest,
         "size": image.packed_size(),
         "unpackedSize": image.unpacked_size(),

@@ -14,12 +14,8 @@ use sealrs_image::spec::Descriptor;
 use sealrs_image::store::Store;
 use serde::Serialize;
 
+use super::{cores, tell_kind};
 use crate::printer::Printer;
-
-/// How many blobs are copied at once: hashing is what takes the time, so as many as there are cores.
-fn jobs() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
 
 /// Read the images of an archive file into the store: sealrs's own, skopeo's, or Docker's.
 #[derive(Debug, Args)]
@@ -147,7 +143,12 @@ fn take_in(
         root: image.clone(),
         names: names.to_vec(),
     };
-    copy(source, image, Box::new(sink), jobs(), &*printer.progress())
+    let copied = copy(source, image, Box::new(sink), cores(), &*printer.progress())?;
+    let name = names
+        .first()
+        .map_or_else(|| image.digest.to_string(), Reference::familiar);
+    tell_kind(store, image, &name, printer);
+    Ok(copied)
 }
 
 fn told(image: &Descriptor, names: &[Reference], copied: Copied) -> Loaded {

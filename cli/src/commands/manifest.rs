@@ -228,7 +228,7 @@ fn show(printer: &Printer, verb: &str, name: &Reference, changed: &Changed) -> R
         members.iter().map(row).collect()
     };
     let document = serde_json::json!({
-        "name": name,
+        "name": name.familiar(),
         "digest": changed.root.digest,
         "platforms": rows(&changed.index.manifests),
         "removed": rows(&changed.gone),

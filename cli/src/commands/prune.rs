@@ -18,7 +18,7 @@ pub(crate) struct Prune {}
 
 impl Prune {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
-        let collected = Store::open(root)?.prune()?;
+        let collected = Store::look(root)?.prune()?;
         let document = serde_json::json!({"files": collected.files, "bytes": collected.bytes});
         printer.result(&document, |_| {
             format!("removed {} files, {}", collected.files, HumanBytes(collected.bytes))

@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use clap::Args;
-use indicatif::HumanBytes;
-use sealrs_image::error::Result;
-use sealrs_image::platform::Platform;
-use sealrs_image::pull::{PullPolicy, Puller, Wanted};
+use sealrs_image::error::{Error, Result};
+use sealrs_image::pull::{PullPolicy, Puller};
 use sealrs_image::reference::Reference;
 use sealrs_image::store::Store;
+use sealrs_image::wanted::Wanted;
 
-use crate::commands::remote::Registries;
+use super::platforms::Platforms;
+use super::remote::Registries;
+use super::{moved, tell_kind};
 use crate::printer::Printer;
 
 /// Bring images from registries into the store. What was interrupted goes on where it stopped.
@@ -24,13 +25,8 @@ pub(crate) struct Pull {
     #[arg(required = true, value_name = "NAME")]
     images: Vec<Reference>,
 
-    /// Platform to pull. May be given several times; this host's if it is not given.
-    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
-    platforms: Vec<Platform>,
-
-    /// Pull all platforms that the image has.
-    #[arg(long, conflicts_with = "platforms")]
-    all_platforms: bool,
+    #[command(flatten)]
+    platforms: Platforms,
 
     /// When to ask the registry: missing, always, ifnewer (use what is there when the registry can't be reached), never.
     #[arg(long = "policy", value_name = "POLICY", default_value = "always")]
@@ -51,43 +47,59 @@ impl Pull {
             policy: self.policy,
             jobs: self.registries.jobs,
         };
-        let wanted = match (self.all_platforms, self.platforms.is_empty()) {
-            (true, _) => Wanted::All,
-            (false, true) => Wanted::Platforms(vec![Platform::host()]),
-            (false, false) => Wanted::Platforms(self.platforms),
-        };
-        let mut rows = Vec::new();
-        for name in &self.images {
-            let pulled = puller.pull(name, &wanted, &*printer.progress())?;
+        let wanted: Wanted = self.platforms.into();
+        let pulled = puller.pull_all(&self.images, &wanted, &*printer.progress());
+        let (mut rows, mut lines, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, pulled) in self.images.iter().zip(pulled) {
+            let pulled = match pulled {
+                Ok(pulled) => pulled,
+                Err(error) => {
+                    failed.push((name, error));
+                    continue;
+                }
+            };
+            let (name, digest) = (name.familiar(), pulled.root.digest);
+            tell_kind(&store, &pulled.root, &name, printer);
+            lines.push(match &pulled.copied {
+                Some(copied) => format!("pulled {name} {digest} ({})\n", moved(copied)),
+                None => format!("{name} {digest} is in the store\n"),
+            });
             let copied = pulled.copied.unwrap_or_default();
             rows.push(serde_json::json!({
                 "name": name,
-                "digest": pulled.root.digest,
+                "digest": digest,
                 "asked": pulled.copied.is_some(),
                 "blobs": copied.blobs,
                 "bytes": copied.bytes,
                 "skipped": copied.skipped,
             }));
         }
-        printer.result(&rows, |rows| {
-            let line = |row: &serde_json::Value| {
-                let number = |key: &str| row.get(key).and_then(serde_json::Value::as_u64).unwrap_or_default();
-                let text = |key: &str| {
-                    row.get(key)
-                        .and_then(serde_json::Value::as_str)
-                        .unwrap_or_default()
-                        .to_owned()
-                };
-                format!(
-                    "pulled {} {} ({} in {} blobs, {} were there)\n",
-                    text("name"),
-                    text("digest"),
-                    HumanBytes(number("bytes")),
-                    number("blobs"),
-                    number("skipped")
-                )
-            };
-            rows.iter().map(line).collect()
-        })
+        if !rows.is_empty() || failed.is_empty() {
+            printer.result(&rows, |_| lines.concat())?;
+        }
+        match failure(failed, self.images.len()) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
     }
+}
+
+/// One error of all that failed, each with its image.
+fn failure(mut failed: Vec<(&Reference, Error)>, count: usize) -> Option<Error> {
+    if count == 1 {
+        return failed.pop().map(|(_, error)| error);
+    }
+    let (_, first) = failed.first()?;
+    let (kind, hint) = (first.kind(), first.remedy().map(str::to_owned));
+    let reason = |(name, error): &(&Reference, Error)| {
+        let causes: String = error.causes().iter().map(|cause| format!(": {cause}")).collect();
+        format!("{name}: {error}{causes}")
+    };
+    let reasons: Vec<String> = failed.iter().map(reason).collect();
+    let what = format!("{} of {count} images were not pulled", failed.len());
+    let error = Error::new(kind, what).because(reasons.join("\n"));
+    Some(match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    })
 }

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use indicatif::HumanBytes;
 use sealrs_builder::{Relocated, RelocatedImage, Relocation};
 use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::error::{Error, ErrorKind, Result};
@@ -13,9 +12,11 @@ use sealrs_image::push::Pusher;
 use sealrs_image::reference::Reference;
 use sealrs_image::remote::RegistryName;
 use sealrs_image::store::Store;
+use sealrs_image::wanted::Wanted;
 use sealrs_installer::mirror::{Configuration, Mirror};
 
-use crate::commands::remote::Registries;
+use super::moved;
+use super::remote::Registries;
 use crate::printer::Printer;
 
 /// Send an image of the store, or of an archive file, to a registry. What the registry has is not sent again.
@@ -86,23 +87,20 @@ impl Push {
             client: &client,
             jobs: self.registries.jobs,
         };
-        let platform = self.platform.as_ref();
-        let (pushed, copied) = pusher.push(&*located.source, &located.root, &name, platform, &*printer.progress())?;
+        let wanted = self
+            .platform
+            .map_or(Wanted::All, |platform| Wanted::Platforms(vec![platform]));
+        let (pushed, copied) = pusher.push(&*located.source, &located.root, &name, &wanted, &*printer.progress())?;
         let document = serde_json::json!({
-            "name": name,
+            "name": name.familiar(),
             "digest": pushed.digest,
             "blobs": copied.blobs,
             "bytes": copied.bytes,
             "skipped": copied.skipped,
+            "mounted": copied.mounted,
         });
         printer.result(&document, |_| {
-            format!(
-                "pushed {name} {} ({} in {} blobs, {} were there)",
-                pushed.digest,
-                HumanBytes(copied.bytes),
-                copied.blobs,
-                copied.skipped
-            )
+            format!("pushed {} {} ({})", name.familiar(), pushed.digest, moved(&copied))
         })
     }
 
@@ -140,6 +138,7 @@ impl Push {
             "blobs": relocated.copied.blobs,
             "bytes": relocated.copied.bytes,
             "skipped": relocated.copied.skipped,
+            "mounted": relocated.copied.mounted,
         });
         printer.result(&document, |_| self.told(&relocated, &configuration))
     }
@@ -160,13 +159,10 @@ impl Push {
             }
             text.push('\n');
         }
-        let copied = relocated.copied;
         text.push_str(&format!(
-            "pushed {} container images ({} in {} blobs, {} were there)\n",
+            "pushed {} container images ({})\n",
             relocated.images.len(),
-            HumanBytes(copied.bytes),
-            copied.blobs,
-            copied.skipped
+            moved(&relocated.copied)
         ));
         if let Some(folder) = &self.mirror_config {
             text.push_str(&format!(

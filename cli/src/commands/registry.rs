@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use sealrs_image::error::Result;
+use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::progress::{Event, Progress as _};
 use sealrs_registry::server::{PushPolicy, ServeOptions, run};
 use sealrs_registry::tls::TlsFiles;
@@ -33,7 +33,7 @@ pub(crate) struct Serve {
     dir: PathBuf,
 
     /// Address to listen on. May be given several times.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000", value_parser = address)]
     listen: Vec<SocketAddr>,
 
     /// PEM file with the server's certificate: serve HTTPS.
@@ -84,4 +84,16 @@ impl Registry {
             }
         })
     }
+}
+
+fn address(text: &str) -> Result<SocketAddr> {
+    text.parse().map_err(|_| {
+        let error = Error::new(ErrorKind::Input, "it is not ADDRESS:PORT");
+        match text.trim_start_matches(':').parse::<u16>() {
+            Ok(port) => error.hint(format!(
+                "write 127.0.0.1:{port} for this host alone, or 0.0.0.0:{port} for all"
+            )),
+            Err(_) => error.hint("write an IP address and a port, for instance 127.0.0.1:5000 or [::1]:5000"),
+        }
+    })
 }

@@ -23,7 +23,7 @@ pub(crate) struct Rmi {
 
 impl Rmi {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
-        let store = Store::open(root)?;
+        let store = Store::look(root)?;
         // Look them all up first: a misspelt name removes nothing.
         let found: Vec<_> = self
             .images

@@ -50,7 +50,7 @@ pub(crate) struct Save {
 
 impl Save {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
-        let store = Store::open(root)?;
+        let store = Store::look(root)?;
         let _lock = store.share()?;
         let (descriptor, name) = in_store(&store, &self.image)?;
         let delta = self.delta(root, &store, &descriptor)?;

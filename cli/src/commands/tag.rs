@@ -26,7 +26,7 @@ pub(crate) struct Tag {
 
 impl Tag {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
-        let store = Store::open(root)?;
+        let store = Store::look(root)?;
         let _lock = store.share()?;
         let (descriptor, _) = in_store(&store, &self.source)?;
         if let Some(name) = self.names.iter().find(|name| name.digest().is_some()) {
@@ -38,8 +38,9 @@ impl Tag {
         for name in &self.names {
             store.tag(Some(name), &descriptor)?;
         }
+        let names: Vec<String> = self.names.iter().map(Reference::familiar).collect();
         printer.result(
-            &serde_json::json!({"digest": descriptor.digest, "names": self.names}),
+            &serde_json::json!({"digest": descriptor.digest, "names": names}),
             |_| String::new(),
         )
     }

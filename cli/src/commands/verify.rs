@@ -58,7 +58,7 @@ impl Verify {
     }
 
     fn store(&self, root: &Path, argument: Option<&str>, printer: &Printer) -> Result<()> {
-        let store = Store::open(root)?;
+        let store = Store::look(root)?;
         let lock = store.share()?;
         let images = match argument {
             Some(argument) => {

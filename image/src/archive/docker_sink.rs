@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Output;
 use crate::cluster_image::unpacked_size;
-use crate::copy::{Order, Sink};
+use crate::copy::{Order, Sink, Taken};
 use crate::digest::{Digest, VerifyingReader};
 use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
 use crate::graph;
@@ -205,23 +205,24 @@ impl Sink for DockerArchiveSink {
         Ok(false)
     }
 
-    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {
+    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<Taken> {
         let mut state = self.lock();
-        if graph::is_document(blob) {
-            task.advance(blob.size);
-            return state.read_manifest(blob, source);
-        }
         let config = state
             .manifest
             .as_ref()
             .map(|manifest| (manifest.config.digest, manifest.layers.len()));
         match config {
+            _ if graph::is_document(blob) => {
+                task.advance(blob.size);
+                state.read_manifest(blob, source)?;
+            }
             Some((digest, layers)) if digest == blob.digest => {
                 task.advance(blob.size);
-                state.read_config(blob, layers, source)
+                state.read_config(blob, layers, source)?;
             }
-            _ => state.write_layer(blob, source, task),
+            _ => state.write_layer(blob, source, task)?,
         }
+        Ok(Taken::Moved)
     }
 
     fn commit(self: Box<Self>) -> Result<()> {

@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
-use super::{Base, listed, packed_with};
+use super::{Base, NO_ARCHIVE, TAR_BLOCK, begins_tar, listed, no_archive, packed_with};
 use crate::digest::{Digest, VerifyingReader};
 use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
 use crate::graph;
@@ -66,7 +66,7 @@ impl Entries {
     pub(super) fn new(mut input: Input, origin: String) -> Result<Self> {
         let mut start = Vec::new();
         (&mut input)
-            .take(4)
+            .take(TAR_BLOCK)
             .read_to_end(&mut start)
             .or_io(|| format!("cannot read {origin}"))?;
         if let Some((packed, unpack)) = packed_with(&start) {
@@ -75,6 +75,10 @@ impl Entries {
                 format!("cannot read {origin}: all of it is packed with {packed}"),
             )
             .hint(format!("its layers are packed already; put `{unpack} |` in front")));
+        }
+        if !begins_tar(&start) {
+            let what = format!("cannot read {origin}: {}", no_archive(&start));
+            return Err(Error::new(ErrorKind::Integrity, what).hint(NO_ARCHIVE));
         }
         Ok(Self {
             tar: TarReader::new(Box::new(Cursor::new(start).chain(input))),

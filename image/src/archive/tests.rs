@@ -292,9 +292,9 @@ fn what_is_no_archive_is_refused_in_words() {
         tar().raw(&header, &vec![b' '; (16 << 20) + 1])
     };
     for (what, bytes, words) in [
-        ("empty", Vec::new(), "neither an `index.json`"),
-        ("text", noise(5000, 1), "not a tar"),
-        ("short", b"hello".to_vec(), "not a tar"),
+        ("empty", Vec::new(), "it is empty"),
+        ("text", noise(5000, 1), "it is no archive"),
+        ("short", b"hello".to_vec(), "it is no archive"),
         ("zeros", vec![0; 10_240], "neither an `index.json`"),
         ("another tar", tar().file("a", b"b").end(), "neither an `index.json`"),
         ("no JSON", index("{").end(), "cannot be read as an OCI document"),

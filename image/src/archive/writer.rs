@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use super::{Delta, Output};
-use crate::copy::{Order, Sink};
+use crate::copy::{Order, Sink, Taken};
 use crate::digest::VerifyingReader;
 use crate::error::Result;
 use crate::layer::{Entry, EntryKind, TarWriter};
@@ -35,14 +35,28 @@ impl ArchiveSink {
     /// # Errors
     /// [`crate::error::ErrorKind::Disk`] when it can't be written.
     pub fn new(output: Output, image: &Descriptor, name: Option<&Reference>, delta: Delta) -> Result<Self> {
+        Self::tagged(output, image, name.map(ToString::to_string).as_deref(), delta)
+    }
+
+    /// The same with a tag that may be no whole name: `v1`.
+    ///
+    /// # Errors
+    /// As [`ArchiveSink::new`].
+    pub fn tagged(output: Output, image: &Descriptor, tag: Option<&str>, delta: Delta) -> Result<Self> {
         let mut entry = image.clone();
-        if let Some(name) = name {
+        for key in [annotation::REF_NAME, annotation::CONTAINERD_NAME] {
+            entry.annotations.remove(key);
+        }
+        if let Some(tag) = tag {
             entry
                 .annotations
-                .insert(annotation::REF_NAME.to_owned(), name.to_string());
-            entry
-                .annotations
-                .insert(annotation::CONTAINERD_NAME.to_owned(), name.to_string());
+                .insert(annotation::REF_NAME.to_owned(), tag.to_owned());
+            // A bare tag names no image.
+            if tag.contains([':', '/']) && tag.parse::<Reference>().is_ok() {
+                entry
+                    .annotations
+                    .insert(annotation::CONTAINERD_NAME.to_owned(), tag.to_owned());
+            }
         }
         delta.note(&mut entry)?;
         let sink = Self {
@@ -95,13 +109,14 @@ impl Sink for ArchiveSink {
         Ok(self.delta.leaves_out(blob))
     }
 
-    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {
+    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<Taken> {
         let path = format!("blobs/sha256/{}", blob.digest.hex());
         let kind = EntryKind::File { size: blob.size };
         let reader = task.reader(source.open(blob, 0)?);
         let mut reader = VerifyingReader::new(reader, blob.digest, blob.size);
         self.lock()
-            .append_file(&entry(&path, kind, 0o644), &mut reader, &mut vec![0; BLOCK])
+            .append_file(&entry(&path, kind, 0o644), &mut reader, &mut vec![0; BLOCK])?;
+        Ok(Taken::Moved)
     }
 
     fn commit(self: Box<Self>) -> Result<()> {

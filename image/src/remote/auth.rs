@@ -126,7 +126,7 @@ impl Auth {
         refused: Option<&HeaderValue>,
     ) -> Result<HeaderValue, Failure> {
         let bearer = match challenge {
-            Challenge::Basic => return self.basic(endpoint, repository, refused).await,
+            Challenge::Basic => return self.basic(endpoint, repository, access, refused).await,
             Challenge::Bearer(bearer) => bearer,
         };
         let mut scopes = access.scopes(repository);
@@ -162,7 +162,7 @@ impl Auth {
             return Err(shared.failure());
         }
         let fetched = self
-            .fetch(wire, endpoint, bearer, &key.scopes, repository)
+            .fetch(wire, endpoint, bearer, &key.scopes, repository, access)
             .await
             .inspect_err(|failure| slot.remember(failure))?;
         let header = fetched.header.clone();
@@ -171,9 +171,9 @@ impl Auth {
     }
 
     /// The failure of a request that the registry refused although we had done what it asked for.
-    pub(super) async fn denied(&self, host: &str, repository: &Reference) -> Error {
+    pub(super) async fn denied(&self, host: &str, repository: &Reference, access: Access<'_>) -> Error {
         match self.login(repository).await {
-            Ok(login) => self.refusal(host, repository, login.as_ref()),
+            Ok(login) => self.refusal(host, repository, access, login.as_ref()),
             Err(error) => error,
         }
     }
@@ -182,6 +182,7 @@ impl Auth {
         &self,
         endpoint: &Endpoint,
         repository: &Reference,
+        access: Access<'_>,
         refused: Option<&HeaderValue>,
     ) -> Result<HeaderValue, Failure> {
         let host = host_of(&endpoint.base);
@@ -192,11 +193,11 @@ impl Auth {
             ..
         }) = &login
         else {
-            return Err(self.refusal(&host, repository, login.as_ref()).into());
+            return Err(self.refusal(&host, repository, access, login.as_ref()).into());
         };
         let header = basic_header(user, password)?;
         if refused == Some(&header) {
-            return Err(self.refusal(&host, repository, login.as_ref()).into());
+            return Err(self.refusal(&host, repository, access, login.as_ref()).into());
         }
         Ok(header)
     }
@@ -216,13 +217,15 @@ impl Auth {
         bearer: &Bearer,
         scopes: &[String],
         repository: &Reference,
+        access: Access<'_>,
     ) -> Result<Token, Failure> {
         let login = self.login(repository).await?;
-        let refusal = |host: &str| self.refusal(host, repository, login.as_ref());
+        let refusal = |host: &str| self.refusal(host, repository, access, login.as_ref());
         fetch_token(wire, &endpoint.base, bearer, scopes, login.as_ref(), refusal).await
     }
 
-    fn refusal(&self, host: &str, repository: &Reference, login: Option<&Login>) -> Error {
+    fn refusal(&self, host: &str, repository: &Reference, access: Access<'_>, login: Option<&Login>) -> Error {
+        let may = if access.writes() { "write" } else { "read" };
         let registry = repository.host();
         let again = format!("`sealrs login {registry}`");
         match login {
@@ -236,7 +239,7 @@ impl Auth {
                 ),
             )
             .hint(format!(
-                "check the name and what that user may read; log in anew with {again}"
+                "check the name and what that user may {may}; log in anew with {again}"
             )),
             None => {
                 let looked = match self.credentials.places() {

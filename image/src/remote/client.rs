@@ -281,7 +281,7 @@ impl Client {
                 }
                 StatusCode::FORBIDDEN if same_origin(response.url(), &endpoint.base) => {
                     let words = self.0.wire.refusal(response).await.error;
-                    let denied = self.0.auth.denied(&host_of(&endpoint.base), repository).await;
+                    let denied = self.0.auth.denied(&host_of(&endpoint.base), repository, access).await;
                     return Err(denied.because(words).into());
                 }
                 StatusCode::NOT_FOUND => return Ok(response),
@@ -289,7 +289,8 @@ impl Client {
                 _ => return Err(self.0.wire.refusal(response).await),
             }
         }
-        Err(self.0.auth.denied(&host_of(&endpoint.base), repository).await.into())
+        let host = host_of(&endpoint.base);
+        Err(self.0.auth.denied(&host, repository, access).await.into())
     }
 
     /// Sends a request whose body can be sent only once. What its authorization lacks must have been found out before.

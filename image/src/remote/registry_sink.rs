@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::copy::{Order, Sink, in_parallel};
+use crate::copy::{Order, Sink, Taken, in_parallel};
 use crate::digest::Digest;
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::graph::is_document;
@@ -207,16 +207,16 @@ impl Sink for &RegistrySink<'_> {
         Ok(everywhere)
     }
 
-    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {
+    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<Taken> {
         let Found { there, lacking } = held(&self.found).remove(&blob.digest).unwrap_or_default();
         if is_document(blob) {
             let bytes = document(source, blob)?;
             self.take_document(blob, &bytes, &lacking)
                 .context(|| self.sending(blob))?;
             task.advance(blob.size);
-            return Ok(());
+            return Ok(Taken::Moved);
         }
-        let mut from = there;
+        let (mut from, mut taken) = (there, Taken::Mounted);
         for (round, at) in lacking.into_iter().enumerate() {
             // Its bytes count once.
             let further = Task::begin(&Silent, "", None);
@@ -230,10 +230,12 @@ impl Sink for &RegistrySink<'_> {
                 sessions: &self.sessions,
                 task: if round == 0 { task } else { &further },
             };
-            upload.run().context(|| self.sending(blob))?;
+            if upload.run().context(|| self.sending(blob))? == Taken::Moved {
+                taken = Taken::Moved;
+            }
             from.get_or_insert(at);
         }
-        Ok(())
+        Ok(taken)
     }
 
     fn commit(self: Box<Self>) -> Result<()> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::copy::{Order, Sink};
+use crate::copy::{Order, Sink, Taken};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::graph::is_document;
@@ -73,15 +73,18 @@ impl Sink for RemoteSink<'_> {
         self.client.has(&self.name, blob)
     }
 
-    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<()> {
+    fn take(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<Taken> {
         if is_document(blob) {
             let bytes = document(source, blob)?;
             self.client
                 .put_manifest(&self.name, &blob.digest.to_string(), blob, &bytes)?;
             task.advance(blob.size);
-            return Ok(());
+            return Ok(Taken::Moved);
         }
-        let mount_from = self.elsewhere.get(&blob.digest).map(String::as_str);
+        let here = source.repository().filter(|source| source.host() == self.name.host());
+        let mount_from = here
+            .map(Reference::path)
+            .or_else(|| self.elsewhere.get(&blob.digest).map(String::as_str));
         let upload = Upload {
             client: &self.client,
             repository: &self.name,

@@ -1,11 +1,12 @@
-//! A repository of a registry as a source of blobs.
+//! A repository of a registry as a source of blobs, and an image in it.
 
 use std::io::{Cursor, Read};
 
 use crate::error::Result;
 use crate::reference::Reference;
 use crate::remote::client::Client;
-use crate::source::Source;
+use crate::remote::manifest::Document;
+use crate::source::{Source, rest};
 use crate::spec::{Descriptor, media_type};
 
 /// A repository of a registry.
@@ -22,6 +23,10 @@ impl Source for RemoteSource {
         self.repository.to_string()
     }
 
+    fn repository(&self) -> Option<&Reference> {
+        Some(&self.repository)
+    }
+
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
         // Registries serve manifests in a place of their own, and not as blobs.
         if media_type::is_index(&blob.media_type) || media_type::is_manifest(&blob.media_type) {
@@ -31,5 +36,51 @@ impl Source for RemoteSource {
             return Ok(Box::new(bytes));
         }
         Ok(Box::new(self.client.blob(&self.repository, blob, offset)?))
+    }
+}
+
+/// An image of a registry: what its name meant when it was asked for. The tag may move on while the parts come.
+#[derive(Debug)]
+pub struct RemoteImage {
+    repository: RemoteSource,
+    document: Document,
+}
+
+impl RemoteImage {
+    /// Asks for the image `name`.
+    ///
+    /// # Errors
+    /// As [`Client::manifest`].
+    pub fn find(client: &Client, name: &Reference) -> Result<Self> {
+        Ok(Self {
+            document: client.manifest(name, &name.selector())?,
+            repository: RemoteSource {
+                client: client.clone(),
+                repository: name.clone(),
+            },
+        })
+    }
+
+    /// Its manifest or index.
+    #[must_use]
+    pub fn root(&self) -> &Descriptor {
+        &self.document.descriptor
+    }
+}
+
+impl Source for RemoteImage {
+    fn origin(&self) -> String {
+        self.repository.origin()
+    }
+
+    fn repository(&self) -> Option<&Reference> {
+        self.repository.repository()
+    }
+
+    fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
+        if blob.digest == self.document.descriptor.digest {
+            return Ok(Box::new(rest(&self.document.bytes, offset)));
+        }
+        self.repository.open(blob, offset)
     }
 }

@@ -12,6 +12,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use crate::copy::Taken;
 use crate::digest::{Digest, VerifyingReader};
 use crate::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
 use crate::graph::is_document;
@@ -50,6 +51,8 @@ struct Session {
     url: Url,
     /// Bytes that the registry has; unknown after something went wrong.
     offset: Option<u64>,
+    /// Whether the registry's word on it, `0-0`, may mean one byte or none.
+    in_doubt: bool,
 }
 
 /// How far the tries have come.
@@ -64,6 +67,8 @@ struct State {
     told: u64,
     /// Whether the registry has bytes that this process did not send and verify.
     resumed: bool,
+    /// What `0-0` is taken for. By the specification it is one byte; Docker's registry says it of none.
+    of_doubt: u64,
 }
 
 /// What beginning an upload led to.
@@ -177,7 +182,7 @@ impl Client {
 
 impl Upload<'_> {
     /// Sends the blob.
-    pub(super) fn run(&self) -> Result<()> {
+    pub(super) fn run(&self) -> Result<Taken> {
         self.try_all().context(|| {
             format!(
                 "cannot push blob {} to {}",
@@ -188,23 +193,28 @@ impl Upload<'_> {
     }
 
     /// Blocks between its requests: the source may be another registry, whose reader waits for its own.
-    fn try_all(&self) -> Result<()> {
+    fn try_all(&self) -> Result<Taken> {
         let mut remembered = self.sessions.of(self.repository, &self.blob.digest);
         let left = remembered.recall().filter(|_| self.blob.size > WHOLE);
         let mut state = State {
-            session: left.map(|url| Session { url, offset: None }),
+            session: left.map(|url| Session {
+                url,
+                offset: None,
+                in_doubt: false,
+            }),
             remembered,
             furthest: 0,
             failed: 0,
             told: 0,
             resumed: false,
+            of_doubt: 0,
         };
         let mut restarted = false;
         loop {
             let failure = match self.attempt(&mut state) {
-                Ok(()) => {
+                Ok(taken) => {
                     state.remembered.forget();
-                    return Ok(());
+                    return Ok(taken);
                 }
                 Err(failure) => failure,
             };
@@ -216,6 +226,10 @@ impl Upload<'_> {
                     state.session = None;
                     continue;
                 }
+            }
+            let in_doubt = state.session.as_ref().is_some_and(|session| session.in_doubt);
+            if in_doubt && failure.status == Some(StatusCode::RANGE_NOT_SATISFIABLE) {
+                state.of_doubt = 1 - state.of_doubt;
             }
             match &mut state.session {
                 // What came of a small one is not worth asking for.
@@ -235,16 +249,16 @@ impl Upload<'_> {
     }
 
     /// One try to send what the registry lacks.
-    fn attempt(&self, state: &mut State) -> Result<(), Failure> {
+    fn attempt(&self, state: &mut State) -> Result<Taken, Failure> {
         let endpoint = self.client.block_on(self.client.endpoint(self.repository))?;
         // Before the source is opened, so that nobody who waits here keeps a place among those who read.
         let _permit = self.client.block_on(endpoint.gate(Access::Push).enter());
-        if let Some(Session { url, offset: None }) = &state.session {
-            state.session = self.client.block_on(self.continued(&endpoint, url))?;
+        if let Some(Session { url, offset: None, .. }) = &state.session {
+            state.session = self.client.block_on(self.continued(&endpoint, url, state.of_doubt))?;
             if state.session.is_none() && self.client.block_on(self.is_there(&endpoint))? {
                 // Only the answer that said so was lost.
                 self.tell(state, self.blob.size);
-                return Ok(());
+                return Ok(Taken::Moved);
             }
             let offset = state
                 .session
@@ -261,7 +275,7 @@ impl Upload<'_> {
             match self.client.block_on(self.begin(&endpoint))? {
                 Begun::Mounted => {
                     self.tell(state, self.blob.size);
-                    return Ok(());
+                    return Ok(Taken::Mounted);
                 }
                 Begun::Session(begun) => {
                     if self.blob.size > WHOLE {
@@ -288,7 +302,7 @@ impl Upload<'_> {
             .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         self.client.block_on(self.finish(&call))?;
         self.tell(state, self.blob.size);
-        Ok(())
+        Ok(Taken::Moved)
     }
 
     fn tell(&self, state: &mut State, sent: u64) {
@@ -355,11 +369,12 @@ impl Upload<'_> {
         let Some(Session {
             url,
             offset: Some(offset),
+            in_doubt,
         }) = &state.session
         else {
             return Err(Error::new(ErrorKind::Internal, "an upload without a place").into());
         };
-        let (url, offset) = (url.clone(), *offset);
+        let (url, offset, in_doubt) = (url.clone(), *offset, *in_doubt);
         let length = self.blob.size - offset;
         if length == 0 {
             return Ok(());
@@ -373,7 +388,8 @@ impl Upload<'_> {
         let mut call = Call::new(Method::PATCH, url.clone())
             .header(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
             .header(CONTENT_LENGTH, HeaderValue::from(length));
-        if offset > 0 {
+        // In doubt the registry is told what it gets, so that it can object before it has it.
+        if offset > 0 || in_doubt {
             let range = format!("{offset}-{}", self.blob.size - 1);
             let range = HeaderValue::try_from(range).or_fail(ErrorKind::Internal, || "cannot write the range")?;
             call = call.header(CONTENT_RANGE, range);
@@ -467,11 +483,13 @@ impl Upload<'_> {
         Ok(Session {
             url,
             offset: Some(offset),
+            in_doubt: false,
         })
     }
 
     /// Asks the registry how much it has of an upload that was cut off; none when it knows nothing of it any more.
-    async fn continued(&self, endpoint: &Endpoint, url: &Url) -> Result<Option<Session>, Failure> {
+    /// `of_doubt` is how much `0-0` is taken for.
+    async fn continued(&self, endpoint: &Endpoint, url: &Url, of_doubt: u64) -> Result<Option<Session>, Failure> {
         self.client.wire().insecure_hosts().check_step(&endpoint.base, url)?;
         let call = Call::get(url.clone());
         let asked = self.client.request_through(self.repository, &call, Access::Push);
@@ -484,9 +502,8 @@ impl Upload<'_> {
         };
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let last = header(RANGE).and_then(|range| range.rsplit_once('-')?.1.parse::<u64>().ok());
-        // `0-0` may be one byte or none; of none it is told this way by Docker's registry.
         let offset = match last {
-            Some(0) => 0,
+            Some(0) => of_doubt,
             Some(last) => last.saturating_add(1),
             None => return Ok(None),
         };
@@ -498,6 +515,7 @@ impl Upload<'_> {
         Ok((offset <= self.blob.size).then_some(Session {
             url,
             offset: Some(offset),
+            in_doubt: last == Some(0),
         }))
     }
 

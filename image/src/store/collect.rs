@@ -55,6 +55,9 @@ impl Store {
     /// # Errors
     /// [`crate::error::ErrorKind::Conflict`] when another process uses the store.
     pub fn prune(&self) -> Result<Collected> {
+        if !self.path.exists() {
+            return Ok(Collected::default());
+        }
         let _lock = lock::try_exclusive(&self.path.join("lock"), || lock::in_use("the store"))?;
         let kept = self.reachable()?;
         let mut collected = Collected::default();

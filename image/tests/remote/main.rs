@@ -21,6 +21,7 @@ mod secrecy;
 mod tags;
 mod tls;
 mod tokens;
+mod uploads;
 
 use std::fs;
 use std::io::Read as _;

@@ -10,13 +10,14 @@ use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::layout::Layout;
 use sealrs_image::progress::Silent;
-use sealrs_image::pull::{PullPolicy, Puller, Wanted};
+use sealrs_image::pull::{PullPolicy, Puller};
 use sealrs_image::push::Pusher;
 use sealrs_image::reference::Reference;
 use sealrs_image::remote::{Client, Options};
 use sealrs_image::spec::{Descriptor, Manifest, parse};
 use sealrs_image::store::Store;
 use sealrs_image::verify::verify;
+use sealrs_image::wanted::Wanted;
 
 use crate::support::fault_proxy::{Fault, FaultProxy};
 use crate::support::http::Response;
@@ -82,7 +83,7 @@ impl Ground {
             client,
             jobs: 1,
         };
-        let pushed = pusher.push(&self.layout, &self.root, &app(proxy), None, &Silent);
+        let pushed = pusher.push(&self.layout, &self.root, &app(proxy), &Wanted::All, &Silent);
         pushed.map(|(_, copied)| copied)
     }
 

@@ -167,8 +167,8 @@ fn what_is_no_oci_archive_is_refused_in_words() {
     let large = docker_archive("null", &[("l", vec![0; (16 << 20) + 1])], &[Digest::of(&layer)]).end();
     let packed = zstd::encode_all(docker.as_slice(), 1).unwrap();
     for (what, bytes, words) in [
-        ("nothing", Vec::new(), "no OCI archive"),
-        ("noise", noise(5000, 1), "not a tar"),
+        ("nothing", Vec::new(), "it is empty"),
+        ("noise", noise(5000, 1), "it is no archive"),
         ("docker's", docker, "Docker archive"),
         ("docker's, early", large, "no OCI archive"),
         ("packed", packed, "unzstd |"),
