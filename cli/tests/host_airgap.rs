@@ -52,8 +52,10 @@ fn build(host: &Host, upstream: &Upstream<'_>, name: &str, [init, reset]: [&str;
     scratch.write("context/imageList", image_list);
     scratch.write("context/etc/deep/motd", "hello");
     scratch.program("context/bin/tool", "#!/bin/sh\necho tool\n");
-    std::os::unix::fs::symlink("../bin/tool", scratch.path("context/etc/link")).unwrap();
-    std::fs::hard_link(scratch.path("context/bin/tool"), scratch.path("context/bin/other")).unwrap();
+    if !scratch.exists("context/etc/link") {
+        std::os::unix::fs::symlink("../bin/tool", scratch.path("context/etc/link")).unwrap();
+        std::fs::hard_link(scratch.path("context/bin/tool"), scratch.path("context/bin/other")).unwrap();
+    }
     scratch.program("context/scripts/runtime/init.sh", init);
     scratch.program("context/scripts/runtime/reset.sh", reset);
     let kubefile = "FROM scratch\n\

@@ -10,8 +10,7 @@
 //!   [`transfer`] (from anywhere to anywhere, written as a [`transport`]), [`layer`] (writing them); [`verify`] reads all of
 //!   it again.
 //! * What went wrong and how far it is: [`error`], [`finding`], [`suggest`], [`progress`]. Files that appear whole:
-//!   [`mod@file`]. Two processes at
-//!   once: [`lock`].
+//!   [`mod@file`]. Two processes at once: [`lock`].
 
 pub mod archive;
 pub mod cluster_image;

@@ -2,7 +2,8 @@
 //!
 //! Parses no Kubefiles. Prints nothing. A run is decided first and executed then:
 //!
-//! * What is wanted and what is there: [`options`], [`inputs`], [`facts`], [`rootfs`], [`preflight`].
+//! * What is wanted and what is there: [`options`], [`inputs`], [`facts`], [`rootfs`] (with its templates, `template`),
+//!   [`preflight`].
 //! * What will be done, as data: [`mod@plan`], [`action`]; cluster runtimes plan their part ([`runtime`]).
 //! * Doing it so that it can be interrupted at any point: [`journal`] (what was done), [`host_manifest`] (what was
 //!   made), `execute`, `undo`, [`service`].

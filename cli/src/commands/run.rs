@@ -61,7 +61,7 @@ pub(crate) struct Run {
     #[arg(long = "runtime-config", value_name = "KEY=VALUE")]
     runtime_config: Vec<String>,
 
-    /// Print what would be done and what stands against it, and do nothing.
+    /// Print the plan and what stands against it, and do nothing.
     #[arg(long)]
     dry_run: bool,
 }

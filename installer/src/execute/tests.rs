@@ -77,7 +77,9 @@ impl Host {
                     state.insert(path, (metadata.mode(), 0, Vec::new()));
                 } else {
                     let content = fs::read(&path).unwrap_or_default();
-                    state.insert(path, (metadata.mode(), metadata.mtime(), content));
+                    // A link can't be given a time.
+                    let time = if metadata.is_symlink() { 0 } else { metadata.mtime() };
+                    state.insert(path, (metadata.mode(), time, content));
                 }
             }
         }
