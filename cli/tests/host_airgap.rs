@@ -49,6 +49,7 @@ fn image_with(host: &Host, content: &str) -> String {
 /// Builds in the network where the registries are, with layers that umoci can read, and saves for the host.
 fn build(host: &Host, upstream: &Upstream<'_>, name: &str, [init, reset]: [&str; 2], image_list: &str) {
     let scratch = &host.scratch;
+    let _ = std::fs::remove_dir_all(scratch.path("context"));
     scratch.write("context/imageList", image_list);
     scratch.write("context/etc/deep/motd", "hello");
     scratch.program("context/bin/tool", "#!/bin/sh\necho tool\n");

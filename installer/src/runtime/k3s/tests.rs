@@ -1,6 +1,8 @@
 use super::*;
 use crate::cluster::ClusterFiles;
+use crate::command::word;
 use crate::facts::tests::server;
+use crate::registry;
 use crate::rootfs::RootfsFacts;
 use crate::runtime::tests::runtime_image;
 use sealrs_image::cluster_image::ContainerImage;
