@@ -66,7 +66,21 @@ fn hostile_templates_end() {
     }
     doubling.push_str("{{define \"60\"}}x{{end}}{{template \"0\"}}");
     let wide = "{{ printf \"%999999999d\" 1 }}";
-    for template in [&format!("{{{{ {deep} }}}}"), &nested, endless, &doubling, wide] {
+    let many_wide = format!("{{{{ printf \"{}\" {} }}}}", "%1000d".repeat(9000), "1 ".repeat(9000));
+    // Nested actions in a template that calls itself.
+    let (open, close) = ("{{if 1}}".repeat(90), "{{end}}".repeat(90));
+    let both = format!("{{{{define \"a\"}}}}{open}{{{{template \"a\"}}}}{close}{{{{end}}}}{{{{template \"a\"}}}}");
+    // 8 bytes that are doubled 40 times, and a value that is kept many times.
+    let growing = format!("{{{{$x := \"12345678\"}}}}{}", "{{$x = print $x $x}}".repeat(40));
+    let kept = format!(
+        "{{{{$x := \"12345678\"}}}}{}{}",
+        "{{$x = print $x $x}}".repeat(16),
+        "{{$y := $x}}".repeat(10_000)
+    );
+    let template = format!("{{{{ {deep} }}}}");
+    for template in [
+        &template, &nested, endless, &doubling, wide, &many_wide, &both, &growing, &kept,
+    ] {
         render(template, "x.tmpl", &environment()).unwrap_err();
     }
 }
