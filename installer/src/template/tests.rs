@@ -95,6 +95,8 @@ fn files_are_made_beside_their_templates() {
         ("manifests/b.tmpl", "{{ .Port }}"),
         ("manifests/b", "old"),
         ("scripts/c.tmpl", "{{ .Left }} alone"),
+        ("etc/.tmpl", "{{ .Left }} alone"),
+        ("etc/...tmpl", "{{ .Left }} alone"),
     ] {
         fs::create_dir_all(rootfs.join(path).parent().unwrap()).unwrap();
         fs::write(rootfs.join(path), text).unwrap();
@@ -114,7 +116,17 @@ fn files_are_made_beside_their_templates() {
 #[test]
 fn targets_lie_in_the_folders_of_templates() {
     assert_eq!(target("etc/a.yaml.tmpl"), Some("etc/a.yaml"));
-    for other in ["etc/a.yaml", "scripts/a.tmpl", "etcetera/a.tmpl", "etc/.tmpl/", "etc"] {
+    assert_eq!(target("etc/.a.tmpl"), Some("etc/.a"));
+    for other in [
+        "etc/a.yaml",
+        "scripts/a.tmpl",
+        "etcetera/a.tmpl",
+        "etc/.tmpl",
+        "etc/..tmpl",
+        "etc/...tmpl",
+        "etc/.tmpl/",
+        "etc",
+    ] {
         assert_eq!(target(other), None, "{other}");
     }
 }
