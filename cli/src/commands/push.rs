@@ -93,6 +93,7 @@ impl Push {
             )
         })
     }
+
     fn send_container_images(
         &self,
         to: &RegistryName,
