@@ -4,6 +4,7 @@
 //! Small files of packed layers are kept in memory. Large ones there, as sealer makes them, are read while the layer is
 //! unpacked as a stream, which is why they have turns.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, Read};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use sealrs_image::graph;
 use sealrs_image::layer::{Compression, Member, MemberKind, TarReader, annotation};
 use sealrs_image::platform::Platform;
 use sealrs_image::reference::Reference;
-use sealrs_image::rootfs;
+use sealrs_image::rootfs::{self, rules};
 use sealrs_image::source::{Source, document};
 use sealrs_image::spec::{self, Descriptor, Index, MAX_DOCUMENT, media_type};
 use sealrs_registry::host::Host;
@@ -23,13 +24,15 @@ use sealrs_registry::layout;
 use sealrs_registry::name::{Repository, Tag};
 
 use crate::container_images::{OWN_LAYER, REGISTRY, blob_path};
-use crate::context::clean;
+use crate::context::join;
 use crate::image_list::{LOCK_PATH, Lock};
 
 /// Files up to [`OWN_LAYER`] are kept in memory until they have so many bytes in all.
 const MOST_KEPT: u64 = 64 << 20;
-/// Blobs and tags that an image may have; thousands are usual.
+/// Blobs, tags and whiteouts that an image may have; thousands are usual.
 const MOST_FILES: usize = 1 << 20;
+/// Bytes of the paths of tags and whiteouts; a hundred each are usual.
+const MOST_PATHS: usize = 64 << 20;
 /// What is read at once of a packed layer.
 const BUFFER: usize = 1 << 20;
 
@@ -38,6 +41,8 @@ pub(crate) struct Bundled<'s> {
     source: &'s dyn Source,
     blobs: BTreeMap<Digest, Place>,
     kept: u64,
+    /// The bytes of the paths in `tags` and `hidden`.
+    paths: usize,
     /// What the tags mean, by the paths of their links.
     tags: BTreeMap<String, Digest>,
     lock: Option<Lock>,
@@ -81,22 +86,27 @@ pub(crate) struct BundledImage {
 }
 
 impl<'s> Bundled<'s> {
+    fn new(source: &'s dyn Source) -> Self {
+        Self {
+            source,
+            blobs: BTreeMap::new(),
+            kept: 0,
+            paths: 0,
+            tags: BTreeMap::new(),
+            lock: None,
+            hidden: BTreeSet::new(),
+            turns: 0,
+            stream: Mutex::default(),
+        }
+    }
+
     /// Looks through the layers of `image`, from the top down and no further than is needed.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when a container image that it lists is not whole, [`ErrorKind::Integrity`] when a
     /// layer is damaged.
     pub(crate) fn read(source: &'s dyn Source, image: &ClusterImage) -> Result<(Self, Vec<BundledImage>)> {
-        let mut bundled = Self {
-            source,
-            blobs: BTreeMap::new(),
-            kept: 0,
-            tags: BTreeMap::new(),
-            lock: None,
-            hidden: BTreeSet::new(),
-            turns: 0,
-            stream: Mutex::default(),
-        };
+        let mut bundled = Self::new(source);
         let layers = image.manifest.layers.iter().zip(&image.config.rootfs.diff_ids);
         for (layer, diff_id) in layers.rev() {
             let place = || format!("cannot read layer {}", layer.digest);
@@ -131,7 +141,7 @@ impl<'s> Bundled<'s> {
         let Some(member) = tar.next()? else {
             return Ok(false);
         };
-        let path = clean(&member.path)?;
+        let path = path_of(&member)?;
         let (Some(digest), MemberKind::File(size)) = (blob_of(&path), &member.kind) else {
             return Ok(false);
         };
@@ -152,11 +162,19 @@ impl<'s> Bundled<'s> {
         rootfs::unpacked(packed, &layer.media_type, diff_id, None, |tar| {
             let mut tar = TarReader::new(tar);
             while let Some(member) = tar.next()? {
-                let path = clean(&member.path)?;
+                let path = path_of(&member)?;
                 let (folder, name) = path.rsplit_once('/').unwrap_or(("", &path));
-                match name.strip_prefix(".wh.") {
-                    Some(".wh..opq") => drop(hidden.insert(folder.to_owned())),
-                    Some(name) => drop(hidden.insert(crate::context::join(folder, name))),
+                let whiteout = match name.strip_prefix(".wh.") {
+                    Some(".wh..opq") => Some(folder.to_owned()),
+                    Some(name) => Some(join(folder, name)),
+                    None => None,
+                };
+                match whiteout {
+                    Some(path) => {
+                        if is_about_images(&path) && hidden.insert(path.clone()) {
+                            self.count_path(&path, hidden.len())?;
+                        }
+                    }
                     None if self.hides(&path) => {}
                     None => self.add_file(&path, &member, layer, &mut tar.content())?,
                 }
@@ -167,10 +185,28 @@ impl<'s> Bundled<'s> {
         Ok(())
     }
 
+    /// Refuses what no image has, before memory is full of it. `more` files are not in the collections yet.
+    fn count_path(&mut self, path: &str, more: usize) -> Result<()> {
+        self.paths = self.paths.saturating_add(path.len());
+        let files = self.blobs.len() + self.tags.len() + self.hidden.len() + more;
+        if files > MOST_FILES || self.paths > MOST_PATHS {
+            let what = format!(
+                "the registry data has more than {MOST_FILES} files, or names of more than {} MiB",
+                MOST_PATHS >> 20
+            );
+            return Err(Error::new(ErrorKind::Integrity, what));
+        }
+        Ok(())
+    }
+
     /// Whether a layer above hides this path.
     fn hides(&self, path: &str) -> bool {
         let folders = path.match_indices('/').filter_map(|(at, _)| path.get(..at));
-        !self.hidden.is_empty() && [path].into_iter().chain(folders).any(|part| self.hidden.contains(part))
+        !self.hidden.is_empty()
+            && ["", path]
+                .into_iter()
+                .chain(folders)
+                .any(|part| self.hidden.contains(part))
     }
 
     /// Takes in a file, if it has to do with container images and no layer above had it.
@@ -178,10 +214,6 @@ impl<'s> Bundled<'s> {
         let MemberKind::File(size) = member.kind else {
             return Ok(());
         };
-        if self.blobs.len() + self.tags.len() > MOST_FILES {
-            let what = format!("the registry data has more than {MOST_FILES} files");
-            return Err(Error::new(ErrorKind::Integrity, what));
-        }
         let mut read = || {
             let mut bytes = Vec::new();
             content
@@ -197,8 +229,10 @@ impl<'s> Bundled<'s> {
             if let Some(digest) = String::from_utf8(read()?)
                 .ok()
                 .and_then(|text| text.trim().parse().ok())
+                && let Entry::Vacant(tag) = self.tags.entry(path.to_owned())
             {
-                self.tags.entry(path.to_owned()).or_insert(digest);
+                tag.insert(digest);
+                self.count_path(path, 0)?;
             }
         } else if let Some(digest) = blob_of(path).filter(|digest| !self.blobs.contains_key(digest)) {
             let start = member.offset;
@@ -219,6 +253,7 @@ impl<'s> Bundled<'s> {
                 }
             };
             self.blobs.insert(digest, place);
+            self.count_path("", 0)?;
         }
         Ok(())
     }
@@ -430,9 +465,98 @@ fn held<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The place of a layer's entry in the rootfs.
+fn path_of(member: &Member) -> Result<String> {
+    rules::clean(&member.path).map_err(|why| {
+        let start: String = member.path.chars().take(100).collect();
+        let what = format!("the layer holds `{}`, {why}", start.escape_debug());
+        Error::new(ErrorKind::Integrity, what)
+    })
+}
+
+/// Whether the registry or the lock lies at a path, below it or above it.
+fn is_about_images(path: &str) -> bool {
+    let is_registry = |first: &str| first == REGISTRY;
+    path.is_empty() || path == LOCK_PATH || path.split('/').next().is_some_and(is_registry)
+}
+
 /// The blob that a path of the rootfs is.
 fn blob_of(path: &str) -> Option<Digest> {
     let hex = path.strip_suffix("/data")?.rsplit('/').next()?;
     let digest: Digest = format!("sha256:{hex}").parse().ok()?;
     (path == blob_path(&digest)).then_some(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sealrs_image::layer::{Entry, EntryKind, TarWriter};
+
+    /// A layer that is not packed.
+    struct Layer(Vec<u8>);
+
+    impl Source for Layer {
+        fn origin(&self) -> String {
+            "a test".to_owned()
+        }
+
+        fn open<'a>(&'a self, _blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {
+            Ok(Box::new(self.0.get(usize::try_from(offset).unwrap()..).unwrap()))
+        }
+    }
+
+    impl Layer {
+        /// Empty files at these paths.
+        fn new(paths: impl IntoIterator<Item = String>) -> Self {
+            let mut tar = TarWriter::new(Vec::new());
+            for path in paths {
+                tar.append(&Entry {
+                    path: &path,
+                    kind: EntryKind::File { size: 0 },
+                    mode: 0o644,
+                    uid: 0,
+                    gid: 0,
+                    mtime: 0,
+                    xattrs: &[],
+                })
+                .unwrap();
+            }
+            Self(tar.finish().unwrap())
+        }
+
+        fn read(&self) -> Result<Bundled<'_>> {
+            let mut bundled = Bundled::new(self);
+            let layer = Descriptor::of(media_type::LAYER, &self.0);
+            bundled.add_layer(&layer, layer.digest)?;
+            Ok(bundled)
+        }
+    }
+
+    #[test]
+    fn whiteouts_of_other_files_are_not_remembered() {
+        let paths = [
+            "etc/.wh.a",
+            "registry/.wh.b",
+            "registry/c/.wh..wh..opq",
+            ".wh.images.lock",
+        ];
+        let layer = Layer::new(paths.map(str::to_owned));
+        let bundled = layer.read().unwrap();
+        let hidden: Vec<&str> = bundled.hidden.iter().map(String::as_str).collect();
+        assert_eq!(hidden, ["images.lock", "registry/b", "registry/c"]);
+        assert!(bundled.hides("registry/b/x") && bundled.hides("registry/c/x") && !bundled.hides("registry/x"));
+        let layer = Layer::new([".wh..wh..opq".to_owned()]);
+        assert!(layer.read().unwrap().hides(LOCK_PATH));
+    }
+
+    #[test]
+    fn names_without_end_are_refused() {
+        let deep = vec!["x".repeat(200); 19].join("/");
+        let count = MOST_PATHS / deep.len() + 1;
+        let layer = Layer::new((0..count).map(|at| format!("registry/{deep}/.wh.{at}")));
+        let refused = |layer: &Layer| layer.read().map(drop).unwrap_err().to_string();
+        assert!(refused(&layer).contains("more than"));
+        let long = Layer::new([format!("{deep}/{deep}")]);
+        assert!(refused(&long).contains("longer than"));
+    }
 }

@@ -304,7 +304,11 @@ impl Rootfs {
             (Some(Node::Folder), _) => self.clear(&path),
             _ => {}
         }
-        if matches!(node, Node::Symlink(_)) {
+        // A link that comes or goes may lie on the way to that folder.
+        if [Some(&node), self.node(&path)]
+            .iter()
+            .any(|node| matches!(node, Some(Node::Symlink(_))))
+        {
             self.last_folder = None;
         }
         self.entries.insert(path, Entry { node, made_by });
@@ -512,5 +516,8 @@ mod tests {
             ["a", "a.b", "a0", "d", "d/e", "f", "f/g", "l", "l/x"]
         );
         assert!(!replaced.is_folder("a") && replaced.is_folder("l"));
+        // The link is gone by the time of the second file.
+        let through = rootfs(&[&[("d/x", link(".")), ("d/x/x", Listed::File), ("d/x/y", Listed::File)]]);
+        assert_eq!(folders(&through), ["d", "d/x", "d/x/y"]);
     }
 }

@@ -195,7 +195,8 @@ fn whiteout(path: &str) -> Option<String> {
     })
 }
 
-/// Unpacks the image for a cluster and fills in its templates, unless that was done. Nothing has the rootfs's name before all of it is right.
+/// Unpacks the image for a cluster and fills in its templates, unless that was done. Nothing has the rootfs's name before
+/// all of it is right.
 ///
 /// # Errors
 /// What unpacking meets; then nothing is left of it.

@@ -84,11 +84,19 @@ pub(crate) fn render_all(rootfs: &Path, environment: &Environment) -> Result<()>
 
 /// The name of the file that the template of this name makes; none when it is no template.
 pub(crate) fn target(path: &str) -> Option<&str> {
-    let target = path.strip_suffix(SUFFIX)?;
     let is_inside = FOLDERS
         .iter()
         .any(|folder| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')));
-    (is_inside && !target.ends_with('/')).then_some(target)
+    let (_, name) = path.rsplit_once('/')?;
+    (is_inside && is_template(name.as_bytes()))
+        .then(|| path.strip_suffix(SUFFIX))
+        .flatten()
+}
+
+/// Whether a file of this name is a template: what it makes needs a name, too.
+fn is_template(name: &[u8]) -> bool {
+    let made = name.strip_suffix(SUFFIX.as_bytes());
+    made.is_some_and(|made| !matches!(made, b"" | b"." | b".."))
 }
 
 fn render_file(path: &Path, name: &str, environment: &Environment) -> Result<()> {
@@ -122,7 +130,7 @@ fn find(folder: &Path, found: &mut Vec<PathBuf>) -> Result<()> {
         let kind = entry.file_type().or_io(place)?;
         if kind.is_dir() {
             find(&entry.path(), found)?;
-        } else if kind.is_file() && entry.file_name().as_encoded_bytes().ends_with(SUFFIX.as_bytes()) {
+        } else if kind.is_file() && is_template(entry.file_name().as_encoded_bytes()) {
             found.push(entry.path());
         }
     }

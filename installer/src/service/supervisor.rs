@@ -69,6 +69,8 @@ fn sign(mut lock: &File) -> std::io::Result<()> {
 struct Supervisor<'s> {
     options: &'s Supervise,
     state: State,
+    /// Whether the state could be written down.
+    is_noted: bool,
     pause: Duration,
 }
 
@@ -77,6 +79,7 @@ impl<'s> Supervisor<'s> {
         Self {
             options,
             state: State::default(),
+            is_noted: false,
             pause: PAUSES.0,
         }
     }
@@ -91,13 +94,21 @@ impl<'s> Supervisor<'s> {
             let begun = Instant::now();
             match self.start() {
                 Ok(mut child) => {
-                    self.note(child.id().map(u32::cast_signed))?;
+                    let noted = self.note(child.id().map(u32::cast_signed));
+                    // Whoever starts it waits for this. Later a full disk ends no service.
+                    if let Err(error) = noted
+                        && self.state.restarts == 0
+                    {
+                        end(child).await?;
+                        self.log(&format!("sealrs: {error:?}"));
+                        return Err(error);
+                    }
                     if self.watch(&mut child, &mut asked).await? {
                         return end(child).await;
                     }
                 }
                 Err(error) => {
-                    self.log(&format!("sealrs: {error:?}"))?;
+                    self.log(&format!("sealrs: {error:?}"));
                     // A program that could never be started is the starter's mistake.
                     if self.state.restarts == 0 {
                         return Err(error);
@@ -105,7 +116,7 @@ impl<'s> Supervisor<'s> {
                 }
             }
             self.state.restarts += 1;
-            self.note(None)?;
+            let _ = self.note(None);
             if begun.elapsed() >= STARTED_WELL {
                 self.pause = PAUSES.0;
             }
@@ -140,29 +151,42 @@ impl<'s> Supervisor<'s> {
     }
 
     /// Waits for the program's end (false) or for being asked to end it (true), and keeps the log short meanwhile.
-    async fn watch(&self, child: &mut Child, asked: &mut Asked) -> Result<bool> {
+    async fn watch(&mut self, child: &mut Child, asked: &mut Asked) -> Result<bool> {
         let mut tick = interval(Duration::from_secs(5));
         loop {
             tokio::select! {
                 status = child.wait() => {
                     let status = status.or_io(|| "cannot wait for the program")?;
-                    self.log(&format!("sealrs: the program ended: {status}"))?;
+                    self.log(&format!("sealrs: the program ended: {status}"));
                     return Ok(false);
                 }
                 () = asked.wait() => return Ok(true),
-                _ = tick.tick() => shorten(&self.options.log_file)?,
+                _ = tick.tick() => {
+                    let _ = shorten(&self.options.log_file);
+                    if !self.is_noted {
+                        let _ = self.note(self.state.child);
+                    }
+                }
             }
         }
     }
 
+    /// Writes down how it is. What was true before is taken back if that fails.
     fn note(&mut self, child: Option<i32>) -> Result<()> {
         self.state.child = child;
-        self.state.write(&self.options.pid_file)
+        let written = self.state.write(&self.options.pid_file);
+        self.is_noted = written.is_ok();
+        if !self.is_noted {
+            let _ = State::remove(&self.options.pid_file);
+        }
+        written
     }
 
-    fn log(&self, line: &str) -> Result<()> {
-        writeln!(open_log(&self.options.log_file)?, "{line}")
-            .or_io(|| format!("cannot write {}", self.options.log_file.display()))
+    /// Adds a line to the log, if there is room for it.
+    fn log(&self, line: &str) {
+        if let Ok(mut log) = open_log(&self.options.log_file) {
+            let _ = writeln!(log, "{line}");
+        }
     }
 }
 
@@ -226,6 +250,51 @@ fn shorten(log: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn a_state_that_cannot_be_written_down_ends_no_service() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("x.lock"), "").unwrap();
+        // The first program dies, and from then on there is no room for the state.
+        let program = "test -e first && exec sleep 60; touch first; sleep 1; rm x.restarts; mkdir -p x.restarts/full";
+        let options = Supervise {
+            pid_file: path("x.pid"),
+            log_file: path("x.log"),
+            command: ["sh", "-c", &format!("cd {}; {program}", folder.path().display())]
+                .map(Into::into)
+                .to_vec(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let watched = async {
+                while !path("x.restarts/full").exists() {
+                    sleep(Duration::from_millis(20)).await;
+                }
+                while path("x.pid").exists() {
+                    sleep(Duration::from_millis(20)).await;
+                }
+                fs::remove_dir_all(path("x.restarts")).unwrap();
+                loop {
+                    let pid = fs::read_to_string(path("x.pid")).unwrap_or_default();
+                    if let Ok(pid) = pid.trim().parse() {
+                        return pid;
+                    }
+                    sleep(Duration::from_millis(20)).await;
+                }
+            };
+            tokio::select! {
+                ended = Supervisor::new(&options).run() => panic!("{ended:?}"),
+                pid = timeout(Duration::from_secs(30), watched) => {
+                    process::signal(pid.unwrap(), rustix::process::Signal::KILL);
+                }
+            }
+        });
+        assert_eq!(fs::read_to_string(path("x.restarts")).unwrap(), "1\n");
+    }
 
     #[test]
     fn a_long_log_is_cut_and_its_end_kept() {

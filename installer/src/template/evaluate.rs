@@ -9,10 +9,12 @@ use super::value::Value;
 use super::{MAX_SIZE, Problem};
 use crate::environment::Environment;
 
-/// How deep templates may call each other.
-const MAX_CALLS: usize = 100;
+/// How deep lists of nodes may lie in each other, by nesting and by calls of templates together.
+const MAX_DEPTH: usize = 250;
 /// How many nodes are evaluated at most: templates that call each other twice would never end.
 const MAX_NODES: usize = 1_000_000;
+/// How many bytes of values are made at most, be they kept or not: a text may be doubled again and again.
+const MAX_MADE: usize = 16 * MAX_SIZE;
 
 /// Makes the text of a template.
 pub(super) fn evaluate(template: &Template, environment: &Environment) -> Result<String, Problem> {
@@ -26,8 +28,9 @@ pub(super) fn evaluate(template: &Template, environment: &Environment) -> Result
         template,
         output: String::new(),
         variables: vec![(String::new(), data.clone())],
-        calls: 0,
+        depth: 0,
         nodes: 0,
+        made: 0,
         line: 1,
     };
     evaluation.nodes(&template.nodes, &data)?;
@@ -39,8 +42,9 @@ struct Evaluation<'t> {
     output: String,
     /// The variables in scope, the innermost last.
     variables: Vec<(String, Value)>,
-    calls: usize,
+    depth: usize,
     nodes: usize,
+    made: usize,
     line: usize,
 }
 
@@ -54,10 +58,20 @@ enum Flow {
 
 impl Evaluation<'_> {
     fn nodes(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, Problem> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(self.problem("the actions nest too deep, or a template calls itself without end"));
+        }
+        let flow = self.each(nodes, dot)?;
+        self.depth -= 1;
+        Ok(flow)
+    }
+
+    fn each(&mut self, nodes: &[Node], dot: &Value) -> Result<Flow, Problem> {
         for node in nodes {
             self.nodes += 1;
             if self.nodes > MAX_NODES || self.output.len() > MAX_SIZE {
-                return Err(self.problem("the template makes too much"));
+                return Err(self.too_much());
             }
             let flow = match node {
                 Node::Text(text) => {
@@ -155,14 +169,9 @@ impl Evaluation<'_> {
             Some(pipeline) => self.pipeline(pipeline, dot)?,
             None => Value::Nothing,
         };
-        self.calls += 1;
-        if self.calls > MAX_CALLS {
-            return Err(self.problem(format!("template `{name}` calls itself without end")));
-        }
         let outer = std::mem::replace(&mut self.variables, vec![(String::new(), data.clone())]);
         self.nodes(nodes, &data)?;
         self.variables = outer;
-        self.calls -= 1;
         Ok(Flow::On)
     }
 
@@ -230,7 +239,8 @@ impl Evaluation<'_> {
         }
         arguments.extend(last);
         self.line = command.line;
-        functions::call(name, &arguments).map_err(|what| self.problem(what))
+        let value = functions::call(name, &arguments).map_err(|what| self.problem(what))?;
+        self.count(value)
     }
 
     fn operand(&mut self, operand: &Operand, dot: &Value) -> Result<Value, Problem> {
@@ -251,7 +261,21 @@ impl Evaluation<'_> {
                 other => return Err(self.problem(format!("{} has no field `{field}`", other.sort()))),
             };
         }
-        Ok(value.clone())
+        let value = value.clone();
+        self.count(value)
+    }
+
+    /// Takes a value into account that was made.
+    fn count(&mut self, value: Value) -> Result<Value, Problem> {
+        self.made = self.made.saturating_add(value.size());
+        if self.made > MAX_MADE {
+            return Err(self.too_much());
+        }
+        Ok(value)
+    }
+
+    fn too_much(&self) -> Problem {
+        self.problem("the template makes too much")
     }
 
     fn problem(&self, what: impl Into<String>) -> Problem {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::MAX_SIZE;
 use super::value::Value;
 
 /// Calls a function; the error says what is wrong with the call.
@@ -173,6 +174,9 @@ fn printf(arguments: &[Value]) -> Result<String, String> {
         };
         if width > 1000 {
             return Err("`printf` pads to 1000 characters at most".to_owned());
+        }
+        if printed.len() > MAX_SIZE {
+            return Err("`printf` makes too much".to_owned());
         }
         let verb = verb_on.chars().next().ok_or("the format of `printf` ends in `%`")?;
         rest = verb_on.get(verb.len_utf8()..).unwrap_or_default();

@@ -66,7 +66,21 @@ fn hostile_templates_end() {
     }
     doubling.push_str("{{define \"60\"}}x{{end}}{{template \"0\"}}");
     let wide = "{{ printf \"%999999999d\" 1 }}";
-    for template in [&format!("{{{{ {deep} }}}}"), &nested, endless, &doubling, wide] {
+    let many_wide = format!("{{{{ printf \"{}\" {} }}}}", "%1000d".repeat(9000), "1 ".repeat(9000));
+    // Nested actions in a template that calls itself.
+    let (open, close) = ("{{if 1}}".repeat(90), "{{end}}".repeat(90));
+    let both = format!("{{{{define \"a\"}}}}{open}{{{{template \"a\"}}}}{close}{{{{end}}}}{{{{template \"a\"}}}}");
+    // 8 bytes that are doubled 40 times, and a value that is kept many times.
+    let growing = format!("{{{{$x := \"12345678\"}}}}{}", "{{$x = print $x $x}}".repeat(40));
+    let kept = format!(
+        "{{{{$x := \"12345678\"}}}}{}{}",
+        "{{$x = print $x $x}}".repeat(16),
+        "{{$y := $x}}".repeat(10_000)
+    );
+    let template = format!("{{{{ {deep} }}}}");
+    for template in [
+        &template, &nested, endless, &doubling, wide, &many_wide, &both, &growing, &kept,
+    ] {
         render(template, "x.tmpl", &environment()).unwrap_err();
     }
 }
@@ -81,6 +95,8 @@ fn files_are_made_beside_their_templates() {
         ("manifests/b.tmpl", "{{ .Port }}"),
         ("manifests/b", "old"),
         ("scripts/c.tmpl", "{{ .Left }} alone"),
+        ("etc/.tmpl", "{{ .Left }} alone"),
+        ("etc/...tmpl", "{{ .Left }} alone"),
     ] {
         fs::create_dir_all(rootfs.join(path).parent().unwrap()).unwrap();
         fs::write(rootfs.join(path), text).unwrap();
@@ -100,7 +116,17 @@ fn files_are_made_beside_their_templates() {
 #[test]
 fn targets_lie_in_the_folders_of_templates() {
     assert_eq!(target("etc/a.yaml.tmpl"), Some("etc/a.yaml"));
-    for other in ["etc/a.yaml", "scripts/a.tmpl", "etcetera/a.tmpl", "etc/.tmpl/", "etc"] {
+    assert_eq!(target("etc/.a.tmpl"), Some("etc/.a"));
+    for other in [
+        "etc/a.yaml",
+        "scripts/a.tmpl",
+        "etcetera/a.tmpl",
+        "etc/.tmpl",
+        "etc/..tmpl",
+        "etc/...tmpl",
+        "etc/.tmpl/",
+        "etc",
+    ] {
         assert_eq!(target(other), None, "{other}");
     }
 }

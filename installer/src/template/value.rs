@@ -28,6 +28,16 @@ impl Value {
         }
     }
 
+    /// The bytes that it takes in memory, about.
+    pub(super) fn size(&self) -> usize {
+        let inside = match self {
+            Self::Text(text) => text.len(),
+            Self::Map(map) => map.iter().map(|(key, value)| key.len() + value.size()).sum(),
+            Self::Nothing | Self::Bool(_) | Self::Integer(_) | Self::Float(_) => 0,
+        };
+        size_of::<Self>() + inside
+    }
+
     /// What sort of value it is, for messages.
     pub(super) fn sort(&self) -> &'static str {
         match self {
