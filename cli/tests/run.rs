@@ -459,7 +459,7 @@ fn the_images_own_registry_script_wins_and_apps_are_launched() {
 /// Stands for docker: knows one container, whose id is in a file beside it.
 const DOCKER: &str = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\ncase \"$1\" in\n\
     run) test -e id || echo ours >id ;;\n\
-    container) test -e id && echo \"[{\\\"Id\\\": \\\"$(cat id)\\\"}]\" ;;\n\
+    ps) test -e down && exit 1; test -e id && echo \"$(cat id) sealer-registry\"; exit 0 ;;\n\
     rm) echo \"$*\" >removed; rm id ;;\nesac\n";
 
 #[test]
@@ -491,6 +491,12 @@ fn a_container_of_the_registrys_name_stays_if_it_was_there_before() {
     there_and_back();
     assert_eq!(text(&scratch.read("tools/id")), "theirs");
     assert!(!scratch.exists("tools/removed"));
+    // Who can't tell what is there can't tell later what to leave.
+    scratch.write("tools/down", "");
+    let said = fail(cluster.run("x.tar", &["-e", &variable]).env("PATH", &path), 10);
+    assert_has(&said, &["docker does not say whether", "start what docker talks to"]);
+    succeed(cluster.delete().env("PATH", &path));
+    cluster.assert_gone("a failed run deleted");
 }
 
 #[test]

@@ -63,7 +63,16 @@ pub(crate) fn search_path(folders: &[PathBuf]) -> OsString {
 
 /// The program that `name` stands for in the search path.
 pub(crate) fn find(name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&search_path(&[]))
+    find_in(name, &[])
+}
+
+/// Whether there is a program `name` in the search path with `folders` in front.
+pub(crate) fn is_installed(name: &str, folders: &[PathBuf]) -> bool {
+    find_in(name, folders).is_some()
+}
+
+fn find_in(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
+    std::env::split_paths(&search_path(folders))
         .map(|folder| folder.join(name))
         .find(|path| path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok())
 }

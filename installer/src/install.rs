@@ -18,6 +18,7 @@ use crate::preflight::{self, Finding};
 use crate::rootfs::{self, RootfsFacts};
 use crate::runtime::{self, Runtime};
 use crate::summary::{Outcome, Summary};
+use crate::template::Values;
 use crate::{apps, files, service};
 
 /// Says what [`run`] would do and what stands against it, and changes nothing. Reads the image's layers, except container
@@ -31,7 +32,12 @@ pub fn plan(source: &dyn Source, image: &ClusterImage, options: &Options) -> Res
     let Checked {
         runtime, files, facts, ..
     } = &checked;
-    let rootfs = RootfsFacts::of_image(source, image, &checked.environment, runtime.layout().documents)?;
+    let values = Values {
+        environment: &checked.environment,
+        given: &options.env,
+        planned: runtime.layout().documents,
+    };
+    let rootfs = RootfsFacts::of_image(source, image, &values)?;
     let plan = decide(image, options, *runtime, files, facts, &rootfs)?;
     Ok((plan, checked.findings))
 }
@@ -67,7 +73,12 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
     if resumed {
         progress.event(Event::Message("taking up the interrupted installation"));
     }
-    let prepared = unpack(&mut journal, &files, source, image, &environment, progress)
+    let values = Values {
+        environment: &environment,
+        given: &options.env,
+        planned: runtime.layout().documents,
+    };
+    let prepared = unpack(&mut journal, &files, source, image, &values, progress)
         .and_then(|()| decided_plan(&mut journal, image, options, runtime, &files, &facts));
     let plan = match prepared {
         Ok(plan) => plan,
@@ -194,14 +205,14 @@ fn unpack(
     files: &ClusterFiles,
     source: &dyn Source,
     image: &ClusterImage,
-    environment: &Environment,
+    values: &Values<'_>,
     progress: &dyn Progress,
 ) -> Result<()> {
     if journal.is_done(UNPACK) {
         return Ok(());
     }
     journal.begin(UNPACK)?;
-    rootfs::unpack(files, source, image, environment, progress)?;
+    rootfs::unpack(files, source, image, values, progress)?;
     journal.done(UNPACK)
 }
 

@@ -15,8 +15,8 @@ use sealrs_image::source::Source;
 use sealrs_image::spec::Descriptor;
 
 use crate::cluster::ClusterFiles;
-use crate::environment::Environment;
-use crate::{files, template};
+use crate::files;
+use crate::template::{self, Values};
 
 /// Folders of the rootfs whose files plans depend on.
 const LISTED: [&str; 4] = ["bin/", "etc/", "images/", "scripts/"];
@@ -57,9 +57,11 @@ impl RootfsFacts {
             facts.walk(rootfs, folder)?;
         }
         for &path in texts {
-            if let Some(&size) = facts.files.get(path) {
+            let file = rootfs.join(path);
+            // What a link leads to may be the host's.
+            let is_file = || fs::symlink_metadata(&file).is_ok_and(|metadata| metadata.is_file());
+            if let Some(&size) = facts.files.get(path).filter(|_| is_file()) {
                 check_text(path, size)?;
-                let file = rootfs.join(path);
                 let text = fs::read_to_string(&file).or_io(|| format!("cannot read {}", file.display()))?;
                 facts.texts.insert(path.to_owned(), text);
             }
@@ -68,8 +70,12 @@ impl RootfsFacts {
     }
 
     fn walk(&mut self, rootfs: &Path, folder: &str) -> Result<()> {
-        let path = rootfs.join(folder);
+        // Without the slash, a link is seen as one: it may lead out of the rootfs.
+        let path = rootfs.join(folder.trim_end_matches('/'));
         let place = || format!("cannot read the folder {}", path.display());
+        if path.is_symlink() {
+            return Ok(());
+        }
         let entries = match fs::read_dir(&path) {
             Err(error) if files::is_absent(&error) => return Ok(()),
             entries => entries.or_io(place)?,
@@ -93,26 +99,21 @@ impl RootfsFacts {
     ///
     /// # Errors
     /// As unpacking.
-    pub(crate) fn of_image(
-        source: &dyn Source,
-        image: &ClusterImage,
-        environment: &Environment,
-        texts: &[&str],
-    ) -> Result<Self> {
+    pub(crate) fn of_image(source: &dyn Source, image: &ClusterImage, values: &Values<'_>) -> Result<Self> {
         let mut facts = Self::default();
         for layer in &image.manifest.layers {
             if !layer.annotations.contains_key(annotation::BLOB) {
                 facts
-                    .take_in_layer(source, layer, texts)
+                    .take_in_layer(source, layer, values.planned)
                     .context(|| format!("cannot read layer {}", layer.digest))?;
             }
         }
-        facts.render(environment)?;
+        facts.render(values)?;
         Ok(facts)
     }
 
     /// Adds the files that templates make. One whose text is of no interest has its template's size here.
-    fn render(&mut self, environment: &Environment) -> Result<()> {
+    fn render(&mut self, values: &Values<'_>) -> Result<()> {
         let templates = self.files.iter().filter_map(|(path, &size)| {
             let target = template::target(path)?;
             Some((path.clone(), target.to_owned(), size))
@@ -120,7 +121,7 @@ impl RootfsFacts {
         for (path, target, size) in templates.collect::<Vec<_>>() {
             self.files.insert(target.clone(), size);
             if let Some(text) = self.texts.remove(&path) {
-                let text = template::render(&text, &path, environment)?;
+                let text = template::render(&text, &path, values)?;
                 self.texts.insert(target, text);
             }
         }
@@ -144,6 +145,8 @@ impl RootfsFacts {
             }
             let size = match &member.kind {
                 MemberKind::Folder => continue,
+                // Nothing is made of a template that is a link: it may lead out of the rootfs.
+                MemberKind::Symlink(_) if template::target(&path).is_some() => continue,
                 MemberKind::File(size) => *size,
                 MemberKind::HardLink(target) => self.files.get(target.trim_start_matches("./")).copied().unwrap_or(0),
                 MemberKind::Symlink(_) | MemberKind::Other(_) => 0,
@@ -204,7 +207,7 @@ pub(crate) fn unpack(
     files: &ClusterFiles,
     source: &dyn Source,
     image: &ClusterImage,
-    environment: &Environment,
+    values: &Values<'_>,
     progress: &dyn Progress,
 ) -> Result<()> {
     let (staging, rootfs) = (files.staging(), files.rootfs());
@@ -215,7 +218,7 @@ pub(crate) fn unpack(
     crate::files::remove_tree(&staging)?;
     fs::create_dir_all(&staging).or_io(|| format!("cannot make the folder {}", staging.display()))?;
     let made = sealrs_image::rootfs::unpack(source, image, &staging, progress)
-        .and_then(|_| template::render_all(&staging, environment));
+        .and_then(|_| template::render_all(&staging, values));
     if let Err(error) = made {
         // The reason counts more than what can't be tidied up; the next run tries again.
         let _ = crate::files::remove_tree(&staging);

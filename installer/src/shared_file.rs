@@ -13,8 +13,16 @@ use crate::{files, hosts_file};
 /// Writes the block of a cluster, in place of an earlier one.
 ///
 /// # Errors
-/// [`ErrorKind::Conflict`] when both the file and what was set aside for it are somebody else's; disk errors.
+/// [`ErrorKind::Conflict`] when both the file and what was set aside for it are somebody else's, or when another cluster's
+/// block has one of the same tables, which may be in a file once; disk errors.
 pub(crate) fn put(path: &Path, cluster: &str, text: &str) -> Result<()> {
+    for table in text.lines().filter(|line| line.starts_with('[')) {
+        if let Some(other) = clusters_with(path, table).iter().find(|other| *other != cluster) {
+            let what = format!("cluster `{other}` has `{table}` in {} already", path.display());
+            return Err(Error::new(ErrorKind::Conflict, what)
+                .hint("two private registries of one host need two ports: choose another with `--registry-port`"));
+        }
+    }
     let mut blocks = read(path)?.unwrap_or_default();
     if !has_blocks(&blocks) {
         set_aside(path)?;

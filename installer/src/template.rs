@@ -47,12 +47,25 @@ impl Problem {
     }
 }
 
-/// Makes the text of a template that is called `name` in messages.
+/// What templates can print.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Values<'e> {
+    /// The cluster's environment.
+    pub(crate) environment: &'e Environment,
+    /// What of it the user gave: it may be secret.
+    pub(crate) given: &'e Environment,
+    /// Files that become a part of the plan, which people see: what the user gave has no place in them.
+    pub(crate) planned: &'e [&'e str],
+}
+
+/// Makes the text of the template of this name.
 ///
 /// # Errors
 /// [`ErrorKind::Input`] when it is not well-formed or uses what is not set.
-pub(crate) fn render(text: &str, name: &str, environment: &Environment) -> Result<String> {
-    let rendered = parser::parse(text).and_then(|template| evaluate::evaluate(&template, environment));
+pub(crate) fn render(text: &str, name: &str, values: &Values<'_>) -> Result<String> {
+    let is_planned = target(name).is_some_and(|target| values.planned.contains(&target));
+    let withheld = is_planned.then_some(values.given);
+    let rendered = parser::parse(text).and_then(|template| evaluate::evaluate(&template, values.environment, withheld));
     rendered.map_err(|problem| {
         let source = text.lines().nth(problem.line.saturating_sub(1)).unwrap_or_default();
         let what = format!("{name}:{}: {}", problem.line, problem.what);
@@ -69,7 +82,7 @@ pub(crate) fn render(text: &str, name: &str, environment: &Environment) -> Resul
 ///
 /// # Errors
 /// As [`render`]; disk errors.
-pub(crate) fn render_all(rootfs: &Path, environment: &Environment) -> Result<()> {
+pub(crate) fn render_all(rootfs: &Path, values: &Values<'_>) -> Result<()> {
     let mut templates = Vec::new();
     for folder in FOLDERS {
         find(&rootfs.join(folder), &mut templates)?;
@@ -77,7 +90,7 @@ pub(crate) fn render_all(rootfs: &Path, environment: &Environment) -> Result<()>
     templates.sort();
     for path in templates {
         let name = path.strip_prefix(rootfs).unwrap_or(&path).display().to_string();
-        render_file(&path, &name, environment).context(|| format!("cannot make a file of the template {name}"))?;
+        render_file(&path, &name, values).context(|| format!("cannot make a file of the template {name}"))?;
     }
     Ok(())
 }
@@ -99,7 +112,7 @@ fn is_template(name: &[u8]) -> bool {
     made.is_some_and(|made| !matches!(made, b"" | b"." | b".."))
 }
 
-fn render_file(path: &Path, name: &str, environment: &Environment) -> Result<()> {
+fn render_file(path: &Path, name: &str, values: &Values<'_>) -> Result<()> {
     let place = || format!("cannot read {}", path.display());
     let metadata = fs::metadata(path).or_io(place)?;
     if metadata.len() > MAX_SIZE as u64 {
@@ -111,7 +124,7 @@ fn render_file(path: &Path, name: &str, environment: &Environment) -> Result<()>
     }
     let text = String::from_utf8(fs::read(path).or_io(place)?)
         .map_err(|error| Error::new(ErrorKind::Input, "it is not a text").because(error))?;
-    let rendered = render(&text, name, environment)?;
+    let rendered = render(&text, name, values)?;
     let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o777;
     files::write(&path.with_extension(""), rendered.as_bytes(), mode)
 }

@@ -37,7 +37,7 @@ pub(super) fn observe(claim: &Claim, manifest: &HostManifest, cluster: &ClusterF
         },
         Claim::Container(name) => Made::Container {
             name: name.clone(),
-            kept: named::ids(name, &super::program_folders(cluster)),
+            kept: named::ids(name, &super::program_folders(cluster))?,
         },
         Claim::Processes { cgroups, socket } => {
             let running = process::all();

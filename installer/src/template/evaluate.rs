@@ -16,9 +16,14 @@ const MAX_NODES: usize = 1_000_000;
 /// How many bytes of values are made at most, be they kept or not: a text may be doubled again and again.
 const MAX_MADE: usize = 16 * MAX_SIZE;
 
-/// Makes the text of a template.
-pub(super) fn evaluate(template: &Template, environment: &Environment) -> Result<String, Problem> {
-    let texts = environment.iter();
+/// Makes the text of a template, which may not use what is withheld.
+pub(super) fn evaluate(
+    template: &Template,
+    environment: &Environment,
+    withheld: Option<&Environment>,
+) -> Result<String, Problem> {
+    let is_withheld = |key: &String| withheld.is_some_and(|withheld| withheld.contains_key(key));
+    let texts = environment.iter().filter(|(key, _)| !is_withheld(key));
     let data = Value::Map(
         texts
             .map(|(key, value)| (key.clone(), Value::Text(value.clone())))
@@ -26,6 +31,7 @@ pub(super) fn evaluate(template: &Template, environment: &Environment) -> Result
     );
     let mut evaluation = Evaluation {
         template,
+        withheld,
         output: String::new(),
         variables: vec![(String::new(), data.clone())],
         depth: 0,
@@ -39,6 +45,7 @@ pub(super) fn evaluate(template: &Template, environment: &Environment) -> Result
 
 struct Evaluation<'t> {
     template: &'t Template,
+    withheld: Option<&'t Environment>,
     output: String,
     /// The variables in scope, the innermost last.
     variables: Vec<(String, Value)>,
@@ -244,6 +251,15 @@ impl Evaluation<'_> {
     }
 
     fn operand(&mut self, operand: &Operand, dot: &Value) -> Result<Value, Problem> {
+        if let (Some(field), Some(withheld)) = (operand.fields.first(), self.withheld)
+            && withheld.contains_key(field)
+        {
+            return Err(self
+                .problem(format!(
+                    "`{field}` is given with `-e`, so it may be a secret, and this file is a part of the plan, which people see"
+                ))
+                .hint("give the setting itself with `--runtime-config`, or the variable in the image with ENV"));
+        }
         let base = match &operand.base {
             Base::Dot => Cow::Borrowed(dot),
             Base::Literal(value) => Cow::Borrowed(value),

@@ -3,6 +3,17 @@ use super::*;
 /// Templates, and what Go's `text/template` makes of them, or `error`.
 const GOLDEN: &str = include_str!("golden.txt");
 
+static NOTHING: Environment = Environment::new();
+
+/// All of an environment, which nobody gave.
+fn values(environment: &Environment) -> Values<'_> {
+    Values {
+        environment,
+        given: &NOTHING,
+        planned: &[],
+    }
+}
+
 fn environment() -> Environment {
     [
         ("Domain", "sea.hub"),
@@ -22,7 +33,7 @@ fn makes_what_go_makes() {
     let mut differences = Vec::new();
     for case in GOLDEN.trim_end_matches("\n====\n").split("\n====\n") {
         let (template, expected) = case.split_once("\n----\n").unwrap();
-        let found = render(template, "x.tmpl", &environment());
+        let found = render(template, "x.tmpl", &values(&environment()));
         // The intended differences: Go prints these marks into the file.
         let is_error = expected == "error" || expected.contains("<no value>") || expected.contains("%!");
         let same = match &found {
@@ -40,7 +51,12 @@ fn makes_what_go_makes() {
 
 #[test]
 fn says_what_is_wrong_and_where() {
-    let message = |template: &str| format!("{:?}", render(template, "etc/a.tmpl", &environment()).unwrap_err());
+    let message = |template: &str| {
+        format!(
+            "{:?}",
+            render(template, "etc/a.tmpl", &values(&environment())).unwrap_err()
+        )
+    };
     for (template, part) in [
         ("a\nb: {{ .RegistryUrl }}\n", "etc/a.tmpl:2: `RegistryUrl` is not set"),
         ("{{ .RegistryUrl }}", "-e RegistryUrl=VALUE"),
@@ -81,7 +97,7 @@ fn hostile_templates_end() {
     for template in [
         &template, &nested, endless, &doubling, wide, &many_wide, &both, &growing, &kept,
     ] {
-        render(template, "x.tmpl", &environment()).unwrap_err();
+        render(template, "x.tmpl", &values(&environment())).unwrap_err();
     }
 }
 
@@ -102,14 +118,14 @@ fn files_are_made_beside_their_templates() {
         fs::write(rootfs.join(path), text).unwrap();
     }
     std::os::unix::fs::symlink(outside.path(), rootfs.join("etc/link.tmpl")).unwrap();
-    render_all(rootfs, &environment()).unwrap();
+    render_all(rootfs, &values(&environment())).unwrap();
     let read = |path: &str| fs::read_to_string(rootfs.join(path)).unwrap();
     assert_eq!(read("etc/deep/a.yaml"), "registry: sea.hub\n");
     assert_eq!(read("manifests/b"), "5000");
     assert!(!rootfs.join("scripts/c").exists());
     assert!(!rootfs.join("etc/link").exists());
     fs::write(rootfs.join("etc/wrong.tmpl"), "{{ .Missing }}").unwrap();
-    let error = render_all(rootfs, &environment()).unwrap_err();
+    let error = render_all(rootfs, &values(&environment())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Input);
 }
 
@@ -129,4 +145,32 @@ fn targets_lie_in_the_folders_of_templates() {
     ] {
         assert_eq!(target(other), None, "{other}");
     }
+}
+
+#[test]
+fn what_the_user_gave_is_in_no_file_of_the_plan() {
+    let environment = environment();
+    let given = Environment::from([("Port".to_owned(), "5000".to_owned())]);
+    let values = Values {
+        environment: &environment,
+        given: &given,
+        planned: &["etc/k3s/config.yaml"],
+    };
+    let make = |name: &str, text: &str| render(text, name, &values).map_err(|error| format!("{error:?}"));
+    assert_eq!(make("etc/other.yaml.tmpl", "{{ .Port }}").unwrap(), "5000");
+    assert_eq!(make("etc/k3s/config.yaml.tmpl", "{{ .Domain }}").unwrap(), "sea.hub");
+    for text in [
+        "{{ .Port }}",
+        "{{ or .Port 1 }}",
+        "{{ $.Port | b64enc }}",
+        "{{ if .Port }}x{{ end }}",
+    ] {
+        let error = make("etc/k3s/config.yaml.tmpl", text).unwrap_err();
+        assert!(
+            error.contains("`Port` is given with `-e`") && !error.contains("5000"),
+            "{error}"
+        );
+    }
+    let listed = make("etc/k3s/config.yaml.tmpl", "{{ range $k, $v := . }}{{ $k }} {{ end }}").unwrap();
+    assert!(!listed.contains("Port"), "{listed}");
 }

@@ -15,17 +15,21 @@ const TOOLS: [&str; 2] = ["docker", "nerdctl"];
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The ids of the containers of this name. Programs are looked for in `folders` first.
-pub(crate) fn ids(name: &str, folders: &[PathBuf]) -> BTreeSet<String> {
-    find(name, folders).into_iter().map(|(_, id)| id).collect()
+///
+/// # Errors
+/// When a program that is installed does not answer: nobody can tell what it has.
+pub(crate) fn ids(name: &str, folders: &[PathBuf]) -> Result<BTreeSet<String>> {
+    let found = find(name, folders)?.into_iter();
+    Ok(found.map(|(_, id)| id).collect())
 }
 
 /// Removes the containers of this name, but those that were there before.
 ///
 /// # Errors
-/// When one can't be removed.
+/// When one can't be removed, or a program that is installed does not answer.
 pub(super) fn remove(name: &str, kept: &BTreeSet<String>, folders: &[PathBuf]) -> Result<Option<String>> {
     let mut said = None;
-    for (tool, id) in find(name, folders) {
+    for (tool, id) in find(name, folders)? {
         if !kept.contains(&id) {
             run(&[tool, "rm", "--force", &id], folders)?
                 .checked(|| format!("{tool} does not remove the container {name}"))?;
@@ -35,14 +39,29 @@ pub(super) fn remove(name: &str, kept: &BTreeSet<String>, folders: &[PathBuf]) -
     Ok(said)
 }
 
-/// What is not installed or does not answer has no containers.
-fn find(name: &str, folders: &[PathBuf]) -> Vec<(&'static str, String)> {
-    let id = |tool: &'static str| {
-        let shown = run(&[tool, "container", "inspect", name], folders).ok()?;
-        let list: serde_json::Value = serde_json::from_str(&shown.stdout).ok()?;
-        Some((tool, list.pointer("/0/Id")?.as_str()?.to_owned()))
-    };
-    TOOLS.into_iter().filter_map(id).collect()
+/// What is not installed has no containers.
+fn find(name: &str, folders: &[PathBuf]) -> Result<Vec<(&'static str, String)>> {
+    let mut found = Vec::new();
+    for tool in TOOLS {
+        if !command::is_installed(tool, folders) {
+            continue;
+        }
+        let list = run(
+            &[tool, "ps", "--all", "--no-trunc", "--format", "{{.ID}} {{.Names}}"],
+            folders,
+        )?;
+        let list = list
+            .checked(|| format!("{tool} does not say whether there is a container {name}"))
+            .map_err(|error| {
+                error.hint(format!(
+                    "start what {tool} talks to, or remove {tool} if nothing uses it"
+                ))
+            })?;
+        let ids = list.stdout.lines().filter_map(|line| line.split_once(' '));
+        let named = ids.filter(|(_, names)| names.split(',').any(|other| other == name));
+        found.extend(named.map(|(id, _)| (tool, id.to_owned())));
+    }
+    Ok(found)
 }
 
 fn run(argv: &[&str], folders: &[PathBuf]) -> Result<Finished> {
