@@ -491,12 +491,20 @@ fn a_container_of_the_registrys_name_stays_if_it_was_there_before() {
     there_and_back();
     assert_eq!(text(&scratch.read("tools/id")), "theirs");
     assert!(!scratch.exists("tools/removed"));
-    // Who can't tell what is there can't tell later what to leave.
+    // What did not answer then may have had it before.
     scratch.write("tools/down", "");
-    let said = fail(cluster.run("x.tar", &["-e", &variable]).env("PATH", &path), 10);
-    assert_has(&said, &["docker does not say whether", "start what docker talks to"]);
-    succeed(cluster.delete().env("PATH", &path));
-    cluster.assert_gone("a failed run deleted");
+    let registry_down = registry.replace("docker run --name sealer-registry registry\n", "");
+    cluster.image(
+        "y",
+        &[files[0], ("scripts/init-registry.sh", &registry_down), files[2]],
+        "",
+    );
+    succeed(cluster.run("y.tar", &["-e", &variable]).env("PATH", &path));
+    fs::remove_file(scratch.path("tools/down")).unwrap();
+    let (_, said) = outcome(cluster.delete().env("PATH", &path));
+    assert_has(&said, &["kept the container sealer-registry", "did not answer"]);
+    assert_eq!(text(&scratch.read("tools/id")), "theirs");
+    cluster.assert_gone("deleted, but for the container");
 }
 
 #[test]
@@ -529,16 +537,37 @@ fn a_template_that_prints_what_is_not_set_changes_nothing() {
     ];
     cluster.image("x", &files, "");
     let before = below(&cluster.scratch.path(""));
-    let error = fail(&mut cluster.run("x.tar", &[]), 2);
-    assert_has(
-        &error,
-        &[
+    for flags in [&[][..], &["--dry-run"]] {
+        let error = fail(&mut cluster.run("x.tar", flags), 2);
+        let words = [
             "manifests/app.yaml.tmpl:2",
             "`LicenceKey` is not set",
             "-e LicenceKey=VALUE",
-        ],
-    );
+        ];
+        assert_has(&error, &words);
+    }
     assert_eq!(below(&cluster.scratch.path("")), before);
     succeed(&mut cluster.run("x.tar", &["-e", "LicenceKey=1"]));
     assert_eq!(cluster.read("rootfs/manifests/app.yaml"), "a: 1\nkey: 1\n");
+}
+
+#[test]
+fn variables_can_neither_hide_the_hosts_programs_nor_replace_what_sealrs_sets() {
+    let cluster = Cluster::new();
+    cluster.image("x", &minimal(), "ENV PATH=/opt/nothing");
+    for (variable, hint) in [("CLUSTER=c4", "--cluster"), ("RegistryURL=x", "--registry-domain")] {
+        let said = fail(&mut cluster.run("x.tar", &["-e", variable]), 2);
+        assert_has(&said, &["is set by sealrs itself", hint]);
+    }
+    for flags in [&[][..], &["-e", "PATH=/x:/y"]] {
+        succeed(&mut cluster.run("x.tar", flags));
+        let first = flags
+            .last()
+            .map_or("/opt/nothing", |path| path.trim_start_matches("PATH="));
+        let seen = cluster.read("seen");
+        let path = seen.lines().find(|line| line.starts_with("PATH=")).unwrap();
+        assert_has(path, &[&format!(":{first}:"), "/usr/bin"]);
+        succeed(&mut cluster.delete());
+        cluster.assert_gone("deleted");
+    }
 }

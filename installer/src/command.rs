@@ -77,7 +77,8 @@ fn find_in(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
         .find(|path| path.is_file() && rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_ok())
 }
 
-/// A command with the environment that all programs get, plus `env`. `folders` come first in its search path.
+/// A command with the environment that all programs get, plus `env`. `folders` come first in its search path, then those
+/// of a `PATH` in `env`, and then the host's: its own programs are always found.
 pub(crate) fn prepare(argv: &[String], env: &BTreeMap<String, String>, folders: &[PathBuf]) -> Result<Command> {
     let Some((program, arguments)) = argv.split_first() else {
         return Err(Error::new(ErrorKind::Internal, "a command without a program"));
@@ -89,7 +90,9 @@ pub(crate) fn prepare(argv: &[String], env: &BTreeMap<String, String>, folders: 
             command.env(name, value);
         }
     }
-    command.env("PATH", search_path(folders)).envs(env);
+    let mut first = folders.to_vec();
+    first.extend(env.get("PATH").iter().flat_map(std::env::split_paths));
+    command.envs(env).env("PATH", search_path(&first));
     Ok(command)
 }
 

@@ -12,6 +12,22 @@ use crate::options::Options;
 /// Variables by name.
 pub(crate) type Environment = BTreeMap<String, String>;
 
+/// A variable that sealrs sets, so that no other value of it would count; and what to do instead.
+pub(crate) fn set_by_sealrs(name: &str) -> Option<(&str, &'static str)> {
+    let instead = match name.strip_prefix("Local").unwrap_or(name) {
+        "RegistryDomain" | "RegistryPort" | "RegistryURL" | "REGISTRY_DOMAIN" | "REGISTRY_PORT" | "REGISTRY_URL" => {
+            "choose the registry's address with `--registry-domain` and `--registry-port`"
+        }
+        "HostIP" | "HostIPFamily" | "HOST_IP" => "choose the host's address with `--host-ip`",
+        "KubeSvcIP" | "DNSSvcIP" => "give the range that it is taken from: `-e SvcCIDR=10.96.0.0/22`",
+        "CLUSTER" => "choose the cluster's name with `--cluster`",
+        "ROOTFS" => "it follows from `--root` and `--cluster`",
+        "ROLE" | "REGISTRY_CA" | "KUBECONFIG" => "leave it out, or give the variable another name",
+        _ => return None,
+    };
+    Some((name, instead))
+}
+
 /// The environment of a cluster on the host with this address.
 ///
 /// # Errors
@@ -78,6 +94,16 @@ fn service_addresses(ranges: &str) -> Result<(IpAddr, IpAddr)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_sealrs_sets_is_known() {
+        for own in ["RegistryURL", "LocalRegistryPort", "HostIP", "CLUSTER", "ROOTFS"] {
+            assert_eq!(set_by_sealrs(own).map(|(name, _)| name), Some(own));
+        }
+        for other in ["SvcCIDR", "Local", "PATH", "registryurl"] {
+            assert_eq!(set_by_sealrs(other), None);
+        }
+    }
 
     #[test]
     fn takes_addresses_from_the_service_range() {

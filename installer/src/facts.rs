@@ -17,6 +17,7 @@ pub(crate) use network::parse_hosts;
 pub use network::{Address, HostsLine};
 pub use sockets::Listener;
 
+use crate::registry::{CONTAINERD_CERTS, HOSTS_TOML};
 use crate::service::Manager;
 use crate::{command, files, shared_file};
 
@@ -58,6 +59,8 @@ pub struct HostFacts {
     pub registry_addresses: Vec<IpAddr>,
     /// The clusters of this host whose private registry has the address that is wanted.
     pub registry_clusters: Vec<String>,
+    /// The clusters that have told containerd of this host about their registries.
+    pub containerd_clusters: BTreeSet<String>,
     /// Whether `/usr/local` can't be written by anybody.
     pub usr_local_read_only: bool,
     /// The file systems below [`Interest::folders`].
@@ -139,6 +142,7 @@ impl HostFacts {
             hosts_writable,
             registry_addresses,
             registry_clusters: shared_file::clusters_with(&interest.registry_entry.0, &interest.registry_entry.1),
+            containerd_clusters: shared_file::clusters_below(Path::new(CONTAINERD_CERTS), HOSTS_TOML),
             usr_local_read_only: is_read_only(Path::new("/usr/local/bin")),
             disks: interest
                 .folders
@@ -228,6 +232,7 @@ pub(crate) mod tests {
             hosts_writable: true,
             registry_addresses: Vec::new(),
             registry_clusters: Vec::new(),
+            containerd_clusters: BTreeSet::new(),
             usr_local_read_only: false,
             disks: BTreeMap::new(),
         }

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use sealrs_image::error::{Error, ErrorKind, Result};
 
+use crate::environment;
+
 /// How and where a ClusterImage is installed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Options {
@@ -92,6 +94,11 @@ impl Options {
                 format!("`{}` is not a variable's name", bad.escape_debug()),
             )
             .hint("a name has letters, digits and `_` and does not start with a digit: `-e NAME=value`"));
+        }
+        if let Some((name, instead)) = self.env.keys().find_map(|name| environment::set_by_sealrs(name)) {
+            return Err(
+                Error::new(ErrorKind::Input, format!("`{name}` is set by sealrs itself")).hint(instead.to_owned()),
+            );
         }
         if !self.root.is_absolute() {
             return Err(Error::new(

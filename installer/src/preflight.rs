@@ -147,11 +147,13 @@ fn names(facts: &HostFacts, options: &Options) -> Option<Finding> {
     }
 }
 
-/// A cluster of the same name under another root has its entry in the hosts file and its unit under the same names.
+/// A cluster of the same name under another root has its entry in the hosts file, its blocks in containerd's files and its
+/// unit under the same names.
 fn namesake(facts: &HostFacts, options: &Options) -> Option<Finding> {
     let name = &options.cluster;
     let has_entry = facts.hosts.iter().any(|line| line.cluster.as_ref() == Some(name));
-    (has_entry || facts.paths.contains(&registry_unit(options))).then(|| {
+    let has_block = facts.containerd_clusters.contains(name);
+    (has_entry || has_block || facts.paths.contains(&registry_unit(options))).then(|| {
         Finding::error(
             "cluster-name",
             format!("another cluster `{name}` is on this host, under another root"),

@@ -27,7 +27,7 @@ use crate::service::Service;
 
 pub(crate) use naming::{Naming, naming};
 pub(crate) use script::INIT_SCRIPT;
-pub(crate) use trust::entry;
+pub(crate) use trust::{CONTAINERD_CERTS, HOSTS_TOML, entry};
 
 /// The name of the service that serves the registry.
 pub(crate) fn service_name(cluster: &str) -> String {

@@ -112,17 +112,21 @@ impl RootfsFacts {
         Ok(facts)
     }
 
-    /// Adds the files that templates make. One whose text is of no interest has its template's size here.
+    /// Puts what templates make in their place.
     fn render(&mut self, values: &Values<'_>) -> Result<()> {
-        let templates = self.files.iter().filter_map(|(path, &size)| {
-            let target = template::target(path)?;
-            Some((path.clone(), target.to_owned(), size))
-        });
-        for (path, target, size) in templates.collect::<Vec<_>>() {
-            self.files.insert(target.clone(), size);
-            if let Some(text) = self.texts.remove(&path) {
-                let text = template::render(&text, &path, values)?;
-                self.texts.insert(target, text);
+        for (path, text) in std::mem::take(&mut self.texts) {
+            let Some(target) = template::target(&path) else {
+                // What a template makes comes over a file of that name.
+                self.texts.entry(path).or_insert(text);
+                continue;
+            };
+            let text = template::render(&text, &path, values)
+                .context(|| format!("cannot make a file of the template {path}"))?;
+            if is_listed(target) {
+                self.files.insert(target.to_owned(), text.len() as u64);
+            }
+            if values.planned.contains(&target) {
+                self.texts.insert(target.to_owned(), text);
             }
         }
         Ok(())
@@ -140,27 +144,39 @@ impl RootfsFacts {
                 self.hide(&hidden, &fresh);
                 continue;
             }
-            if !LISTED.iter().any(|folder| path.starts_with(folder)) {
+            let makes = template::target(&path);
+            if makes.is_none() && !is_listed(&path) {
                 continue;
             }
             let size = match &member.kind {
                 MemberKind::Folder => continue,
                 // Nothing is made of a template that is a link: it may lead out of the rootfs.
-                MemberKind::Symlink(_) if template::target(&path).is_some() => continue,
+                MemberKind::Symlink(_) if makes.is_some() => continue,
                 MemberKind::File(size) => *size,
                 MemberKind::HardLink(target) => self.files.get(target.trim_start_matches("./")).copied().unwrap_or(0),
                 MemberKind::Symlink(_) | MemberKind::Other(_) => 0,
             };
-            let makes = template::target(&path).unwrap_or(&path);
-            if texts.contains(&makes) {
+            if makes.is_some() || texts.contains(&path.as_str()) {
                 check_text(&path, size)?;
-                let mut text = String::new();
-                tar.content()
-                    .read_to_string(&mut text)
-                    .or_io(|| format!("cannot read `{path}` of the image"))?;
+                let text = match &member.kind {
+                    MemberKind::HardLink(target) => {
+                        let first = self.texts.get(target.trim_start_matches("./"));
+                        first.cloned().unwrap_or_default()
+                    }
+                    _ => {
+                        let mut text = String::new();
+                        tar.content()
+                            .read_to_string(&mut text)
+                            .or_io(|| format!("cannot read `{path}` of the image"))?;
+                        text
+                    }
+                };
                 self.texts.insert(path.clone(), text);
             }
             fresh.insert(path.clone());
+            if !is_listed(&path) {
+                continue;
+            }
             self.files.insert(path, size);
         }
         tar.drain()
@@ -172,6 +188,10 @@ impl RootfsFacts {
         self.files.retain(|path, _| !gone(path));
         self.texts.retain(|path, _| !gone(path));
     }
+}
+
+fn is_listed(path: &str) -> bool {
+    LISTED.iter().any(|folder| path.starts_with(folder))
 }
 
 fn check_text(path: &str, size: u64) -> Result<()> {

@@ -1,6 +1,7 @@
 //! A file that the clusters of a host share: a block of each between markers, and nothing else. What was there before the
 //! first of them is set aside beside it, and comes back with the end of the last.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -81,6 +82,18 @@ pub(crate) fn clusters_with(path: &Path, wanted: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// The clusters that have a block in a file `name` in one of the folders in `folder`.
+pub(crate) fn clusters_below(folder: &Path, name: &str) -> BTreeSet<String> {
+    // What can't be read holds no blocks of ours.
+    let folders = fs::read_dir(folder).into_iter().flatten().flatten();
+    let texts = folders.filter_map(|entry| read(&entry.path().join(name)).ok().flatten());
+    let begins = |text: String| {
+        let marked = text.lines().filter_map(hosts_file::marked).flatten();
+        marked.map(str::to_owned).collect::<Vec<_>>()
+    };
+    texts.flat_map(begins).collect()
 }
 
 fn has_blocks(text: &str) -> bool {

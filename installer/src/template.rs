@@ -22,7 +22,7 @@ use crate::files;
 const FOLDERS: [&str; 3] = ["etc", "charts", "manifests"];
 const SUFFIX: &str = ".tmpl";
 /// The largest template, and the largest file that one makes, in bytes.
-const MAX_SIZE: usize = 4 << 20;
+const MAX_SIZE: usize = 1 << 20;
 
 /// What is wrong in a template, and where: a line, counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq)]

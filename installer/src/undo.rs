@@ -75,7 +75,7 @@ impl Remover<'_> {
                 Ok(Some(format!("stopped and removed service {name}")))
             }
             Made::Command { argv, folder, env } => self.command(number, argv, folder, env),
-            Made::Container { name, kept } => named::remove(name, kept, &program_folders(self.files)),
+            Made::Container { name, kept, silent } => named::remove(name, kept, silent, &program_folders(self.files)),
             Made::Processes { cgroups, socket } => containers::end_processes(cgroups, socket),
             Made::Mounts { below, kept } => containers::unmount(below, kept),
             Made::NetworkNamespaces { prefix, kept } => {

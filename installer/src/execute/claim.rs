@@ -35,10 +35,14 @@ pub(super) fn observe(claim: &Claim, manifest: &HostManifest, cluster: &ClusterF
             path: path.clone(),
             kept: pod_networks::paths_below(path)?,
         },
-        Claim::Container(name) => Made::Container {
-            name: name.clone(),
-            kept: named::ids(name, &super::program_folders(cluster))?,
-        },
+        Claim::Container(name) => {
+            let (kept, silent) = named::look(name, &super::program_folders(cluster));
+            Made::Container {
+                name: name.clone(),
+                kept,
+                silent,
+            }
+        }
         Claim::Processes { cgroups, socket } => {
             let running = process::all();
             // A name under which others have processes tells nothing: shims and what is below them still count.

@@ -75,6 +75,8 @@ pub enum Made {
         name: String,
         /// The ids of those of this name that were there before.
         kept: BTreeSet<String>,
+        /// The programs that did not say what they had.
+        silent: BTreeSet<String>,
     },
     /// Processes of containers: those in these cgroups, and shims of this containerd with all below them.
     Processes {

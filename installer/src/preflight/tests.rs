@@ -34,6 +34,9 @@ fn a_cluster_of_the_same_name_under_another_root_is_not_overwritten() {
     };
     assert!(found(&facts, &image, &other).is_empty());
     facts.hosts.clear();
+    facts.containerd_clusters.insert("my-cluster".to_owned());
+    assert_eq!(checks(&found(&facts, &image, &options)), ["cluster-name"]);
+    facts.containerd_clusters.clear();
     let unit = "/etc/systemd/system/sealrs-registry-my-cluster.service";
     facts.paths.insert(unit.into());
     assert!(

@@ -10,7 +10,8 @@ use crate::mirror::{self, Mirror};
 use crate::plan::{Context, Step};
 
 /// Where containerd and docker keep what they know of registries.
-const CONTAINERD_CERTS: &str = "/etc/containerd/certs.d";
+pub(crate) const CONTAINERD_CERTS: &str = "/etc/containerd/certs.d";
+pub(crate) const HOSTS_TOML: &str = "hosts.toml";
 const DOCKER_CERTS: &str = "/etc/docker/certs.d";
 
 /// What containerd and docker of this host have to know to pull from the registry, by the images' own names.
@@ -57,7 +58,7 @@ pub(super) fn trust(context: &Context<'_>) -> Result<Vec<Step>> {
 
 /// What containerd knows of a registry host (containerd, docs/hosts.md).
 fn hosts_toml(host: &str) -> PathBuf {
-    Path::new(CONTAINERD_CERTS).join(host).join("hosts.toml")
+    Path::new(CONTAINERD_CERTS).join(host).join(HOSTS_TOML)
 }
 
 /// The file, and the line in it, by which one sees that a cluster's private registry has this address.
