@@ -201,8 +201,9 @@ report() {
 build, rebuild: the payload in four COPY layers. container images: FROM scratch and an image list. save, load, run: the
 payload and the container images together. `run` is the whole command: reading and verifying the archive, unpacking it,
 making the registry's certificates and starting it, a runtime script that does nothing; `zstd -d | tar x` unpacks the
-same layers, which lie ready as files, and verifies nothing. push, pull: one image in four plain layers, to an empty
-docker-registry on this machine and into an empty store; what the registry writes is brought to the disk too.
+same layers, which lie ready as files, and verifies nothing. push, pull: one image of binaries and container
+images, in plain layers, to an empty registry on this machine and into an empty store; what the registry writes is brought
+to the disk too.
 
 END
     python3 scripts/bench/report.py "$scratch/results"

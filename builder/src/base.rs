@@ -118,10 +118,7 @@ impl Finding<'_> {
             jobs: self.jobs,
         };
         // An image without an index is looked at later, when it can be said what FROM may do about it.
-        let wanted = match platforms {
-            [platform] => Wanted::Fitting(platform.clone()),
-            several => Wanted::Platforms(several.to_vec()),
-        };
+        let wanted = Wanted::Fitting(platforms.to_vec());
         if self.store.resolve(&reference)?.is_some() {
             return Ok(puller.pull(&reference, &wanted, self.progress)?.root);
         }

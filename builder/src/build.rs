@@ -105,13 +105,24 @@ pub fn build(
         progress,
     };
     let mut targets = Vec::new();
+    let mut failures = Vec::new();
     for (platform, kubefile) in platforms.iter().zip(&kubefiles) {
-        let sources = check::check(kubefile, platform, &context, &finding).map_err(|error| on(platform, error))?;
-        targets.push(Target {
-            platform,
-            kubefile,
-            sources,
-        });
+        match check::check(kubefile, platform, &context, &finding) {
+            Ok(sources) => targets.push(Target {
+                platform,
+                kubefile,
+                sources,
+            }),
+            Err(error) => failures.push((platform, error)),
+        }
+    }
+    let is_common = failures.len() == platforms.len();
+    let mut failures = failures.into_iter();
+    if let Some((platform, error)) = failures.next() {
+        // What is wrong in the same way for all platforms is wrong with the Kubefile.
+        let told = |error: &Error| (error.to_string(), error.causes(), error.findings().to_vec());
+        let is_common = is_common && failures.all(|(_, other)| told(&other) == told(&error));
+        return Err(if is_common { error } else { on(platform, error) });
     }
     warn(options, &kubefiles, progress);
     let asked = Asked::read(options)?;

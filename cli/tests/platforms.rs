@@ -192,6 +192,10 @@ fn what_fails_for_one_platform_fails_and_names_nothing() {
         &said,
         &["cannot build for linux/arm64", "Kubefile:2", "`arm64` matches nothing"],
     );
+    // What is wrong for all of them is the Kubefile's fault.
+    let said = scratch.build_fails(2, "FROM scratch\nCOPPY x .\n", &both);
+    assert_has(&said, &["Kubefile:2", "did you mean `COPY`"]);
+    assert!(!said.contains("cannot build for"), "{said}");
     for name in ["one", "two"] {
         scratch.write("context/imageList", format!("{}/{name}:v1\n", upstream.host()));
         let said = scratch.build_fails(3, "FROM scratch\nCOPY imageList .\n", &both);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::slice;
 
 use crate::cluster_image::select;
 use crate::digest::Digest;
@@ -20,8 +19,8 @@ const ATTESTED: &str = "vnd.docker.reference.digest";
 /// Which platforms of an image are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
-    /// This one of an index. An image without one leaves no choice, and is taken whatever it is for.
-    Fitting(Platform),
+    /// These of an index. An image without one leaves no choice, and is taken whatever it is for.
+    Fitting(Vec<Platform>),
     /// These, each of which has to be there. An image without an index has to be for all of them.
     Platforms(Vec<Platform>),
     /// All that the image has.
@@ -55,11 +54,12 @@ impl Wanted {
         let root = match self {
             Self::All if media_type::is_index(&root.media_type) => root.clone(),
             Self::All => select(source, root, &Platform::host())?,
-            Self::Fitting(platform) => select(source, root, platform)?,
-            Self::Platforms(platforms) => match platforms.as_slice() {
+            Self::Fitting(platforms) | Self::Platforms(platforms) => match platforms.as_slice() {
                 [platform] => {
                     let image = select(source, root, platform)?;
-                    check_platform(source, &image, platform)?;
+                    if matches!(self, Self::Platforms(_)) {
+                        check_platform(source, &image, platform)?;
+                    }
                     image
                 }
                 _ => {
@@ -130,8 +130,7 @@ impl Wanted {
 
     fn platforms(&self) -> &[Platform] {
         match self {
-            Self::Fitting(platform) => slice::from_ref(platform),
-            Self::Platforms(platforms) => platforms,
+            Self::Fitting(platforms) | Self::Platforms(platforms) => platforms,
             Self::All => &[],
         }
     }

@@ -150,7 +150,12 @@ impl Kubefile {
     /// All that is wrong, if anything is.
     pub(crate) fn check(&self, more: Vec<Diagnostic>) -> Result<(), Diagnostics> {
         let mut errors = self.errors.clone();
-        errors.extend(more);
+        for error in more {
+            // A Kubefile with two FROM is looked at twice.
+            if !errors.contains(&error) {
+                errors.push(error);
+            }
+        }
         if errors.is_empty() {
             Ok(())
         } else {

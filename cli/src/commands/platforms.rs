@@ -20,7 +20,7 @@ impl From<Platforms> for Wanted {
     fn from(flags: Platforms) -> Self {
         match (flags.all_platforms, flags.platforms.is_empty()) {
             (true, _) => Self::All,
-            (false, true) => Self::Fitting(Platform::host()),
+            (false, true) => Self::Fitting(vec![Platform::host()]),
             (false, false) => Self::Platforms(flags.platforms),
         }
     }
