@@ -174,6 +174,11 @@ fn warn(options: &Options, kubefiles: &[Kubefile], progress: &dyn Progress) {
             progress.event(Event::Warning(&warning));
         }
     }
+    for platform in &options.platforms {
+        if let Some(doubt) = platform.doubt() {
+            progress.event(Event::Warning(&format!("--platform {platform}: {doubt}")));
+        }
+    }
     let labels = options.labels.iter();
     for (message, hint) in labels.filter_map(|(label, value)| runtime::doubt(label, value)) {
         progress.event(Event::Warning(&format!("--label: {message}; {hint}")));

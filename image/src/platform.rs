@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::suggest::nearest;
 
 /// For instance `linux/amd64` or `linux/arm/v7`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -72,6 +73,31 @@ impl fmt::Display for Platform {
     }
 }
 
+/// The operating systems and architectures that Go has, by whose names OCI calls them (`go tool dist list`).
+const SYSTEMS: [&str; 8] = [
+    "linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "solaris", "wasip1",
+];
+const ARCHITECTURES: [&str; 14] = [
+    "amd64", "arm64", "arm", "386", "ppc64", "ppc64le", "s390x", "riscv64", "loong64", "mips", "mipsle", "mips64",
+    "mips64le", "wasm",
+];
+
+impl Platform {
+    /// What is doubtful about it: a word that is no system's or architecture's name, which may still be one.
+    #[must_use]
+    pub fn doubt(&self) -> Option<String> {
+        let unknown = |word: &str, known: &[&str], what: &str| {
+            (!known.contains(&word)).then(|| {
+                let near = nearest(word, known.iter().copied());
+                let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                format!("`{word}` is not {what} that is known{near}")
+            })
+        };
+        unknown(&self.os, &SYSTEMS, "an operating system")
+            .or_else(|| unknown(&self.architecture, &ARCHITECTURES, "an architecture"))
+    }
+}
+
 impl FromStr for Platform {
     type Err = Error;
 
@@ -123,6 +149,16 @@ mod tests {
         assert!(!platform("linux/amd64").accepts(&platform("windows/amd64")));
         for bad in ["", "linux", "linux/", "/amd64", "a/b/c/d", "linux/am d"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mistyped_platforms_are_doubtful() {
+        let doubt = |text: &str| text.parse::<Platform>().unwrap().doubt();
+        assert!(doubt("linux/amd46").unwrap().ends_with("did you mean `amd64`?"));
+        assert!(doubt("linx/amd64").unwrap().contains("did you mean `linux`?"));
+        for good in ["linux/amd64", "linux/arm/v7", "linux/x86_64"] {
+            assert_eq!(doubt(good), None, "{good}");
         }
     }
 }

@@ -21,7 +21,8 @@ use std::time::{Duration, Instant};
 use sealrs_image::digest::Digest;
 use sealrs_registry::layout;
 use support::{
-    Ours, Process, arrived, ask, begin, begin_upload, files, noise, push_blob, read_answer, send, succeed, wait_for,
+    Ours, Process, arrived, ask, begin, begin_upload, files, noise, push_blob, read_answer, send, succeed, try_begin,
+    wait_for,
 };
 
 /// Sends the rest of a blob and finishes the upload, in two requests.
@@ -143,18 +144,23 @@ fn a_server_killed_at_any_moment_shows_no_half_blob() {
             r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{config},"layers":[]}}"#
         );
         let client = std::thread::spawn(move || {
-            let length = format!("Content-Length: {}", bytes.len());
-            let target = format!("/v2/a/blobs/uploads/?digest={digest}");
-            let mut stream = begin(address, "POST", &target, &[&length]);
-            let _ = stream.write_all(&bytes);
-            let mut answer = Vec::new();
-            let _ = std::io::Read::read_to_end(&mut stream, &mut answer);
-            if answer.starts_with(b"HTTP/1.1 201") {
-                let length = format!("Content-Length: {}", manifest.len());
-                let mut stream = begin(address, "PUT", "/v2/a/manifests/1", &[&length]);
-                let _ = stream.write_all(manifest.as_bytes());
-                let _ = std::io::Read::read_to_end(&mut stream, &mut Vec::new());
-            }
+            let push = || -> std::io::Result<()> {
+                let length = format!("Content-Length: {}", bytes.len());
+                let target = format!("/v2/a/blobs/uploads/?digest={digest}");
+                let mut stream = try_begin(address, "POST", &target, &[&length])?;
+                stream.write_all(&bytes)?;
+                let mut answer = Vec::new();
+                std::io::Read::read_to_end(&mut stream, &mut answer)?;
+                if answer.starts_with(b"HTTP/1.1 201") {
+                    let length = format!("Content-Length: {}", manifest.len());
+                    let mut stream = try_begin(address, "PUT", "/v2/a/manifests/1", &[&length])?;
+                    stream.write_all(manifest.as_bytes())?;
+                    std::io::Read::read_to_end(&mut stream, &mut Vec::new())?;
+                }
+                Ok(())
+            };
+            // The server may be gone at any of these.
+            let _ = push();
             bytes
         });
         std::thread::sleep(Duration::from_millis(round as u64));

@@ -288,6 +288,11 @@ impl Resolver<'_> {
                 }
             }
             (Some("local"), Some((_, path))) => self.local(template, path),
+            (None, _) if text.starts_with("--") => self.refuse_with(
+                template,
+                format!("{} is not a source", quoted(&text)),
+                "flags stand before the name of the app: `APP --checksum=sha256:… NAME https://…`",
+            ),
             (None, _) => self.refuse_with(
                 template,
                 "a source needs a scheme: `local://`, `http://` or `https://`",

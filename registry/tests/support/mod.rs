@@ -348,8 +348,13 @@ pub fn send(address: SocketAddr, method: &str, target: &str, headers: &[&str], b
 
 /// Sends the head of a request.
 pub fn begin(address: SocketAddr, method: &str, target: &str, headers: &[&str]) -> TcpStream {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    try_begin(address, method, target, headers).unwrap()
+}
+
+/// The same to a server that may be gone.
+pub fn try_begin(address: SocketAddr, method: &str, target: &str, headers: &[&str]) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut request = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
     if !headers.iter().any(|header| header.starts_with("Host:")) {
         request.push_str("Host: registry\r\n");
@@ -360,7 +365,7 @@ pub fn begin(address: SocketAddr, method: &str, target: &str, headers: &[&str]) 
     }
     // The server may answer and close before it has read all of a hostile request.
     let _ = stream.write_all(format!("{request}\r\n").as_bytes());
-    stream
+    Ok(stream)
 }
 
 /// Reads the whole answer to a request.
