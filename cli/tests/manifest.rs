@@ -45,6 +45,12 @@ fn an_index_is_made_changed_and_shown() {
 
     let created = scratch.json(&["manifest", "create", "many:1", "arm:1", &amd[7..19]]);
     assert_eq!(created["name"], "many:1");
+    let digest = created["digest"].as_str().unwrap();
+    let pinned = format!("many:1@{digest}");
+    for (command, what) in [("remove", "linux/arm64"), ("add", "arm:1")] {
+        let said = scratch.fails(2, &["manifest", command, &pinned, what]);
+        assert_has(&said, &["can't be given: it has a digest"]);
+    }
     assert_eq!(
         platforms(&created),
         [pair("linux/amd64", &amd), pair("linux/arm64", &arm)]

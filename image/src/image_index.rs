@@ -86,10 +86,7 @@ impl NamedIndex<'_> {
     /// [`ErrorKind::Conflict`] when the name is taken, [`ErrorKind::Input`] when two images are for one platform or the
     /// name has a digest.
     pub fn create(&self, images: Vec<Descriptor>) -> Result<Changed> {
-        if self.name.digest().is_some() {
-            let what = format!("`{}` can't be given: it has a digest", self.name);
-            return Err(Error::new(ErrorKind::Input, what).hint("give a name with a tag, for instance `edge/k3s:v1`"));
-        }
+        self.check_name()?;
         let mut index = Index::new(Vec::new());
         for image in images {
             let digest = image.digest;
@@ -109,6 +106,15 @@ impl NamedIndex<'_> {
                 "add to it with `sealrs manifest add {name} IMAGE`, or remove it with `sealrs rmi {name}`"
             ))
         })
+    }
+
+    /// A name with a digest can't come to mean another index.
+    fn check_name(&self) -> Result<()> {
+        if self.name.digest().is_none() {
+            return Ok(());
+        }
+        let what = format!("`{}` can't be given: it has a digest", self.name);
+        Err(Error::new(ErrorKind::Input, what).hint("give a name with a tag, for instance `edge/k3s:v1`"))
     }
 
     /// Puts images in, each in place of the one that is for the same platform.
@@ -158,6 +164,7 @@ impl NamedIndex<'_> {
 
     /// Changes the index. Whoever else changes it at the same time loses nothing.
     fn edit(&self, mut change: impl FnMut(&mut Index) -> Result<Vec<Descriptor>>) -> Result<Changed> {
+        self.check_name()?;
         loop {
             let root = self.store.resolve(self.name)?.ok_or_else(|| {
                 let name = self.name.familiar();

@@ -74,6 +74,7 @@ impl Push {
             let sent = self.send_container_images(to, &located, &store, printer);
             return sent.map_err(|error| located.explain(error));
         }
+        located.check_complete()?;
         let name = self.destination.or(located.name).ok_or_else(|| {
             Error::new(
                 ErrorKind::Input,
