@@ -47,6 +47,7 @@ measure_limits() { # JOB
 serve_own_registry() { # FOLDER
     mkdir -p "$1"
     "$sealrs" --quiet registry serve --dir "$1" --listen "$upstream" --allow-push >"$scratch/registry.log" 2>&1 &
+    # shellcheck disable=SC2034 # for stop_registry of bench.sh
     registry_pid=$!
     curl -fsS --retry 20 --retry-connrefused --retry-delay 1 "http://$upstream/v2/" >/dev/null 2>&1
 }
