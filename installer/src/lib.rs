@@ -7,6 +7,7 @@
 //! * What will be done, as data: [`mod@plan`], [`action`]; cluster runtimes plan their part ([`runtime`]).
 //! * Doing it so that it can be interrupted at any point: [`journal`] (what was done), [`host_manifest`] (what was
 //!   made), `execute`, `undo`, [`service`].
+//! * Hosts, this one and those over SSH: [`host`].
 //! * For hosts that sealrs does not install: [`mirror`], what they have to know to pull from another registry.
 //! * The commands: [`run`], [`plan()`], [`delete()`], [`supervise`].
 
@@ -19,6 +20,7 @@ mod environment;
 mod execute;
 pub mod facts;
 mod files;
+pub mod host;
 mod host_lock;
 pub mod host_manifest;
 mod hosts_file;
