@@ -119,11 +119,12 @@ impl Finding<'_> {
         };
         // An image without an index is looked at later, when it can be said what FROM may do about it.
         let wanted = Wanted::Fitting(platforms.to_vec());
-        if self.store.resolve(&reference)?.is_some() {
-            return Ok(puller.pull(&reference, &wanted, self.progress)?.root);
-        }
-        // Who builds on an image did not ask to keep it: it gets no name in the store. The cache knows it until `prune`.
-        let known = self.known(&reference, platforms);
+        // Who builds on an image did not ask to keep it: it gets no name in the store, and a name that is there stays
+        // where it is. The cache knows the image until `prune`.
+        let known = match self.store.resolve(&reference)? {
+            Some(root) => Some(root),
+            None => self.known(&reference, platforms),
+        };
         let found = puller.fetch(&reference, known, &wanted, self.progress);
         let root = found.map_err(|error| self.suggest(&reference, error))?.root;
         for platform in platforms {

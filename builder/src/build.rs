@@ -86,6 +86,7 @@ pub fn build(
     client: &Client,
     progress: &dyn Progress,
 ) -> Result<Built> {
+    options.name.check_givable()?;
     let _lock = store.share()?;
     let platforms = distinct(&options.platforms)?;
     let on = |platform: &Platform, error: Error| match platforms.len() {

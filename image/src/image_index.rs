@@ -86,7 +86,7 @@ impl NamedIndex<'_> {
     /// [`ErrorKind::Conflict`] when the name is taken, [`ErrorKind::Input`] when two images are for one platform or the
     /// name has a digest.
     pub fn create(&self, images: Vec<Descriptor>) -> Result<Changed> {
-        self.check_name()?;
+        self.name.check_givable()?;
         let mut index = Index::new(Vec::new());
         for image in images {
             let digest = image.digest;
@@ -106,15 +106,6 @@ impl NamedIndex<'_> {
                 "add to it with `sealrs manifest add {name} IMAGE`, or remove it with `sealrs rmi {name}`"
             ))
         })
-    }
-
-    /// A name with a digest can't come to mean another index.
-    fn check_name(&self) -> Result<()> {
-        if self.name.digest().is_none() {
-            return Ok(());
-        }
-        let what = format!("`{}` can't be given: it has a digest", self.name);
-        Err(Error::new(ErrorKind::Input, what).hint("give a name with a tag, for instance `edge/k3s:v1`"))
     }
 
     /// Puts images in, each in place of the one that is for the same platform.
@@ -149,22 +140,24 @@ impl NamedIndex<'_> {
             let name = self.name.familiar();
             match gone.as_slice() {
                 [] => Err(Error::new(ErrorKind::NotFound, format!("{name} has no member {which}")).hint(listed())),
-                [_] => {
+                [first, others @ ..] if others.iter().all(|other| other.digest == first.digest) => {
                     index.manifests = kept;
                     Ok(gone)
                 }
-                _ => Err(Error::new(
-                    ErrorKind::Input,
-                    format!("{which} is the start of several digests of {name}"),
-                )
-                .hint(listed())),
+                _ => {
+                    let what = match which {
+                        Which::Platform(platform) => format!("{name} has several members for {platform}"),
+                        Which::Digest(hex) => format!("{hex} is the start of several digests of {name}"),
+                    };
+                    Err(Error::new(ErrorKind::Input, what).hint(format!("name one by its digest; {}", listed())))
+                }
             }
         })
     }
 
     /// Changes the index. Whoever else changes it at the same time loses nothing.
     fn edit(&self, mut change: impl FnMut(&mut Index) -> Result<Vec<Descriptor>>) -> Result<Changed> {
-        self.check_name()?;
+        self.name.check_givable()?;
         loop {
             let root = self.store.resolve(self.name)?.ok_or_else(|| {
                 let name = self.name.familiar();
@@ -173,6 +166,11 @@ impl NamedIndex<'_> {
             })?;
             let mut index = read(self.store, &root)?;
             let gone = change(&mut index)?;
+            let of_gone = |member: &Descriptor| {
+                let subject = member.annotations.get(annotation::ATTESTED);
+                subject.is_some_and(|subject| gone.iter().any(|gone| gone.digest.to_string() == *subject))
+            };
+            index.manifests.retain(|member| !of_gone(member));
             if let Some(changed) = self.write(Some(root.digest), index, gone)? {
                 return Ok(changed);
             }
@@ -230,8 +228,9 @@ pub fn find(
     };
     let root = match name {
         Ok(name) => {
+            let known = puller.store.resolve(&name)?;
             puller
-                .pull(&name, &wanted, progress)
+                .fetch(&name, known, &wanted, progress)
                 .context(|| format!("cannot find {image}"))?
                 .root
         }
