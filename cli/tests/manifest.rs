@@ -53,7 +53,10 @@ fn an_index_is_made_changed_and_shown() {
     }
     scratch.write("named/Kubefile", b"FROM scratch\n");
     let folder = scratch.path("named");
-    for command in [&["build", "-t", &pinned, &folder][..], &["merge", "arm:1", "amd:1", "-t", &pinned]] {
+    for command in [
+        &["build", "-t", &pinned, &folder][..],
+        &["merge", "arm:1", "amd:1", "-t", &pinned],
+    ] {
         let said = scratch.fails(2, command);
         assert_has(&said, &["can't be given: it has a digest"]);
     }

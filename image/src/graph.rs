@@ -239,7 +239,10 @@ fn in_common_order(lists: Vec<Vec<Digest>>) -> Vec<Digest> {
     let (mut rests, mut ready, mut unfinished) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
     for (at, list) in lists.into_iter().enumerate() {
         let mut seen = BTreeSet::new();
-        let mut list = list.into_iter().filter(move |item| seen.insert(*item)).collect::<VecDeque<_>>();
+        let mut list = list
+            .into_iter()
+            .filter(move |item| seen.insert(*item))
+            .collect::<VecDeque<_>>();
         list.iter()
             .skip(1)
             .for_each(|item| *waiting.entry(*item).or_default() += 1);
@@ -250,11 +253,18 @@ fn in_common_order(lists: Vec<Vec<Digest>>) -> Vec<Digest> {
         rests.push(list);
     }
     let is_free = |waiting: &BTreeMap<Digest, usize>, item: &Digest| waiting.get(item).is_none_or(|count| *count == 0);
-    ready.extend(unfinished.iter().filter(|(_, head)| is_free(&waiting, head)).map(|(at, _)| *at));
+    ready.extend(
+        unfinished
+            .iter()
+            .filter(|(_, head)| is_free(&waiting, head))
+            .map(|(at, _)| *at),
+    );
     let (mut joined, mut placed) = (Vec::new(), BTreeSet::new());
     // Without a free one there is no such order, and whoever needs it will say so.
     while let Some(at) = ready.first().or(unfinished.keys().next()).copied() {
-        let Some(next) = unfinished.get(&at).copied() else { break };
+        let Some(next) = unfinished.get(&at).copied() else {
+            break;
+        };
         joined.push(next);
         placed.insert(next);
         for at in heading.remove(&next).unwrap_or_default() {

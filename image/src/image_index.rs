@@ -135,7 +135,10 @@ impl NamedIndex<'_> {
                     None => member.digest.to_string(),
                 };
                 let lines: Vec<String> = kept.iter().chain(&gone).map(line).collect();
-                format!("it has: {}", lines.join(", "))
+                match lines.is_empty() {
+                    true => "it is empty".to_owned(),
+                    false => format!("it has: {}", lines.join(", ")),
+                }
             };
             let name = self.name.familiar();
             match gone.as_slice() {
