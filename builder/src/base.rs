@@ -121,14 +121,15 @@ impl Finding<'_> {
         let wanted = Wanted::Fitting(platforms.to_vec());
         // Who builds on an image did not ask to keep it: it gets no name in the store, and a name that is there stays
         // where it is. The cache knows the image until `prune`.
-        let known = match self.store.resolve(&reference)? {
-            Some(root) => Some(root),
-            None => self.known(&reference, platforms),
-        };
+        let named = self.store.resolve(&reference)?;
+        let is_named = named.is_some();
+        let known = named.or_else(|| self.known(&reference, platforms));
         let found = puller.fetch(&reference, known, &wanted, self.progress);
         let root = found.map_err(|error| self.suggest(&reference, error))?.root;
-        for platform in platforms {
-            self.cache.remember_base(&reference, platform, &root)?;
+        if !is_named {
+            for platform in platforms {
+                self.cache.remember_base(&reference, platform, &root)?;
+            }
         }
         Ok(root)
     }

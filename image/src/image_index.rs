@@ -13,7 +13,7 @@ use crate::reference::Reference;
 use crate::source::{Source, document};
 use crate::spec::{self, Descriptor, Index, annotation, media_type};
 use crate::store::Store;
-use crate::wanted::Wanted;
+use crate::wanted::{Wanted, attests};
 
 /// An index of the store, by its name.
 #[derive(Debug, Clone, Copy)]
@@ -169,11 +169,8 @@ impl NamedIndex<'_> {
             })?;
             let mut index = read(self.store, &root)?;
             let gone = change(&mut index)?;
-            let of_gone = |member: &Descriptor| {
-                let subject = member.annotations.get(annotation::ATTESTED);
-                subject.is_some_and(|subject| gone.iter().any(|gone| gone.digest.to_string() == *subject))
-            };
-            index.manifests.retain(|member| !of_gone(member));
+            let is_gone = |subject| gone.iter().any(|gone| gone.digest == subject);
+            index.manifests.retain(|member| !attests(member).is_some_and(is_gone));
             if let Some(changed) = self.write(Some(root.digest), index, gone)? {
                 return Ok(changed);
             }
@@ -225,17 +222,14 @@ pub fn find(
     let wanted = platform.map_or(Wanted::All, |platform| Wanted::Platforms(vec![platform.clone()]));
     let name = match in_store(puller.store, image) {
         Ok((root, None)) => Err(root),
-        Ok((_, Some(name))) => Ok(name),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(image.parse()?),
+        Ok((root, Some(name))) => Ok((name, Some(root))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok((image.parse()?, None)),
         Err(error) => return Err(error),
     };
     let root = match name {
-        Ok(name) => {
-            let known = puller.store.resolve(&name)?;
-            puller
-                .fetch(&name, known, &wanted, progress)
-                .context(|| format!("cannot find {image}"))?
-                .root
+        Ok((name, known)) => {
+            let found = puller.fetch(&name, known, &wanted, progress);
+            found.context(|| format!("cannot find {image}"))?.root
         }
         // A digest has no name that a registry would know.
         Err(root) => root,

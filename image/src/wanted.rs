@@ -134,7 +134,7 @@ impl Wanted {
 }
 
 /// The manifest that a member of an index is an attestation of, as buildx marks it: SBOM and provenance.
-fn attests(member: &Descriptor) -> Option<Digest> {
+pub(crate) fn attests(member: &Descriptor) -> Option<Digest> {
     member.annotations.get(annotation::ATTESTED)?.parse().ok()
 }
 

@@ -6,17 +6,14 @@ use serde_saphyr::Spanned;
 use super::config::Strategy;
 
 /// Which apps are launched, and how.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct ApplicationSpec {
     /// Commands instead of apps.
-    #[serde(default)]
     pub cmds: Vec<String>,
     /// The apps.
-    #[serde(default)]
     pub launch_apps: Vec<String>,
     /// What is special about apps.
-    #[serde(default)]
     pub configs: Vec<AppConfig>,
 }
 
@@ -52,9 +49,8 @@ pub struct AppFile {
 
 /// Commands, one after the other.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Commands {
     /// The commands.
-    #[serde(default)]
     pub cmds: Vec<String>,
 }

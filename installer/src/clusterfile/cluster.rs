@@ -9,100 +9,74 @@ use super::secret::Secret;
 
 /// What a cluster shall be.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct ClusterSpec {
     /// The ClusterImage.
-    #[serde(default)]
     pub image: Option<String>,
     /// `NAME=VALUE`, the last one of a name counts.
-    #[serde(default)]
     pub env: Vec<Spanned<String>>,
     /// Arguments of commands, as sealer's files may have them.
-    #[serde(default, rename = "cmd_args")]
+    #[serde(rename = "cmd_args")]
     pub cmd_args: Vec<String>,
     /// Commands instead of what the image launches.
-    #[serde(default)]
     pub cmd: Vec<String>,
     /// Apps instead of those the image launches.
-    #[serde(default)]
     pub app_names: Option<Vec<String>>,
     /// The hosts.
-    #[serde(default)]
     pub hosts: Vec<Host>,
     /// How all hosts are reached, unless they say otherwise.
-    #[serde(default)]
     pub ssh: Ssh,
     /// What runs containers.
-    #[serde(default)]
     pub container_runtime: Option<ContainerRuntime>,
     /// Names of addresses on all hosts.
-    #[serde(default)]
     pub host_aliases: Vec<HostAlias>,
     /// Where the container images come from.
-    #[serde(default)]
     pub registry: Registry,
     /// The folder of the cluster's data on hosts.
-    #[serde(default)]
     pub data_root: Option<String>,
 }
 
 /// Hosts that are alike.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Host {
     /// Addresses and ranges of them.
-    #[serde(default)]
     pub ips: Vec<Spanned<String>>,
     /// `master`, `node`, and names of one's own.
-    #[serde(default)]
     pub roles: Vec<Spanned<String>>,
     /// `NAME=VALUE` for these hosts.
-    #[serde(default)]
     pub env: Vec<Spanned<String>>,
     /// Labels of the nodes.
-    #[serde(default)]
     pub labels: BTreeMap<String, Spanned<String>>,
     /// Taints of the nodes.
-    #[serde(default)]
     pub taints: Vec<Spanned<String>>,
     /// How these hosts are reached.
-    #[serde(default)]
     pub ssh: Ssh,
 }
 
 /// How hosts are reached. Of a password, only one source is given.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Ssh {
     /// Whether `passwd` is encrypted as sealer does it: refused.
-    #[serde(default)]
     pub encrypted: Option<Spanned<bool>>,
     /// The user, `root` if none.
-    #[serde(default)]
     pub user: Option<String>,
     /// The password.
-    #[serde(default)]
     pub passwd: Option<Spanned<Secret>>,
     /// A file with the password.
-    #[serde(default)]
     pub passwd_file: Option<Spanned<String>>,
     /// The environment variable with the password.
-    #[serde(default)]
     pub passwd_env: Option<Spanned<String>>,
     /// The file of the private key.
-    #[serde(default)]
     pub pk: Option<String>,
     /// The key's passphrase.
-    #[serde(default)]
     pub pk_passwd: Option<Spanned<Secret>>,
     /// A file with the key's passphrase.
-    #[serde(default)]
     pub pk_passwd_file: Option<Spanned<String>>,
     /// The environment variable with the key's passphrase.
-    #[serde(default)]
     pub pk_passwd_env: Option<Spanned<String>>,
     /// The port, 22 if none.
-    #[serde(default)]
     pub port: Option<Spanned<String>>,
 }
 
@@ -127,61 +101,49 @@ pub struct HostAlias {
 
 /// Where the container images come from.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Registry {
     /// A registry on the masters.
-    #[serde(default)]
     pub local_registry: Option<LocalRegistry>,
     /// A registry that is there.
-    #[serde(default)]
     pub external_registry: Option<ExternalRegistry>,
 }
 
 /// A registry on the masters.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct LocalRegistry {
     /// Its name, `sea.hub` if none.
-    #[serde(default)]
     pub domain: Option<String>,
     /// Its port, 5000 if none.
-    #[serde(default)]
     pub port: Option<Spanned<String>>,
     /// The user.
-    #[serde(default)]
     pub username: Option<String>,
     /// The user's password.
-    #[serde(default)]
     pub password: Option<Spanned<Secret>>,
     /// Whether all masters have it.
-    #[serde(default)]
     pub ha: Option<bool>,
     /// Whether it speaks HTTP.
-    #[serde(default)]
     pub insecure: Option<bool>,
     /// Its certificate.
-    #[serde(default)]
     pub cert: Certificate,
 }
 
 /// The certificate of a registry.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Certificate {
     /// What else it is valid for.
-    #[serde(default)]
     pub subject_alt_name: SubjectAltName,
 }
 
 /// What else a certificate is valid for.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct SubjectAltName {
     /// Names.
-    #[serde(default)]
     pub dns_names: Vec<String>,
     /// Addresses.
-    #[serde(default)]
     pub ips: Vec<Spanned<String>>,
 }
 

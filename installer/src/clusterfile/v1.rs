@@ -7,51 +7,43 @@ use serde_saphyr::{Location, Spanned};
 use super::cluster::{ClusterSpec, Host, Ssh};
 use super::mistakes::Mistakes;
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct ClusterSpecV1 {
-    #[serde(default)]
     image: Option<String>,
-    #[serde(default)]
     env: Vec<Spanned<String>>,
-    #[serde(default)]
     provider: Option<Spanned<String>>,
-    #[serde(default)]
     ssh: Ssh,
-    #[serde(default)]
     network: Network,
-    #[serde(default, rename = "certSANS")]
+    #[serde(rename = "certSANS")]
     cert_sans: Vec<String>,
-    #[serde(default)]
     masters: Hosts,
-    #[serde(default)]
     nodes: Hosts,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 struct Network {
-    #[serde(default, rename = "podCIDR")]
+    #[serde(rename = "podCIDR")]
     pod_cidr: Option<String>,
-    #[serde(default, rename = "svcCIDR")]
+    #[serde(rename = "svcCIDR")]
     svc_cidr: Option<String>,
 }
 
 /// All but the addresses was for machines in a cloud.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 struct Hosts {
-    #[serde(default)]
     ip_list: Vec<Spanned<String>>,
-    #[serde(default, rename = "cpu")]
+    #[serde(rename = "cpu")]
     _cpu: Option<IgnoredAny>,
-    #[serde(default, rename = "memory")]
+    #[serde(rename = "memory")]
     _memory: Option<IgnoredAny>,
-    #[serde(default, rename = "count")]
+    #[serde(rename = "count")]
     _count: Option<IgnoredAny>,
-    #[serde(default, rename = "systemDisk")]
+    #[serde(rename = "systemDisk")]
     _system_disk: Option<IgnoredAny>,
-    #[serde(default, rename = "dataDisks")]
+    #[serde(rename = "dataDisks")]
     _data_disks: Option<IgnoredAny>,
 }
 
