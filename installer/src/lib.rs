@@ -9,11 +9,13 @@
 //!   made), `execute`, `undo`, [`service`].
 //! * Hosts, this one and those over SSH: [`host`].
 //! * For hosts that sealrs does not install: [`mirror`], what they have to know to pull from another registry.
+//! * What is wanted of many hosts, as a file: [`clusterfile`].
 //! * The commands: [`run`], [`plan()`], [`delete()`], [`supervise`].
 
 pub mod action;
 mod apps;
 mod cluster;
+pub mod clusterfile;
 mod command;
 mod delete;
 mod environment;
