@@ -1,5 +1,6 @@
 //! sealrs: offline cluster-image builder and bundler.
 
+mod access;
 mod arguments;
 mod bars;
 mod commands;

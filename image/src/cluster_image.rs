@@ -152,7 +152,7 @@ pub struct ContainerImage {
 }
 
 /// One platform of a ClusterImage, with its documents read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ClusterImage {
     /// Points to the manifest.
     pub descriptor: Descriptor,

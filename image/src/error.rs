@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::finding::{self, Finding};
 
@@ -40,6 +40,20 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// All kinds: what trying again helps least comes first.
+    const ALL: [Self; 10] = [
+        Self::Internal,
+        Self::Input,
+        Self::NotFound,
+        Self::Auth,
+        Self::Integrity,
+        Self::Preflight,
+        Self::Step,
+        Self::Disk,
+        Self::Conflict,
+        Self::Network,
+    ];
+
     /// The stable word for this kind, as printed with `--output json`.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -78,19 +92,7 @@ impl ErrorKind {
     /// to be corrected by hand comes first, so that nobody tries again in vain.
     #[must_use]
     pub fn of_all(kinds: impl IntoIterator<Item = Self>) -> Self {
-        const WORST_FIRST: [ErrorKind; 10] = [
-            ErrorKind::Internal,
-            ErrorKind::Input,
-            ErrorKind::NotFound,
-            ErrorKind::Auth,
-            ErrorKind::Integrity,
-            ErrorKind::Preflight,
-            ErrorKind::Step,
-            ErrorKind::Disk,
-            ErrorKind::Conflict,
-            ErrorKind::Network,
-        ];
-        let rank = |kind: &Self| WORST_FIRST.iter().position(|other| other == kind);
+        let rank = |kind: &Self| Self::ALL.iter().position(|other| other == kind);
         kinds.into_iter().min_by_key(rank).unwrap_or(Self::Internal)
     }
 }
@@ -99,6 +101,15 @@ impl ErrorKind {
 impl Serialize for ErrorKind {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.code())
+    }
+}
+
+/// From its stable word.
+impl<'de> Deserialize<'de> for ErrorKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        let kind = Self::ALL.into_iter().find(|kind| kind.code() == word);
+        kind.ok_or_else(|| serde::de::Error::custom(format!("`{word}` is no kind of failure")))
     }
 }
 

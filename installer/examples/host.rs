@@ -11,6 +11,7 @@ use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress, Silent};
 use sealrs_image::spec::{Descriptor, media_type};
 use sealrs_image::store::Store;
+use sealrs_installer::member::Access;
 use sealrs_installer::{Options, Supervise};
 use sealrs_registry::server::{PushPolicy, ServeOptions, run};
 use sealrs_registry::tls::TlsFiles;
@@ -29,7 +30,9 @@ fn main() -> std::process::ExitCode {
             })
         }
         ["run", rest @ ..] => install(rest),
-        ["delete", root, cluster] => sealrs_installer::delete(Path::new(root), cluster, &Lines).map(drop),
+        ["delete", root, cluster] => {
+            sealrs_installer::delete(Path::new(root), cluster, &Access::default(), &Lines).map(drop)
+        }
         other => Err(unknown(other)),
     };
     match done {

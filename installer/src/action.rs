@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use sealrs_image::digest::Digest;
+use sealrs_image::error::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::service::Service;
@@ -47,6 +48,8 @@ pub enum Action {
         /// What.
         content: Content,
     },
+    /// Write several files that belong together.
+    WriteFiles(Vec<FileWrite>),
     /// Copy files.
     CopyFiles {
         /// Which and where to.
@@ -136,6 +139,73 @@ pub enum Content {
     Text(String),
     /// A secret of this name, made up on the operator's side when it is first needed. It is in no plan.
     Secret(String),
+    /// Text with secrets in it.
+    Pieces(Vec<Piece>),
+}
+
+/// A piece of a file's content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Piece {
+    /// This text.
+    Text(String),
+    /// The secret of this name.
+    Secret(String),
+    /// The SHA-256 of the secret of this name, in hexadecimal.
+    Sha256(String),
+}
+
+impl Content {
+    /// The names of the secrets in it.
+    fn secrets(&self) -> Vec<&str> {
+        match self {
+            Self::Text(_) => Vec::new(),
+            Self::Secret(name) => vec![name],
+            Self::Pieces(pieces) => pieces
+                .iter()
+                .filter_map(|piece| match piece {
+                    Piece::Text(_) => None,
+                    Piece::Secret(name) | Piece::Sha256(name) => Some(name.as_str()),
+                })
+                .collect(),
+        }
+    }
+
+    /// The text, with these secrets in it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when a secret is not among them.
+    pub(crate) fn text(&self, secrets: &BTreeMap<String, String>) -> Result<String> {
+        let secret = |name: &String| {
+            secrets
+                .get(name)
+                .cloned()
+                .ok_or_else(|| Error::new(ErrorKind::Internal, format!("the secret `{name}` did not come along")))
+        };
+        match self {
+            Self::Text(text) => Ok(text.clone()),
+            Self::Secret(name) => secret(name),
+            Self::Pieces(pieces) => pieces
+                .iter()
+                .map(|piece| match piece {
+                    Piece::Text(text) => Ok(text.clone()),
+                    Piece::Secret(name) => secret(name),
+                    Piece::Sha256(name) => Ok(Digest::of(secret(name)?.as_bytes()).hex()),
+                })
+                .collect(),
+        }
+    }
+}
+
+/// A file that is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileWrite {
+    /// Where.
+    pub path: PathBuf,
+    /// Permission bits.
+    pub mode: Mode,
+    /// What.
+    pub content: Content,
 }
 
 /// A file that is copied.
@@ -228,8 +298,11 @@ pub enum Probe {
         /// The beginning of what it prints.
         starts: String,
     },
-    /// A Kubernetes node is ready, by what this program prints: a list of nodes as JSON.
+    /// Kubernetes nodes are ready, by what this program prints: a list of nodes as JSON.
     NodeReady {
+        /// Their names; any one will do if there are none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        names: Vec<String>,
         /// The program and its arguments.
         argv: Vec<String>,
         /// Set in its environment.
@@ -242,6 +315,15 @@ impl Action {
     #[must_use]
     pub fn assures(&self) -> bool {
         matches!(self, Self::Service(_) | Self::Wait { .. })
+    }
+
+    /// The names of the secrets that are needed for it.
+    pub(crate) fn secrets(&self) -> BTreeSet<&str> {
+        match self {
+            Self::WriteFile { content, .. } => content.secrets().into_iter().collect(),
+            Self::WriteFiles(files) => files.iter().flat_map(|file| file.content.secrets()).collect(),
+            _ => BTreeSet::new(),
+        }
     }
 }
 
@@ -262,6 +344,16 @@ impl fmt::Display for Action {
                 Content::Secret(name) => {
                     write!(f, "write the generated secret {name} to {} ({mode})", path.display())
                 }
+                Content::Pieces(_) => {
+                    write!(f, "write {} ({mode}), with generated secrets in it", path.display())
+                }
+            },
+            Self::WriteFiles(files) => match files.as_slice() {
+                [first, ..] => {
+                    let folder = first.path.parent().unwrap_or(&first.path);
+                    write!(f, "write {} files to {}", files.len(), folder.display())
+                }
+                [] => write!(f, "write nothing"),
             },
             Self::CopyFiles { files, .. } => match files.as_slice() {
                 [file] => write!(f, "copy {} to {}", file.from.display(), file.to.display()),
@@ -310,7 +402,11 @@ impl fmt::Display for Probe {
             Self::Service(name) => write!(f, "service {name} is active"),
             Self::Registry { address, .. } => write!(f, "the registry answers on {address}"),
             Self::Prints { what, .. } => f.write_str(what),
-            Self::NodeReady { .. } => f.write_str("the node is ready"),
+            Self::NodeReady { names, .. } => match names.as_slice() {
+                [] => f.write_str("the node is ready"),
+                [name] => write!(f, "node {name} is ready"),
+                names => write!(f, "nodes {} are ready", names.join(", ")),
+            },
         }
     }
 }

@@ -66,6 +66,12 @@ impl ClusterFiles {
         self.data().join("host-manifest")
     }
 
+    /// The cluster's hosts, when it has others than the operator's own.
+    #[must_use]
+    pub fn members(&self) -> PathBuf {
+        self.data().join("members.json")
+    }
+
     /// The plan that is being executed.
     #[must_use]
     pub fn plan(&self) -> PathBuf {

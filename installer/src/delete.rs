@@ -1,6 +1,7 @@
 //! `delete`: walks the host manifest backwards and takes back what was made, after any crash, without the image, and
 //! as often as one likes.
 
+use std::cmp::Reverse;
 use std::fs;
 use std::path::Path;
 
@@ -10,22 +11,81 @@ use sealrs_image::progress::{Event, Progress, Task};
 use crate::cluster::ClusterFiles;
 use crate::environment::Environment;
 use crate::execute::PATIENCE;
-use crate::files;
+use crate::host::Ssh;
 use crate::host_manifest::{HostManifest, Made};
 use crate::journal::{Journal, Stage};
+use crate::member::{self, Access, Member};
+use crate::node::{Node as _, There};
 use crate::options::check_cluster_name;
-use crate::process;
+use crate::sites::{self, Named};
 use crate::summary::{Outcome, Summary};
 use crate::undo::Remover;
+use crate::{facts, files, process};
 
-/// Removes a cluster from this host.
+/// Removes a cluster from all of its hosts; `given` has the secrets with which they are reached.
 ///
-/// What can't be removed is reported at the end, after all else was, and is tried again by the next call. Only what
-/// does not stop running ends the removal: the rest may be in use.
+/// What can't be removed is reported at the end, after all else was, and is tried again by the next call.
 ///
 /// # Errors
 /// [`ErrorKind::Conflict`] when the cluster is being worked on; [`ErrorKind::Step`] with all that could not be removed.
-pub fn delete(root: &Path, cluster: &str, progress: &dyn Progress) -> Result<Summary> {
+pub fn delete(root: &Path, cluster: &str, given: &Access, progress: &dyn Progress) -> Result<Summary> {
+    check_cluster_name(cluster)?;
+    let cluster_files = ClusterFiles::new(root, cluster);
+    if !cluster_files.data().is_dir() {
+        return of_this_host(root, cluster, progress);
+    }
+    let _lock = cluster_files.hold()?;
+    let members = member::load(&cluster_files.members(), given)?;
+    let mut others: Vec<Member> = members
+        .into_iter()
+        .filter(|member| !facts::is_here(member.address))
+        .collect();
+    if !others.is_empty() {
+        mark(&cluster_files)?;
+    }
+    // The nodes first: masters that are gone leave them nothing to be members of.
+    others.sort_by_key(|member| Reverse(member.role));
+    let hosts = others.len();
+    sites::on_all(
+        &mut others,
+        |member| member.address.to_string(),
+        |member| {
+            let host = Ssh::new(member.access.ssh(member.address));
+            let mut node = There::connect(&host, &cluster_files, Path::new("/proc/self/exe"))?;
+            node.delete(root, cluster, &Named::new(&member.address.to_string(), progress))
+        },
+    )
+    .map_err(|error| {
+        error.hint(format!(
+            "put it right and delete again: only what is left is tried, and {} is kept until all is done",
+            cluster_files.data().display()
+        ))
+    })?;
+    let mut summary = of_this_host_locked(&cluster_files, progress)?;
+    if hosts > 0 {
+        summary.words = vec![format!(
+            "removed cluster `{cluster}` and everything that was made for it on {hosts} hosts"
+        )];
+    }
+    Ok(summary)
+}
+
+/// Notes that the deletion was begun.
+fn mark(cluster_files: &ClusterFiles) -> Result<()> {
+    let mut journal = Journal::open(&cluster_files.journal())?;
+    if journal.stage() != Stage::Deleting {
+        journal.deleting()?;
+    }
+    Ok(())
+}
+
+/// Removes what there is of a cluster on this host.
+///
+/// Only what does not stop running ends the removal: the rest may be in use.
+///
+/// # Errors
+/// As [`delete`].
+pub(crate) fn of_this_host(root: &Path, cluster: &str, progress: &dyn Progress) -> Result<Summary> {
     check_cluster_name(cluster)?;
     let cluster_files = ClusterFiles::new(root, cluster);
     if !cluster_files.data().is_dir() {
@@ -34,19 +94,24 @@ pub fn delete(root: &Path, cluster: &str, progress: &dyn Progress) -> Result<Sum
         return Ok(summary(cluster, Outcome::Absent, 0));
     }
     let _lock = cluster_files.hold()?;
-    let mut journal = Journal::open(&cluster_files.journal())?;
+    of_this_host_locked(&cluster_files, progress)
+}
+
+/// As [`of_this_host`], when this process has locked the cluster's folder.
+///
+/// # Errors
+/// As [`delete`].
+pub(crate) fn of_this_host_locked(cluster_files: &ClusterFiles, progress: &dyn Progress) -> Result<Summary> {
     let mut manifest = HostManifest::open(&cluster_files.host_manifest(), &cluster_files.backup())?;
-    if journal.stage() != Stage::Deleting {
-        journal.deleting()?;
-    }
-    end_scripts(&cluster_files);
-    let (steps, folders) = take_back(&cluster_files, &mut manifest, progress)?;
-    remove_data(&cluster_files)?;
-    files::remove_empty_folder(&root.join("data"))?;
+    mark(cluster_files)?;
+    end_scripts(cluster_files);
+    let (steps, folders) = take_back(cluster_files, &mut manifest, progress)?;
+    remove_data(cluster_files)?;
+    files::remove_empty_folder(&cluster_files.root().join("data"))?;
     for folder in folders {
         files::remove_empty_folder(&folder)?;
     }
-    Ok(summary(cluster, Outcome::Deleted, steps))
+    Ok(summary(cluster_files.cluster(), Outcome::Deleted, steps))
 }
 
 /// Ends scripts that a killed run left running: they would make anew what is taken back here.
@@ -160,7 +225,7 @@ fn environment(cluster_files: &ClusterFiles) -> Result<Environment> {
 }
 
 /// Removes the cluster's folder. The manifest, by which one sees that a deletion is under way, goes last.
-pub(crate) fn remove_data(cluster_files: &ClusterFiles) -> Result<()> {
+fn remove_data(cluster_files: &ClusterFiles) -> Result<()> {
     let data = cluster_files.data();
     let last = [cluster_files.journal(), cluster_files.host_manifest()];
     let entries = fs::read_dir(&data).or_io(|| format!("cannot read the folder {}", data.display()))?;
@@ -229,11 +294,11 @@ mod tests {
             manifest.record(made).unwrap();
         }
         drop(manifest);
-        let error = delete(root.path(), "c", &Silent).unwrap_err();
+        let error = of_this_host(root.path(), "c", &Silent).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Step);
         assert!(tree.is_dir());
         fs::remove_dir(lock).unwrap();
-        delete(root.path(), "c", &Silent).unwrap();
+        of_this_host(root.path(), "c", &Silent).unwrap();
         assert!(!tree.exists() && !files.data().exists());
     }
 
@@ -243,9 +308,9 @@ mod tests {
         let files = ClusterFiles::new(root.path(), "c");
         fs::create_dir_all(files.data()).unwrap();
         fs::write(files.environment(), "{").unwrap();
-        let error = delete(root.path(), "c", &Silent).unwrap_err();
+        let error = of_this_host(root.path(), "c", &Silent).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Integrity);
         fs::remove_file(files.environment()).unwrap();
-        delete(root.path(), "c", &Silent).unwrap();
+        of_this_host(root.path(), "c", &Silent).unwrap();
     }
 }

@@ -14,11 +14,12 @@ use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::file;
 use sealrs_image::progress::Progress;
 
-use crate::action::{Action, Content, FileCopy};
+use crate::action::{Action, FileCopy};
 use crate::cluster::ClusterFiles;
 use crate::environment::Environment;
 use crate::host_manifest::{HostManifest, Made};
 use crate::runtime::Runtime;
+use crate::secrets::Bundle;
 use crate::service::{Manager, Services};
 use crate::{files, host_lock, hosts_file, pki, shared_file};
 
@@ -42,11 +43,11 @@ impl std::fmt::Debug for Executor<'_> {
 }
 
 impl Executor<'_> {
-    /// Does one action, for the step with this id.
+    /// Does one action, for the step with this id, with the secrets that it needs.
     ///
     /// # Errors
     /// What the action meets.
-    pub(crate) fn execute(&mut self, step: &str, action: &Action) -> Result<()> {
+    pub(crate) fn execute(&mut self, step: &str, action: &Action, secrets: &Bundle) -> Result<()> {
         let _lock = match self.edits_the_host(action) {
             true => host_lock::hold()?,
             false => None,
@@ -58,15 +59,10 @@ impl Executor<'_> {
             )),
             Action::MakePki { path, names, addresses } => pki::make(path, self.files.cluster(), names, addresses),
             Action::MakeFolder { path, mode } => self.make_folder(path, mode.0),
-            Action::WriteFile { path, mode, content } => {
-                let bytes = match content {
-                    Content::Text(text) => text.clone(),
-                    Content::Secret(name) => self.secret(name)?,
-                };
-                self.record_file(path)?;
-                self.record_content(path, || Ok(Digest::of(bytes.as_bytes())))?;
-                files::write(path, bytes.as_bytes(), mode.0)
-            }
+            Action::WriteFile { path, mode, content } => self.write(path, mode.0, &content.text(secrets)?),
+            Action::WriteFiles(files) => files
+                .iter()
+                .try_for_each(|file| self.write(&file.path, file.mode.0, &file.content.text(secrets)?)),
             Action::CopyFiles { files, link } => files.iter().try_for_each(|file| self.copy(file, *link)),
             Action::OfferFile(file) => {
                 if files::exists(&file.to) && !self.manifest.has_file(&file.to) {
@@ -115,6 +111,7 @@ impl Executor<'_> {
     /// Whether an action changes files that other clusters of this host may change as well.
     fn edits_the_host(&self, action: &Action) -> bool {
         match action {
+            Action::WriteFiles(files) => files.iter().any(|file| !self.is_own(&file.path)),
             Action::WriteFile { path, .. }
             | Action::MakeFolder { path, .. }
             | Action::Link { path, .. }
@@ -164,6 +161,12 @@ impl Executor<'_> {
             .or_io(|| format!("cannot make the folder {}", path.display()))
     }
 
+    fn write(&mut self, path: &Path, mode: u32, text: &str) -> Result<()> {
+        self.record_file(path)?;
+        self.record_content(path, || Ok(Digest::of(text.as_bytes())))?;
+        files::write(path, text.as_bytes(), mode)
+    }
+
     fn copy(&mut self, copied: &FileCopy, link: bool) -> Result<()> {
         self.record_file(&copied.to)?;
         self.record_content(&copied.to, || {
@@ -201,27 +204,6 @@ impl Executor<'_> {
             return Ok(());
         }
         files::write(path, with.as_bytes(), mode)
-    }
-
-    /// The secret of this name: 256 random bits in hexadecimal, made up once.
-    fn secret(&self, name: &str) -> Result<String> {
-        let path = self.files.secrets().join(name);
-        match fs::read_to_string(&path) {
-            Err(error) if files::is_absent(&error) => {}
-            secret => return secret.or_io(|| format!("cannot read {}", path.display())),
-        }
-        let mut bytes = [0u8; 32];
-        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-            .map_err(std::io::Error::from)
-            .or_io(|| "cannot get random numbers")?;
-        let secret: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(self.files.secrets())
-            .or_io(|| format!("cannot make the folder {}", self.files.secrets().display()))?;
-        files::write(&path, secret.as_bytes(), 0o600)?;
-        Ok(secret)
     }
 
     /// The environment of a program: the cluster's, under what the step sets, with the rootfs and the cluster's name,

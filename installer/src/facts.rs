@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sealrs_image::error::{IoResultExt as _, Result};
 use sealrs_image::platform::Platform;
+use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 pub(crate) use network::parse_hosts;
@@ -25,7 +26,7 @@ use crate::{command, files, shared_file};
 pub const HOSTS_FILE: &str = "/etc/hosts";
 
 /// A host, as found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
     /// The host's name.
     pub hostname: String,
@@ -68,7 +69,7 @@ pub struct HostFacts {
 }
 
 /// A file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// Tells file systems apart.
     pub device: u64,
@@ -77,7 +78,7 @@ pub struct Disk {
 }
 
 /// What somebody wants to know about a host.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Interest {
     /// Programs that may be installed.
     pub programs: Vec<String>,
@@ -116,11 +117,7 @@ impl HostFacts {
             platform: Platform::host(),
             root,
             home: std::env::home_dir().filter(|home| home.is_absolute()),
-            services: if root && Path::new("/run/systemd/system").is_dir() {
-                Manager::Systemd
-            } else {
-                Manager::Supervised
-            },
+            services: manager(),
             addresses: network::addresses(&routes),
             default_address: network::default_address(),
             default_route: network::has_default_route(&routes),
@@ -174,6 +171,23 @@ impl HostFacts {
         };
         self.default_address.or_else(physical)
     }
+}
+
+/// Who runs services on this host.
+pub(crate) fn manager() -> Manager {
+    if rustix::process::geteuid().is_root() && Path::new("/run/systemd/system").is_dir() {
+        Manager::Systemd
+    } else {
+        Manager::Supervised
+    }
+}
+
+/// Whether an address is one of this host.
+pub(crate) fn is_here(address: IpAddr) -> bool {
+    address.is_loopback()
+        || network::addresses(&network::routes())
+            .iter()
+            .any(|own| own.ip == address)
 }
 
 /// The file system that `path` is on, or would be.

@@ -47,10 +47,15 @@ pub(crate) fn digest(path: &Path) -> Result<Option<Digest>> {
         let target = fs::read_link(path).or_io(place)?;
         return Ok(Some(link_digest(&target)));
     }
-    let mut hasher = Hasher::new();
     let mut file = File::open(path).or_io(place)?;
-    io::copy(&mut file, &mut hasher).or_io(place)?;
-    Ok(Some(hasher.finish()))
+    digest_of(&mut file).or_io(place).map(Some)
+}
+
+/// The digest of what is read.
+pub(crate) fn digest_of(reader: &mut impl io::Read) -> io::Result<Digest> {
+    let mut hasher = Hasher::new();
+    io::copy(reader, &mut hasher)?;
+    Ok(hasher.finish())
 }
 
 /// As [`digest`], for a link that points there.

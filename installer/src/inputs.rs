@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use sealrs_image::digest::Digest;
 use serde::{Deserialize, Serialize};
 
+use crate::member::Role;
 use crate::options::Options;
 use crate::plan::FORMAT;
 
@@ -22,6 +23,8 @@ pub struct Inputs {
     registry_domain: String,
     registry_port: u16,
     host_ip: Option<IpAddr>,
+    masters: Vec<IpAddr>,
+    nodes: Vec<IpAddr>,
     /// Variables by name.
     env: BTreeMap<String, Digest>,
     cmds: Option<Vec<String>>,
@@ -41,6 +44,8 @@ impl Inputs {
             registry_domain: options.registry_domain.clone(),
             registry_port: options.registry_port,
             host_ip: options.host_ip,
+            masters: addresses(options, Role::Master),
+            nodes: addresses(options, Role::Node),
             env: options
                 .env
                 .iter()
@@ -71,6 +76,8 @@ impl Inputs {
             difference("--registry-domain", &before.registry_domain, &self.registry_domain),
             difference("--registry-port", &before.registry_port, &self.registry_port),
             difference("--host-ip", &given(before.host_ip), &given(self.host_ip)),
+            difference("--masters", &hosts(&before.masters), &hosts(&self.masters)),
+            difference("--nodes", &hosts(&before.nodes), &hosts(&self.nodes)),
             difference("--cmds", &list(before.cmds.as_deref()), &list(self.cmds.as_deref())),
             difference("--apps", &list(before.apps.as_deref()), &list(self.apps.as_deref())),
         ];
@@ -86,6 +93,16 @@ impl Inputs {
         }
         found
     }
+}
+
+fn addresses(options: &Options, role: Role) -> Vec<IpAddr> {
+    let of_role = options.members.iter().filter(|member| member.role == role);
+    of_role.map(|member| member.address).collect()
+}
+
+fn hosts(addresses: &[IpAddr]) -> String {
+    let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    given((!addresses.is_empty()).then(|| addresses.join(",")))
 }
 
 fn difference<T: Display + PartialEq>(flag: &str, before: &T, now: &T) -> Option<String> {

@@ -9,7 +9,8 @@
 //!   made), `execute`, `undo`, [`service`].
 //! * Hosts, this one and those over SSH: [`host`].
 //! * For hosts that sealrs does not install: [`mirror`], what they have to know to pull from another registry.
-//! * What is wanted of many hosts, as a file: [`clusterfile`].
+//! * Many hosts: what they are ([`member`]), reaching them ([`host`], `sites`), and what is done on each, by this process
+//!   or by the sealrs that is put there (`node`). What is wanted of them, as a file: [`clusterfile`].
 //! * The commands: [`run`], [`plan()`], [`delete()`], [`supervise`].
 
 pub mod action;
@@ -30,7 +31,9 @@ pub mod inputs;
 mod install;
 pub mod journal;
 mod lines;
+pub mod member;
 pub mod mirror;
+mod node;
 pub mod options;
 mod pki;
 pub mod plan;
@@ -40,8 +43,10 @@ mod process;
 mod registry;
 pub mod rootfs;
 pub mod runtime;
+mod secrets;
 pub mod service;
 mod shared_file;
+mod sites;
 mod summary;
 mod template;
 mod undo;
@@ -50,6 +55,7 @@ mod yaml;
 pub use cluster::ClusterFiles;
 pub use delete::delete;
 pub use install::{plan, run};
+pub use node::serve;
 pub use options::Options;
 pub use plan::Plan;
 pub use service::{Supervise, supervise};

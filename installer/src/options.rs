@@ -1,6 +1,6 @@
 //! What the user wants, resolved: no command line types, no defaults left open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use sealrs_image::error::{Error, ErrorKind, Result};
 
 use crate::environment;
+use crate::member::{Member, Role};
 
 /// How and where a ClusterImage is installed.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub struct Options {
     pub registry_domain: String,
     /// Its TCP port.
     pub registry_port: u16,
+    /// The hosts; none means this one alone.
+    pub members: Vec<Member>,
     /// This host's address, where the default route's is not the right one.
     pub host_ip: Option<IpAddr>,
     /// Environment for scripts, on top of the image's.
@@ -41,6 +44,7 @@ impl Default for Options {
             cluster: "my-cluster".to_owned(),
             registry_domain: "sea.hub".to_owned(),
             registry_port: 5000,
+            members: Vec::new(),
             host_ip: None,
             env: BTreeMap::new(),
             cmds: None,
@@ -58,6 +62,7 @@ impl fmt::Debug for Options {
             .field("root", &self.root)
             .field("cluster", &self.cluster)
             .field("registry", &self.registry_url())
+            .field("members", &self.members)
             .field("host_ip", &self.host_ip)
             .field("env", &self.env.keys())
             .finish_non_exhaustive()
@@ -100,12 +105,43 @@ impl Options {
                 Error::new(ErrorKind::Input, format!("`{name}` is set by sealrs itself")).hint(instead.to_owned()),
             );
         }
+        self.check_members()?;
         if !self.root.is_absolute() {
             return Err(Error::new(
                 ErrorKind::Input,
                 format!("the root {} is not an absolute path", self.root.display()),
             )
             .hint("give `--root` a path that starts with `/`"));
+        }
+        Ok(())
+    }
+
+    fn check_members(&self) -> Result<()> {
+        let Some(first) = self.members.first() else {
+            return Ok(());
+        };
+        let wrong = |what: String, hint: &str| Err(Error::new(ErrorKind::Input, what).hint(hint));
+        if first.role != Role::Master {
+            return wrong(
+                "a cluster needs a master".to_owned(),
+                "name at least one with `--masters`",
+            );
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(twice) = self.members.iter().find(|member| !seen.insert(member.address)) {
+            return wrong(format!("host {} is named twice", twice.address), "name each host once");
+        }
+        if self.host_ip.is_some() {
+            return wrong(
+                "`--host-ip` is for a cluster of this host alone".to_owned(),
+                "leave it out: hosts have the addresses by which they are named",
+            );
+        }
+        if self.members.len() > 1 && self.registry_domain == "localhost" {
+            return wrong(
+                "`localhost` is another host for each of several hosts".to_owned(),
+                "choose another name with `--registry-domain`; it needs no DNS",
+            );
         }
         Ok(())
     }

@@ -54,6 +54,19 @@ pub(crate) fn make(path: &Path, cluster: &str, names: &BTreeSet<String>, address
     file::sync_folder(file::folder_of(path))
 }
 
+/// A certificate authority of its own: certificate and key as PEM.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the name can't be in a certificate.
+pub(crate) fn new_authority(name: &str) -> Result<(String, String)> {
+    let failed = || "cannot make certificates";
+    let key = KeyPair::generate().or_fail(ErrorKind::Internal, failed)?;
+    let certificate = authority(name)?
+        .self_signed(&key)
+        .or_fail(ErrorKind::Internal, failed)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
 fn dated() -> Result<CertificateParams> {
     let mut parameters =
         CertificateParams::new(Vec::new()).or_fail(ErrorKind::Internal, || "cannot make certificates")?;

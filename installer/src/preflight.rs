@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use sealrs_image::cluster_image::{ClusterImage, ImageKind};
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 use crate::cluster::ClusterFiles;
 use crate::facts::{HOSTS_FILE, HostFacts, Interest};
+use crate::member::Role;
 use crate::options::Options;
 use crate::registry::{self, Naming};
 use crate::runtime::Runtime;
@@ -20,6 +22,9 @@ use crate::service;
 /// Something about a host that stands against an installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
+    /// The host, where there are several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<IpAddr>,
     /// A stable word for the check.
     pub check: &'static str,
     /// Whether it stops the installation; otherwise it is a warning.
@@ -34,6 +39,7 @@ impl Finding {
     /// Something that stops the installation.
     pub(crate) fn error(check: &'static str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
+            host: None,
             check,
             fatal: true,
             problem: problem.into(),
@@ -52,7 +58,27 @@ impl Finding {
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.problem, self.remedy)
+        match self.host {
+            Some(host) => write!(f, "{host}: {} ({})", self.problem, self.remedy),
+            None => write!(f, "{} ({})", self.problem, self.remedy),
+        }
+    }
+}
+
+/// A host that is to be checked, and what it is for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// Its address.
+    pub(crate) host: IpAddr,
+    /// What it is for.
+    pub(crate) role: Role,
+    /// The address of the one that has the private registry.
+    pub(crate) registry: IpAddr,
+}
+
+impl Place {
+    fn has_registry(self) -> bool {
+        self.host == self.registry
     }
 }
 
@@ -67,7 +93,13 @@ pub(crate) fn interest(runtime: &dyn Runtime, options: &Options) -> Interest {
     Interest {
         programs: programs.map(|&name| name.to_owned()).collect(),
         paths: paths.map(PathBuf::from).chain([registry_unit(options)]).collect(),
-        ports: layout.ports.iter().copied().chain([options.registry_port]).collect(),
+        ports: layout
+            .ports
+            .iter()
+            .chain(layout.master_ports)
+            .copied()
+            .chain([options.registry_port])
+            .collect(),
         folders: folders.chain([data]).collect(),
         registry_domain: options.registry_domain.clone(),
         registry_entry: registry::entry(&options.registry_url()),
@@ -80,6 +112,7 @@ pub(crate) fn findings(
     image: &ClusterImage,
     options: &Options,
     runtime: &dyn Runtime,
+    place: Place,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     if !facts.platform.accepts(&image.config.platform) {
@@ -100,10 +133,13 @@ pub(crate) fn findings(
         ));
     }
     findings.extend(rights(facts, options, runtime));
-    findings.extend(names(facts, options));
+    findings.extend(address(facts, place));
+    findings.extend(names(facts, options, place));
     findings.extend(namesake(facts, options));
-    findings.extend(same_registry(facts, options));
-    findings.extend(ports(facts, options, runtime));
+    if place.has_registry() {
+        findings.extend(same_registry(facts, options));
+    }
+    findings.extend(ports(facts, options, runtime, place));
     findings.extend(leftovers(facts, runtime));
     findings.extend(disks(facts, image, options, runtime));
     findings.extend(runtime.preflight(facts, image, options));
@@ -130,13 +166,32 @@ fn rights(facts: &HostFacts, options: &Options, runtime: &dyn Runtime) -> Option
     })
 }
 
-fn names(facts: &HostFacts, options: &Options) -> Option<Finding> {
+/// The others reach a host by the address that it was named by.
+fn address(facts: &HostFacts, place: Place) -> Option<Finding> {
+    (!facts.has_address(place.host)).then(|| {
+        let own: Vec<String> = facts.addresses.iter().map(|own| own.ip.to_string()).collect();
+        Finding::error(
+            "address",
+            format!(
+                "{} is not an address of this host, which has {}",
+                place.host,
+                own.join(", ")
+            ),
+            "name the host by an address of its own, by which the other hosts reach it",
+        )
+    })
+}
+
+fn names(facts: &HostFacts, options: &Options, place: Place) -> Option<Finding> {
     let domain = &options.registry_domain;
-    match registry::naming(facts, domain) {
+    match registry::naming(facts, domain, place.registry) {
         Naming::Known | Naming::HostsFile => None,
         Naming::Elsewhere(ip) => Some(Finding::error(
             "registry-name",
-            format!("the registry's name {domain} leads to {ip}, which is not this host"),
+            format!(
+                "the registry's name {domain} leads to {ip}, which is not {}",
+                place.registry
+            ),
             format!("remove {domain} from {HOSTS_FILE}, or choose another name with `--registry-domain`"),
         )),
         Naming::Unwritable => Some(Finding::error(
@@ -179,10 +234,17 @@ fn registry_unit(options: &Options) -> PathBuf {
     service::unit_path(&registry::service_name(&options.cluster))
 }
 
-fn ports(facts: &HostFacts, options: &Options, runtime: &dyn Runtime) -> Vec<Finding> {
+fn ports(facts: &HostFacts, options: &Options, runtime: &dyn Runtime, place: Place) -> Vec<Finding> {
+    let layout = runtime.layout();
+    let is_needed = |port: u16| {
+        layout.ports.contains(&port)
+            || (place.role == Role::Master && layout.master_ports.contains(&port))
+            || (place.has_registry() && port == options.registry_port)
+    };
     facts
         .listeners
         .iter()
+        .filter(|listener| is_needed(listener.port))
         .map(|listener| {
             let port = listener.port;
             let by = listener
@@ -310,7 +372,13 @@ pub fn enforce(findings: &[Finding], progress: &dyn Progress) -> Result<()> {
     let fatal: Vec<&Finding> = findings.iter().filter(|finding| finding.fatal).collect();
     match fatal.as_slice() {
         [] => Ok(()),
-        [only] => Err(Error::new(ErrorKind::Preflight, only.problem.clone()).hint(only.remedy.clone())),
+        [only] => {
+            let what = match only.host {
+                Some(host) => format!("{host}: {}", only.problem),
+                None => only.problem.clone(),
+            };
+            Err(Error::new(ErrorKind::Preflight, what).hint(only.remedy.clone()))
+        }
         all => {
             let lines: Vec<String> = all.iter().map(|finding| format!("\n  - {finding}")).collect();
             Err(Error::new(
@@ -320,6 +388,30 @@ pub fn enforce(findings: &[Finding], progress: &dyn Progress) -> Result<()> {
             .hint("put them right and run the same command again; nothing was changed"))
         }
     }
+}
+
+/// What stands against hosts being in one cluster.
+pub(crate) fn together(hosts: &[(IpAddr, &HostFacts)]) -> Vec<Finding> {
+    let mut names: BTreeMap<String, IpAddr> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for &(host, facts) in hosts {
+        let name = facts.hostname.to_ascii_lowercase();
+        if let Some(first) = names.get(&name) {
+            let problem = format!("it has the same name as {first}: {name}");
+            let finding = Finding::error(
+                "hostname",
+                problem,
+                "give one of them another name with `hostnamectl hostname NAME`",
+            );
+            findings.push(Finding {
+                host: Some(host),
+                ..finding
+            });
+        } else {
+            names.insert(name, host);
+        }
+    }
+    findings
 }
 
 /// Only cluster images make clusters.

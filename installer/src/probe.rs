@@ -48,10 +48,10 @@ pub(crate) fn check(probe: &Probe, services: &Services) -> Result<()> {
                 Err(not_yet(format!("not yet: {what}")))
             }
         }
-        Probe::NodeReady { argv, env } => {
+        Probe::NodeReady { names, argv, env } => {
             let done = command::output(command::prepare(argv, env, &[])?, None, LIMIT)?
                 .checked(|| "the nodes can't be listed".to_owned())?;
-            node_ready(&done.stdout)
+            nodes_ready(&done.stdout, names)
         }
     }
 }
@@ -125,30 +125,41 @@ fn without_tls(error: io::Error, address: SocketAddr, name: &str, ca: &Path) -> 
     not_yet("cannot talk to it over TLS").because(error)
 }
 
-/// Whether the list of nodes (JSON of the Kubernetes API) has one that is ready.
-fn node_ready(list: &str) -> Result<()> {
+/// Whether the list of nodes (JSON of the Kubernetes API) has all of these, ready; or any one that is ready.
+fn nodes_ready(list: &str, names: &[String]) -> Result<()> {
     let list: serde_json::Value =
         serde_json::from_str(list).or_fail(ErrorKind::Step, || "the list of nodes can't be read")?;
     let items = list.get("items").and_then(|items| items.as_array());
     let nodes = items.map(Vec::as_slice).unwrap_or_default();
-    let conditions: Vec<&serde_json::Value> = nodes
-        .iter()
-        .filter_map(|node| node.pointer("/status/conditions")?.as_array())
-        .flatten()
-        .filter(|condition| condition.get("type").is_some_and(|kind| kind == "Ready"))
-        .collect();
-    let is_true = |condition: &&serde_json::Value| condition.get("status").is_some_and(|status| status == "True");
-    if conditions.iter().any(is_true) {
-        return Ok(());
+    if names.is_empty() {
+        return match nodes {
+            [] => Err(not_yet("there is no node yet")),
+            [node] => node_ready("the node", node),
+            nodes if nodes.iter().any(|node| node_ready("", node).is_ok()) => Ok(()),
+            _ => Err(not_yet("no node is ready")),
+        };
     }
-    let reason = conditions
-        .iter()
-        .find_map(|condition| condition.get("message")?.as_str());
-    Err(match (nodes, reason) {
-        ([], _) => not_yet("there is no node yet"),
-        (_, Some(reason)) => not_yet(format!("the node is not ready: {reason}")),
-        (_, None) => not_yet("the node is not ready"),
+    names.iter().try_for_each(|name| {
+        let is_meant = |node: &&serde_json::Value| node.pointer("/metadata/name").is_some_and(|found| found == name);
+        match nodes.iter().find(is_meant) {
+            Some(node) => node_ready(&format!("node {name}"), node),
+            None => Err(not_yet(format!("there is no node {name} yet"))),
+        }
     })
+}
+
+fn node_ready(name: &str, node: &serde_json::Value) -> Result<()> {
+    let conditions = node.pointer("/status/conditions").and_then(|found| found.as_array());
+    let ready = conditions
+        .into_iter()
+        .flatten()
+        .find(|condition| condition.get("type").is_some_and(|kind| kind == "Ready"));
+    let field = |field: &str| ready?.get(field)?.as_str();
+    match (field("status"), field("message")) {
+        (Some("True"), _) => Ok(()),
+        (_, Some(reason)) => Err(not_yet(format!("{name} is not ready: {reason}"))),
+        (_, None) => Err(not_yet(format!("{name} is not ready"))),
+    }
 }
 
 #[cfg(test)]
@@ -219,15 +230,20 @@ mod tests {
     fn reads_lists_of_nodes() {
         let list = |status: &str| {
             format!(
-                r#"{{"items":[{{"status":{{"conditions":[{{"type":"MemoryPressure","status":"False"}},
+                r#"{{"items":[{{"metadata":{{"name":"a"}},"status":{{"conditions":[{{"type":"MemoryPressure","status":"False"}},
                 {{"type":"Ready","status":"{status}","message":"no network"}}]}}}}]}}"#
             )
         };
-        node_ready(&list("True")).unwrap();
-        let error = node_ready(&list("False")).unwrap_err();
-        assert!(error.to_string().contains("no network"));
-        let none = node_ready(r#"{"items":[]}"#).unwrap_err();
+        nodes_ready(&list("True"), &[]).unwrap();
+        nodes_ready(&list("True"), &["a".to_owned()]).unwrap();
+        let missing = nodes_ready(&list("True"), &["a".to_owned(), "b".to_owned()]).unwrap_err();
+        assert!(missing.to_string().contains("no node b yet"));
+        for names in [vec![], vec!["a".to_owned()]] {
+            let error = nodes_ready(&list("False"), &names).unwrap_err();
+            assert!(error.to_string().contains("no network"));
+        }
+        let none = nodes_ready(r#"{"items":[]}"#, &[]).unwrap_err();
         assert!(none.to_string().contains("no node yet"));
-        assert!(node_ready("No resources found").is_err());
+        assert!(nodes_ready("No resources found", &[]).is_err());
     }
 }

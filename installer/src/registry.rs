@@ -17,7 +17,7 @@ use sealrs_image::error::{Context as _, Result};
 use sealrs_image::reference::Reference;
 use sealrs_registry::host::Host;
 
-use crate::action::{Action, FileCopy, Mode, Probe};
+use crate::action::{Action, Content, FileCopy, FileWrite, Mode, Probe};
 use crate::cluster::ClusterFiles;
 use crate::command::word;
 use crate::facts::HOSTS_FILE;
@@ -58,12 +58,12 @@ pub(crate) fn ca(files: &ClusterFiles) -> PathBuf {
     files.pki().join("ca.crt")
 }
 
-/// Where the registry listens, as this host reaches it.
+/// Where the registry is reached.
 fn address(context: &Context<'_>) -> SocketAddr {
     let options = context.options;
     let ip = match options.registry_domain.as_str() {
         "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        _ => context.host,
+        _ => context.founder(),
     };
     SocketAddr::new(ip, options.registry_port)
 }
@@ -79,27 +79,13 @@ fn listen(context: &Context<'_>) -> SocketAddr {
     SocketAddr::new(ip, context.options.registry_port)
 }
 
-/// The steps from nothing to a registry that answers and is trusted.
+/// The steps on the founder from nothing to a registry that answers and is trusted.
 ///
 /// # Errors
 /// When the image names a container image that can't be read.
-pub(crate) fn steps(context: &Context<'_>, runtime: &dyn Runtime) -> Result<Vec<Step>> {
+pub(crate) fn serve(context: &Context<'_>, runtime: &dyn Runtime) -> Result<Vec<Step>> {
     let mut steps = certificates(context)?;
-    if naming(context.facts, &context.options.registry_domain) == Naming::HostsFile {
-        steps.push(context.step(
-            "registry-name",
-            "make the registry known by its name",
-            Action::HostsEntry {
-                path: HOSTS_FILE.into(),
-                cluster: context.options.cluster.clone(),
-                address: context.host,
-                names: vec![context.options.registry_domain.clone()],
-            },
-        )?);
-    }
-    if context.facts.root && !runtime.layout().own_containerd {
-        steps.extend(trust::trust(context)?);
-    }
+    steps.extend(name_and_trust(context, runtime)?);
     let (service, remedy) = if context.rootfs.has(INIT_SCRIPT) {
         steps.extend(script::steps(context)?);
         (None, Some(script::remedy(context)))
@@ -107,7 +93,52 @@ pub(crate) fn steps(context: &Context<'_>, runtime: &dyn Runtime) -> Result<Vec<
         steps.extend(own_registry(context)?);
         (Some(service_name(&context.options.cluster)), None)
     };
-    steps.push(context.step(
+    steps.push(ready(context, service, remedy)?);
+    Ok(steps)
+}
+
+/// The steps on another host until it reaches and trusts the registry.
+///
+/// # Errors
+/// As [`serve`].
+pub(crate) fn reach(context: &Context<'_>, runtime: &dyn Runtime) -> Result<Vec<Step>> {
+    let mut steps = vec![program(context)?];
+    if !context.here {
+        steps.push(context.step(
+            "registry-ca",
+            "give the host the registry's certificate authority",
+            Action::WriteFiles(vec![sent(context, "ca.crt", 0o644)]),
+        )?);
+    }
+    steps.extend(name_and_trust(context, runtime)?);
+    let at = address(context);
+    let remedy = format!("see that no firewall stands between {} and {at}", context.host);
+    steps.push(ready(context, None, Some(remedy))?);
+    Ok(steps)
+}
+
+fn name_and_trust(context: &Context<'_>, runtime: &dyn Runtime) -> Result<Vec<Step>> {
+    let mut steps = Vec::new();
+    if naming(context.facts, &context.options.registry_domain, context.founder()) == Naming::HostsFile {
+        steps.push(context.step(
+            "registry-name",
+            "make the registry known by its name",
+            Action::HostsEntry {
+                path: HOSTS_FILE.into(),
+                cluster: context.options.cluster.clone(),
+                address: context.founder(),
+                names: vec![context.options.registry_domain.clone()],
+            },
+        )?);
+    }
+    if context.facts.root && !runtime.layout().own_containerd {
+        steps.extend(trust::trust(context)?);
+    }
+    Ok(steps)
+}
+
+fn ready(context: &Context<'_>, service: Option<String>, remedy: Option<String>) -> Result<Step> {
+    context.step(
         "registry-ready",
         "wait for the private registry",
         Action::Wait {
@@ -120,8 +151,31 @@ pub(crate) fn steps(context: &Context<'_>, runtime: &dyn Runtime) -> Result<Vec<
             service,
             remedy,
         },
-    )?);
-    Ok(steps)
+    )
+}
+
+fn program(context: &Context<'_>) -> Result<Step> {
+    context.step(
+        "program",
+        "keep a copy of sealrs for the services",
+        Action::CopyFiles {
+            files: vec![FileCopy {
+                from: context.options.executable.clone(),
+                to: context.files.program(),
+                mode: Some(Mode(0o755)),
+            }],
+            link: false,
+        },
+    )
+}
+
+/// A file of the registry's certificates, which the operator sends.
+fn sent(context: &Context<'_>, name: &str, mode: u32) -> FileWrite {
+    FileWrite {
+        path: context.files.pki().join(name),
+        mode: Mode(mode),
+        content: Content::Secret(format!("pki/{name}")),
+    }
 }
 
 fn certificates(context: &Context<'_>) -> Result<Vec<Step>> {
@@ -139,19 +193,8 @@ fn certificates(context: &Context<'_>) -> Result<Vec<Step>> {
         to: certs.join(format!("{domain}.{extension}")),
         mode: Some(Mode(mode)),
     };
-    Ok(vec![
-        context.step(
-            "program",
-            "keep a copy of sealrs for the services",
-            Action::CopyFiles {
-                files: vec![FileCopy {
-                    from: context.options.executable.clone(),
-                    to: files.program(),
-                    mode: Some(Mode(0o755)),
-                }],
-                link: false,
-            },
-        )?,
+    let mut steps = vec![
+        program(context)?,
         context.step(
             "registry-pki",
             "make the registry's certificates",
@@ -161,6 +204,16 @@ fn certificates(context: &Context<'_>) -> Result<Vec<Step>> {
                 addresses,
             },
         )?,
+    ];
+    if !context.here {
+        let files = [("ca.crt", 0o644), ("registry.crt", 0o644), ("registry.key", 0o600)];
+        steps.push(context.step(
+            "registry-pki-files",
+            "give the host the registry's certificates",
+            Action::WriteFiles(files.iter().map(|&(name, mode)| sent(context, name, mode)).collect()),
+        )?);
+    }
+    steps.extend([
         context.step(
             "registry-certs",
             "put the certificates where scripts expect them",
@@ -177,7 +230,8 @@ fn certificates(context: &Context<'_>) -> Result<Vec<Step>> {
                 mode: Mode(0o755),
             },
         )?,
-    ])
+    ]);
+    Ok(steps)
 }
 
 fn own_registry(context: &Context<'_>) -> Result<Vec<Step>> {

@@ -13,6 +13,7 @@ use sealrs_image::layer::{Compression, MemberKind, TarReader, annotation};
 use sealrs_image::progress::Progress;
 use sealrs_image::source::Source;
 use sealrs_image::spec::Descriptor;
+use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterFiles;
 use crate::files;
@@ -24,7 +25,7 @@ const LISTED: [&str; 4] = ["bin/", "etc/", "images/", "scripts/"];
 const MAX_TEXT: u64 = 1 << 20;
 
 /// What a plan needs to know of a rootfs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootfsFacts {
     /// The files below `bin/`, `etc/`, `images/` and `scripts/` with their sizes in bytes.
     pub files: BTreeMap<String, u64>,
@@ -94,26 +95,28 @@ impl RootfsFacts {
         Ok(())
     }
 
-    /// Looks at the rootfs that an image would unpack to, with what its templates make. Layers that hold a container
-    /// image's blob are not read.
+    /// Looks at the rootfs that an image would unpack to, with the text of these documents and of all templates. Layers
+    /// that hold a container image's blob are not read.
     ///
     /// # Errors
     /// As unpacking.
-    pub(crate) fn of_image(source: &dyn Source, image: &ClusterImage, values: &Values<'_>) -> Result<Self> {
+    pub(crate) fn of_image(source: &dyn Source, image: &ClusterImage, documents: &[&str]) -> Result<Self> {
         let mut facts = Self::default();
         for layer in &image.manifest.layers {
             if !layer.annotations.contains_key(annotation::BLOB) {
                 facts
-                    .take_in_layer(source, layer, values.planned)
+                    .take_in_layer(source, layer, documents)
                     .context(|| format!("cannot read layer {}", layer.digest))?;
             }
         }
-        facts.render(values)?;
         Ok(facts)
     }
 
     /// Puts what templates make in their place.
-    fn render(&mut self, values: &Values<'_>) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when a template is wrong.
+    pub(crate) fn render(&mut self, values: &Values<'_>) -> Result<()> {
         for (path, text) in std::mem::take(&mut self.texts) {
             let Some(target) = template::target(&path) else {
                 // What a template makes comes over a file of that name.

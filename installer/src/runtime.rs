@@ -28,12 +28,20 @@ pub trait Runtime: std::fmt::Debug + Sync {
     /// What stands against it on a host, beyond what its layout says.
     fn preflight(&self, facts: &HostFacts, image: &ClusterImage, options: &Options) -> Vec<Finding>;
 
-    /// The steps that make this host the cluster's one master, from an unpacked rootfs and a registry that answers
-    /// to a cluster that is ready.
+    /// The steps that make this host a member of the cluster, from an unpacked rootfs and a registry that answers to
+    /// a member that is ready. The first of the masters founds the cluster.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] when image and options can't be made a cluster.
     fn plan(&self, context: &Context<'_>) -> Result<RuntimePlan>;
+
+    /// The steps on the founder when all hosts have become members.
+    ///
+    /// # Errors
+    /// As [`Runtime::plan`].
+    fn settle(&self, _founder: &Context<'_>) -> Result<Vec<Step>> {
+        Ok(Vec::new())
+    }
 
     /// What the log of its service means.
     fn diagnose(&self, log: &str) -> Option<Diagnosis>;
@@ -51,8 +59,12 @@ pub struct Layout {
     pub needs_root: bool,
     /// It brings a containerd of its own, so the host's need not know the registry.
     pub own_containerd: bool,
-    /// TCP ports that it listens on.
+    /// It makes a kubeconfig for the administrator.
+    pub kubeconfig: bool,
+    /// TCP ports that it listens on, on every host.
     pub ports: &'static [u16],
+    /// TCP ports that it listens on besides, on masters.
+    pub master_ports: &'static [u16],
     /// Paths that tell that one is or was installed.
     pub leftovers: &'static [&'static str],
     /// Programs that its plan depends on.
@@ -61,13 +73,13 @@ pub struct Layout {
     pub documents: &'static [&'static str],
 }
 
-/// What a runtime plans.
+/// What a runtime plans for a host.
 #[derive(Debug)]
 pub struct RuntimePlan {
-    /// The steps, in their order.
-    pub steps: Vec<Step>,
-    /// Where the administrator's kubeconfig will be, if it makes one.
-    pub kubeconfig: Option<PathBuf>,
+    /// The steps that need no other host, in their order.
+    pub prepare: Vec<Step>,
+    /// The steps that make the host a member, in their order.
+    pub join: Vec<Step>,
     /// What the user should know.
     pub notes: Vec<String>,
 }

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use sealrs_image::digest::Digest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What became of a command.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// The cluster.
     pub cluster: String,
@@ -34,7 +34,7 @@ pub struct Summary {
 }
 
 /// What happened to a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     /// It was installed.

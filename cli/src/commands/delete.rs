@@ -6,9 +6,10 @@ use std::path::Path;
 use clap::Args;
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 
+use crate::access::Secrets;
 use crate::printer::Printer;
 
-/// Remove a cluster from this host: exactly what `sealrs run` made, also after a half-finished run.
+/// Remove a cluster from all its hosts: exactly what `sealrs run` made, also after a half-finished run.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -25,6 +26,9 @@ pub(crate) struct Delete {
     /// Name of the cluster.
     #[arg(long, value_name = "NAME", default_value = "my-cluster")]
     cluster: String,
+
+    #[command(flatten)]
+    secrets: Secrets,
 }
 
 impl Delete {
@@ -36,7 +40,7 @@ impl Delete {
             ));
         }
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
-        let summary = sealrs_installer::delete(&root, &self.cluster, &*printer.progress())?;
+        let summary = sealrs_installer::delete(&root, &self.cluster, &self.secrets.read()?, &*printer.progress())?;
         printer.result(&summary, |summary| summary.words.join("\n"))
     }
 }
@@ -52,7 +56,7 @@ fn confirmed(cluster: &str) -> Result<bool> {
     let place = || "cannot ask";
     write!(
         anstream::stderr(),
-        "Delete cluster {cluster} and all its data on this host? [y/N] "
+        "Delete cluster {cluster} and all its data on all its hosts? [y/N] "
     )
     .or_io(place)?;
     let mut answer = String::new();

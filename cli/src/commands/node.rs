@@ -9,6 +9,15 @@ use sealrs_image::error::Result;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Node {
     Supervise(Supervise),
+    Serve(Serve),
+}
+
+/// Do on this host what an operator asks for by standard input.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// This program goes as soon as it runs.
+    #[arg(long)]
+    passing: bool,
 }
 
 /// Run a program as a service where there is no systemd: start it again when it dies.
@@ -29,7 +38,17 @@ pub(crate) struct Supervise {
 
 impl Node {
     pub(crate) fn run(self) -> Result<()> {
-        let Self::Supervise(supervise) = self;
+        let supervise = match self {
+            Self::Supervise(supervise) => supervise,
+            Self::Serve(serve) => {
+                if serve.passing
+                    && let Ok(program) = std::env::current_exe()
+                {
+                    let _ = std::fs::remove_file(program);
+                }
+                return sealrs_installer::serve(std::io::stdin(), std::io::stdout());
+            }
+        };
         sealrs_installer::supervise(&sealrs_installer::Supervise {
             pid_file: supervise.pid_file,
             log_file: supervise.log_file,

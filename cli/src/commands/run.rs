@@ -10,23 +10,40 @@ use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::locate::locate;
 use sealrs_image::platform::Platform;
 use sealrs_installer::Options;
+use sealrs_installer::clusterfile::addresses::Addresses;
+use sealrs_installer::member::{self, Member, Role};
 use sealrs_installer::preflight::enforce;
 
 use super::variable;
+use crate::access::Access;
 use crate::printer::Printer;
 
-/// Install a ClusterImage on this host. The same command again goes on where an interrupted one stopped.
+/// Install a ClusterImage on this host, or on others over SSH. The same command again goes on where an interrupted one
+/// stopped.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   sealrs run k3s.tar
   sealrs run k3s.tar --dry-run
+  sealrs run k3s.tar -m 10.0.0.1,10.0.0.2,10.0.0.3 -n 10.0.0.4-10.0.0.40
   ssh build sealrs save k3s:v1 -o - | sealrs run -
   sealrs run registry.example.com/edge/app:v1 --registry-domain localhost --registry-port 5050")]
 pub(crate) struct Run {
     /// Name of an image in the store, the start of its digest, an archive file, or `-` for one that comes through a pipe.
     #[arg(value_name = "NAME|FILE|-")]
     image: String,
+
+    /// Addresses of the masters, with commas between them; ranges as 10.0.0.4-10.0.0.9. Without any, this host is the one
+    /// master.
+    #[arg(short, long, value_name = "ADDRESSES", help_heading = "Hosts")]
+    masters: Option<Addresses>,
+
+    /// Addresses of the nodes.
+    #[arg(short, long, value_name = "ADDRESSES", help_heading = "Hosts", requires = "masters")]
+    nodes: Option<Addresses>,
+
+    #[command(flatten)]
+    access: Access,
 
     /// Name of the cluster.
     #[arg(long, value_name = "NAME", default_value = "my-cluster")]
@@ -41,7 +58,7 @@ pub(crate) struct Run {
     registry_port: u16,
 
     /// Address of this host, where that of the default route is not the right one.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "masters")]
     host_ip: Option<IpAddr>,
 
     /// Variable for scripts and commands; without a value, that of sealrs's own environment, as is right for secrets.
@@ -80,7 +97,9 @@ impl Run {
         };
         let image = ClusterImage::read(&*located.source, &located.root, &Platform::host()).map_err(damaged)?;
         located.check_complete().map_err(damaged)?;
+        let access = self.access.read()?;
         let options = Options {
+            members: members(self.masters, self.nodes, &access),
             root: std::path::absolute(root).unwrap_or_else(|_| root.to_owned()),
             cluster: self.cluster,
             registry_domain: self.registry_domain,
@@ -103,4 +122,20 @@ impl Run {
         located.drain()?;
         printer.result(&summary, |summary| summary.words.join("\n"))
     }
+}
+
+/// The hosts that are named, masters first.
+fn members(masters: Option<Addresses>, nodes: Option<Addresses>, access: &member::Access) -> Vec<Member> {
+    let with_role = |addresses: Option<Addresses>, role: Role| {
+        let addresses = addresses.unwrap_or_default();
+        let member = |&address| Member {
+            address,
+            role,
+            access: access.clone(),
+        };
+        addresses.as_slice().iter().map(member).collect::<Vec<_>>()
+    };
+    let mut members = with_role(masters, Role::Master);
+    members.extend(with_role(nodes, Role::Node));
+    members
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::action::{Claim, Mode};
+use crate::action::{Claim, Content, Mode};
 use crate::facts::tests::server;
 use crate::undo::Remover;
 use sealrs_image::progress::Silent;
@@ -45,7 +45,8 @@ impl Host {
                     manager: server().services,
                     progress: &Silent,
                 };
-                executor.execute("step", action).unwrap();
+                let secrets = crate::secrets::Secrets::new(&self.files).of(action).unwrap();
+                executor.execute("step", action, &secrets).unwrap();
             }
         }
     }
@@ -269,7 +270,9 @@ fn clusters_that_edit_one_file_at_once_lose_nothing() {
                 address,
                 names: vec![format!("{cluster}.hub")],
             };
-            executor.execute("step", &action).unwrap();
+            executor
+                .execute("step", &action, &crate::secrets::Bundle::new())
+                .unwrap();
             let text = fs::read_to_string(&hosts).unwrap();
             assert!(text.contains(&format!("\n{address} {cluster}.hub\n")), "{text}");
         }

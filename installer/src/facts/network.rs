@@ -3,10 +3,12 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _, UdpSocket};
 
+use serde::{Deserialize, Serialize};
+
 use crate::hosts_file;
 
 /// An address of this host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Address {
     /// The address.
     pub ip: IpAddr,
@@ -28,7 +30,7 @@ impl Address {
 }
 
 /// An address of the hosts file with its names.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostsLine {
     /// The address.
     pub ip: IpAddr,

@@ -6,9 +6,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use sealrs_image::error::{Error, ErrorKind};
+use serde::{Deserialize, Serialize};
 
 /// What is done with the key that a host shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum HostKeyPolicy {
     /// Only keys that are known are accepted.
     Strict,

@@ -21,8 +21,15 @@ fn decide(image: &ClusterImage, facts: &HostFacts, rootfs: &RootfsFacts, options
         options,
         files: &files,
         host: host_address(facts, options)?,
+        role: Role::Master,
+        here: true,
+        peers: &[Peer {
+            address: host_address(facts, options)?,
+            role: Role::Master,
+            hostname: facts.hostname.clone(),
+        }],
     };
-    Plan::decide(&context, runtime::of(image)?)
+    Plan::decide(&[context], runtime::of(image)?)
 }
 
 fn image(runtime: &str) -> ClusterImage {

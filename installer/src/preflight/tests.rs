@@ -9,7 +9,13 @@ fn checks(findings: &[Finding]) -> Vec<&'static str> {
 }
 
 fn found(facts: &HostFacts, image: &ClusterImage, options: &Options) -> Vec<Finding> {
-    findings(facts, image, options, crate::runtime::of(image).unwrap())
+    let host = "10.88.0.11".parse().unwrap();
+    let place = Place {
+        host,
+        role: Role::Master,
+        registry: host,
+    };
+    findings(facts, image, options, crate::runtime::of(image).unwrap(), place)
 }
 
 #[test]

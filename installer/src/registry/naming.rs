@@ -17,13 +17,14 @@ pub(crate) enum Naming {
     Unwritable,
 }
 
-/// How the registry's name is found on this host.
-pub(crate) fn naming(facts: &HostFacts, domain: &str) -> Naming {
+/// How the registry's name is found on this host; `registry` is the address of the one that has it.
+pub(crate) fn naming(facts: &HostFacts, domain: &str, registry: IpAddr) -> Naming {
     if domain == "localhost" {
         return Naming::Known;
     }
+    let is_right = |ip: IpAddr| ip == registry || facts.has_address(registry) && facts.has_address(ip);
     let leads_to = |ip: IpAddr| {
-        if facts.has_address(ip) {
+        if is_right(ip) {
             Naming::Known
         } else {
             Naming::Elsewhere(ip)
@@ -38,9 +39,7 @@ pub(crate) fn naming(facts: &HostFacts, domain: &str) -> Naming {
         .find(|line| line.names.iter().any(|name| name.eq_ignore_ascii_case(domain)));
     match (line, facts.registry_addresses.as_slice()) {
         // The line of another cluster goes with that cluster.
-        (Some(line), _) if line.cluster.is_some() && facts.hosts_writable && facts.has_address(line.ip) => {
-            Naming::HostsFile
-        }
+        (Some(line), _) if line.cluster.is_some() && facts.hosts_writable && is_right(line.ip) => Naming::HostsFile,
         (Some(line), _) => leads_to(line.ip),
         (None, _) if facts.hosts_writable => Naming::HostsFile,
         (None, [first, ..]) => leads_to(*first),
@@ -56,6 +55,7 @@ mod tests {
 
     #[test]
     fn finds_out_how_the_registry_is_found() {
+        let naming = |facts: &HostFacts, domain: &str| naming(facts, domain, "10.88.0.11".parse().unwrap());
         let mut facts = server();
         assert_eq!(naming(&facts, "localhost"), Naming::Known);
         assert_eq!(naming(&facts, "10.88.0.11"), Naming::Known);
@@ -79,5 +79,23 @@ mod tests {
         assert_eq!(naming(&facts, "sea.hub"), Naming::HostsFile);
         facts.hosts[0].cluster = None;
         assert_eq!(naming(&facts, "sea.hub"), Naming::Known);
+    }
+
+    #[test]
+    fn another_hosts_registry_is_there_and_not_here() {
+        let mut facts = server();
+        let registry: IpAddr = "10.88.0.12".parse().unwrap();
+        assert_eq!(naming(&facts, "10.88.0.12", registry), Naming::Known);
+        assert_eq!(
+            naming(&facts, "10.88.0.11", registry),
+            Naming::Elsewhere("10.88.0.11".parse().unwrap())
+        );
+        assert_eq!(naming(&facts, "sea.hub", registry), Naming::HostsFile);
+        facts.hosts = vec![HostsLine {
+            ip: registry,
+            names: vec!["sea.hub".into()],
+            cluster: None,
+        }];
+        assert_eq!(naming(&facts, "sea.hub", registry), Naming::Known);
     }
 }

@@ -1,11 +1,16 @@
-//! Runtime `k3s`: the image's `bin/k3s` as this host's single server, its `images/` imported at start, its
+//! Runtime `k3s`: the image's `bin/k3s` as a server or an agent, its `images/` imported at start, its
 //! `etc/k3s/config.yaml` merged with what the user and sealrs set, and every registry host of the bundled images
 //! mirrored to the private registry.
+//!
+//! One server keeps its data in SQLite, several in embedded etcd: then the first one founds the cluster, and the others
+//! join it one after the other. Certificate authorities and tokens are made before the first start, so that every host
+//! knows at once whom it trusts and whom it lets in.
 
 mod claims;
 mod config;
 mod diagnose;
 mod images;
+mod secrets;
 mod start;
 mod tools;
 
@@ -16,12 +21,12 @@ use sealrs_image::error::{Error, ErrorKind, Result};
 
 use claims::claims;
 use images::{archives, registries};
-use start::start;
 use tools::{LINKS, kubeconfig, links};
 
 use super::{Diagnosis, Layout, Runtime, RuntimePlan};
 use crate::action::{Action, Content, FileCopy, Mode};
 use crate::facts::HostFacts;
+use crate::member::Role;
 use crate::options::Options;
 use crate::plan::{Context, Step, runtime_version};
 use crate::preflight::Finding;
@@ -35,10 +40,11 @@ const DATA: &str = "/var/lib/rancher/k3s";
 const CONFIG: &str = "/etc/rancher/k3s/config.yaml";
 const REGISTRIES: &str = "/etc/rancher/k3s/registries.yaml";
 const TOKEN: &str = "/etc/rancher/k3s/token";
+const AGENT_TOKEN: &str = "/etc/rancher/k3s/agent-token";
 const KUBECONFIG: &str = "/etc/rancher/k3s/k3s.yaml";
 const SOCKET: &str = "/run/k3s/containerd/containerd.sock";
 
-/// k3s with one server.
+/// k3s with one server or many, and agents.
 #[derive(Debug)]
 pub(super) struct K3s;
 
@@ -51,7 +57,9 @@ impl Runtime for K3s {
         Layout {
             needs_root: true,
             own_containerd: true,
-            ports: &[6443, 6444, 10248, 10249, 10250, 10256, 10257, 10258, 10259],
+            kubeconfig: true,
+            ports: &[6444, 10248, 10249, 10250, 10256],
+            master_ports: &[6443, 10257, 10258, 10259],
             leftovers: &[
                 "/etc/systemd/system/k3s.service",
                 "/etc/systemd/system/k3s-agent.service",
@@ -109,29 +117,28 @@ impl Runtime for K3s {
         }
         let program = program_path(context.facts);
         let mut notes = Vec::new();
-        let settings = config::server(context, IMAGE_CONFIG, TOKEN, &mut notes)?;
-        let mut steps = vec![
-            context.step("k3s-claim", "note what k3s will make", Action::Claim(claims(&settings)))?,
-            write(
-                context,
-                "k3s-token",
-                "make the cluster's token",
-                TOKEN,
-                Content::Secret("k3s-token".into()),
-            )?,
+        let settings = match context.role {
+            Role::Master => config::server(context, &mut notes)?,
+            Role::Node => config::agent(context, &mut notes)?,
+        };
+        let settings = serde_json::Value::Object(settings);
+        let mut prepare =
+            vec![context.step("k3s-claim", "note what k3s will make", Action::Claim(claims(&settings)))?];
+        prepare.extend(secrets::steps(context)?);
+        prepare.extend([
             write(
                 context,
                 "k3s-config",
                 "configure k3s",
                 CONFIG,
-                Content::Text(yaml::document(&settings)),
+                yaml::document(&settings),
             )?,
             write(
                 context,
                 "k3s-registries",
                 "let k3s pull from the private registry",
                 REGISTRIES,
-                Content::Text(registries(context)?),
+                registries(context)?,
             )?,
             context.step(
                 "k3s-program",
@@ -145,11 +152,11 @@ impl Runtime for K3s {
                     link: false,
                 },
             )?,
-        ];
-        steps.extend(links(context, &program)?);
+        ]);
+        prepare.extend(links(context, &program)?);
         let (archives, bytes) = archives(context, &mut notes);
         if !archives.is_empty() {
-            steps.push(context.step(
+            prepare.push(context.step(
                 "k3s-images",
                 "give k3s the bundled images",
                 Action::CopyFiles {
@@ -158,13 +165,27 @@ impl Runtime for K3s {
                 },
             )?);
         }
-        steps.extend(start(context, &program, bytes)?);
-        steps.extend(kubeconfig(context)?);
-        Ok(RuntimePlan {
-            steps,
-            kubeconfig: Some(context.files.kubeconfig()),
-            notes,
-        })
+        let join = match context.role {
+            Role::Master => {
+                let mut join = start::server(context, &program, &node_name(context, &settings), bytes)?;
+                join.extend(kubeconfig(context)?);
+                join
+            }
+            Role::Node => start::agent(context, &program, bytes)?,
+        };
+        Ok(RuntimePlan { prepare, join, notes })
+    }
+
+    fn settle(&self, founder: &Context<'_>) -> Result<Vec<Step>> {
+        if founder.peers.len() < 2 {
+            return Ok(Vec::new());
+        }
+        let names = founder
+            .peers
+            .iter()
+            .map(|peer| peer.hostname.to_ascii_lowercase())
+            .collect();
+        Ok(vec![start::all_ready(founder, &program_path(founder.facts), names)?])
     }
 
     fn diagnose(&self, log: &str) -> Option<Diagnosis> {
@@ -206,11 +227,17 @@ fn program_path(facts: &HostFacts) -> PathBuf {
     Path::new(folder).join("k3s")
 }
 
-fn write(context: &Context<'_>, id: &str, title: &str, path: &str, content: Content) -> Result<Step> {
+/// The name of this host's node.
+fn node_name(context: &Context<'_>, settings: &serde_json::Value) -> String {
+    let given = settings.get("node-name").and_then(|name| name.as_str());
+    given.unwrap_or(&context.facts.hostname).to_ascii_lowercase()
+}
+
+fn write(context: &Context<'_>, id: &str, title: &str, path: &str, text: String) -> Result<Step> {
     let action = Action::WriteFile {
         path: path.into(),
         mode: Mode(0o600),
-        content,
+        content: Content::Text(text),
     };
     context.step(id, title, action)
 }

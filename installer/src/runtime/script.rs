@@ -7,7 +7,7 @@
 //! | `leave.sh` | on a host that leaves a cluster that stays | give up the membership |
 //! | `reset.sh` | when the cluster is deleted, on each host | remove what the others made, also where they ended halfway |
 //!
-//! Only `init.sh` has to be there. Each is run by `bash SCRIPT ROLE` in the rootfs, with standard input closed, and has
+//! Only `init.sh` has to be there, and `join.sh` for more hosts than one. Each is run by `bash SCRIPT ROLE` in the rootfs, with standard input closed, and has
 //! to do for a second time what it did the first time: a run that is interrupted starts the script again. A copy of
 //! `scripts/runtime/` is kept outside the rootfs, so `reset.sh` is there even when the rootfs is not.
 //!
@@ -20,6 +20,8 @@
 //! | `CLUSTER` | the cluster's name (for all scripts and commands) |
 //! | `ROLE` | `master` or `node` |
 //! | `HOST_IP` | this host's address |
+//! | `MASTER_IP` | the address of the first master, which ran `init.sh` |
+//! | `MASTER_IPS` | the addresses of all masters, with commas between them |
 //! | `REGISTRY_DOMAIN`, `REGISTRY_PORT`, `REGISTRY_URL` | the private registry; the last one is `domain:port` |
 //! | `REGISTRY_CA` | the file of its certificate authority |
 //! | `KUBECONFIG` | where the administrator's kubeconfig belongs |
@@ -52,7 +54,10 @@ impl Runtime for Script {
     }
 
     fn layout(&self) -> Layout {
-        Layout::default()
+        Layout {
+            kubeconfig: true,
+            ..Layout::default()
+        }
     }
 
     fn disk(&self, _: u64) -> Vec<(PathBuf, u64)> {
@@ -71,10 +76,15 @@ impl Runtime for Script {
     }
 
     fn plan(&self, context: &Context<'_>) -> Result<RuntimePlan> {
-        if !context.rootfs.has(&format!("{FOLDER}init.sh")) {
+        let (name, id, title) = if context.is_founder() {
+            ("init.sh", "runtime-init", "make the cluster")
+        } else {
+            ("join.sh", "runtime-join", "join the cluster")
+        };
+        if !context.rootfs.has(&format!("{FOLDER}{name}")) {
             return Err(Error::new(
                 ErrorKind::Input,
-                format!("the image has no {FOLDER}init.sh, which runtime script starts"),
+                format!("the image has no {FOLDER}{name}, which runtime script starts"),
             )
             .hint("add it to the rootfs and build the image again"));
         }
@@ -88,24 +98,23 @@ impl Runtime for Script {
                 mode: None,
             })
             .collect();
-        let mut steps = vec![context.step(
+        let mut prepare = vec![context.step(
             "runtime-scripts",
             "keep the runtime's scripts",
             Action::CopyFiles { files, link: false },
         )?];
         if context.rootfs.has(&format!("{FOLDER}reset.sh")) {
             let reset = program(context, word(&kept.join("reset.sh")));
-            steps.push(context.step(
+            prepare.push(context.step(
                 "runtime-claim",
                 "note how the runtime is removed",
                 Action::Claim(vec![Claim::Command(reset)]),
             )?);
         }
-        let init = program(context, word(&context.files.rootfs().join(FOLDER).join("init.sh")));
-        steps.push(context.step("runtime-init", "make the cluster", Action::Run(init))?);
+        let script = program(context, word(&context.files.rootfs().join(FOLDER).join(name)));
         Ok(RuntimePlan {
-            steps,
-            kubeconfig: Some(context.files.kubeconfig()),
+            prepare,
+            join: vec![context.step(id, title, Action::Run(script))?],
             notes: Vec::new(),
         })
     }
@@ -116,11 +125,14 @@ impl Runtime for Script {
 }
 
 fn program(context: &Context<'_>, script: String) -> Program {
-    const ROLE: &str = "master";
+    let role = context.role.to_string();
     let options = context.options;
+    let masters: Vec<String> = context.masters().map(|master| master.address.to_string()).collect();
     let env = [
-        ("ROLE", ROLE.to_owned()),
+        ("ROLE", role.clone()),
         ("HOST_IP", context.host.to_string()),
+        ("MASTER_IP", context.founder().to_string()),
+        ("MASTER_IPS", masters.join(",")),
         ("REGISTRY_DOMAIN", options.registry_domain.clone()),
         ("REGISTRY_PORT", options.registry_port.to_string()),
         ("REGISTRY_URL", options.registry_url()),
@@ -128,7 +140,7 @@ fn program(context: &Context<'_>, script: String) -> Program {
         ("KUBECONFIG", word(&context.files.kubeconfig())),
     ];
     Program {
-        argv: vec!["bash".to_owned(), script, ROLE.to_owned()],
+        argv: vec!["bash".to_owned(), script, role],
         folder: context.files.rootfs(),
         env: env
             .into_iter()

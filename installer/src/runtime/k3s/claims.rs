@@ -88,7 +88,7 @@ pub(super) fn claims(settings: &serde_json::Value) -> Vec<Claim> {
             ["/run/k3s", "/var/lib/kubelet", DATA].map(PathBuf::from).to_vec(),
         ),
         Claim::Processes {
-            cgroups: ["kubepods", "kubepods.slice", "k3s.service"]
+            cgroups: ["kubepods", "kubepods.slice", "k3s.service", "k3s-agent.service"]
                 .map(str::to_owned)
                 .to_vec(),
             socket: SOCKET.into(),

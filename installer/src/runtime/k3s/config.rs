@@ -1,17 +1,21 @@
-//! `config.yaml` of a server: what the image brings, what the user adds by `--runtime-config`, and what sealrs sets,
+//! `config.yaml` of a server or an agent: what the image brings, what the user adds by `--runtime-config`, and what sealrs sets,
 //! merged by structure and checked against the settings that k3s has. k3s itself skips what it does not know.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use sealrs_image::error::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
+use super::{AGENT_TOKEN, IMAGE_CONFIG, TOKEN};
 use crate::plan::Context;
 
 /// The settings of `k3s server` with their types.
 const FLAGS: &str = include_str!("server-flags.txt");
+/// The names of those that `k3s agent` has as well.
+const AGENT_FLAGS: &str = include_str!("agent-flags.txt");
 
-type Settings = Map<String, Value>;
+pub(super) type Settings = Map<String, Value>;
 
 /// What a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +49,8 @@ fn flags() -> BTreeMap<&'static str, (&'static str, Kind)> {
 fn refused(setting: &str) -> Option<&'static str> {
     Some(match setting {
         "token" | "token-file" | "agent-token" | "agent-token-file" => "sealrs makes the cluster's token itself",
-        "server" | "cluster-reset" | "cluster-reset-restore-path" => "this host becomes the cluster's only server",
+        "server" => "sealrs knows from the masters which one the others join",
+        "cluster-reset" | "cluster-reset-restore-path" => "it is for a cluster that is there",
         "config"
         | "data-dir"
         | "private-registry"
@@ -65,20 +70,63 @@ fn refused(setting: &str) -> Option<&'static str> {
 ///
 /// # Errors
 /// [`ErrorKind::Input`] when the image's or the user's settings are wrong.
-pub(super) fn server(
-    context: &Context<'_>,
-    image_config: &str,
-    token_file: &str,
-    notes: &mut Vec<String>,
-) -> Result<Value> {
-    let mut settings = match context.rootfs.texts.get(image_config) {
-        Some(text) => from_image(text, image_config, notes)?,
+pub(super) fn server(context: &Context<'_>, notes: &mut Vec<String>) -> Result<Settings> {
+    let mut settings = given(context, notes)?;
+    settings.insert("token-file".to_owned(), TOKEN.into());
+    settings.insert("agent-token-file".to_owned(), AGENT_TOKEN.into());
+    if !context.is_founder() {
+        settings.insert("server".to_owned(), join_url(context).into());
+    } else if context.masters().count() > 1 {
+        settings.insert("cluster-init".to_owned(), true.into());
+    }
+    let names = settings.entry("tls-san").or_insert_with(|| Value::Array(Vec::new()));
+    if let Value::Array(names) = names {
+        for name in context
+            .masters()
+            .flat_map(|master| [master.address.to_string(), master.hostname.clone()])
+        {
+            if !names.iter().any(|known| known.as_str() == Some(&name)) {
+                names.push(name.into());
+            }
+        }
+    }
+    Ok(settings)
+}
+
+/// What stands in the settings of an agent: of what is given, what agents know, and how it joins.
+///
+/// # Errors
+/// As [`server`].
+pub(super) fn agent(context: &Context<'_>, notes: &mut Vec<String>) -> Result<Settings> {
+    let mut settings = given(context, notes)?;
+    settings.retain(|name, _| AGENT_FLAGS.lines().any(|known| known == name));
+    settings.insert("token-file".to_owned(), TOKEN.into());
+    settings.insert("server".to_owned(), join_url(context).into());
+    Ok(settings)
+}
+
+/// The server that others join. Afterwards they know all of them.
+fn join_url(context: &Context<'_>) -> String {
+    let founder = SocketAddr::new(context.founder(), 6443);
+    format!("https://{founder}")
+}
+
+/// What image, user and host say, for servers and agents.
+fn given(context: &Context<'_>, notes: &mut Vec<String>) -> Result<Settings> {
+    let mut settings = match context.rootfs.texts.get(IMAGE_CONFIG) {
+        Some(text) => from_image(text, IMAGE_CONFIG, notes)?,
         None => Settings::new(),
     };
     settings.extend(from_user(&context.options.runtime_config)?);
-    settings.insert("token-file".to_owned(), token_file.into());
+    if settings.contains_key("node-name") && context.peers.len() > 1 {
+        return Err(Error::new(
+            ErrorKind::Input,
+            "k3s's setting `node-name` can't be given for several hosts: their names would be the same",
+        )
+        .hint("leave `node-name` out: nodes are called as their hosts are"));
+    }
     // Without a default route k3s can't find its address, nor flannel its interface.
-    let told = context.options.host_ip.is_some();
+    let told = context.options.host_ip.is_some() || context.peers.len() > 1;
     let lost = !context.facts.default_route;
     if (told || lost) && !settings.contains_key("node-ip") {
         settings.insert("node-ip".to_owned(), vec![context.host.to_string()].into());
@@ -87,15 +135,7 @@ pub(super) fn server(
     if let Some(interface) = interface.filter(|_| lost && !settings.contains_key("flannel-iface")) {
         settings.insert("flannel-iface".to_owned(), interface.into());
     }
-    let names = settings.entry("tls-san").or_insert_with(|| Value::Array(Vec::new()));
-    if let Value::Array(names) = names {
-        for name in [context.host.to_string(), context.facts.hostname.clone()] {
-            if !names.iter().any(|known| known.as_str() == Some(&name)) {
-                names.push(name.into());
-            }
-        }
-    }
-    Ok(Value::Object(settings))
+    Ok(settings)
 }
 
 /// The image's `config.yaml`. What no list of settings has may be new in k3s; what looks like a typing error is not.
@@ -325,7 +365,7 @@ mod tests {
             ("- a\n", "not a configuration"),
             ("disabled: x\n", "did you mean `disable`"),
             ("debug: [a]\n", "true or false"),
-            ("server: https://x\n", "only server"),
+            ("server: https://x\n", "which one the others join"),
             ("disable: a\ndisable: b\n", "not a configuration"),
         ] {
             let error = read(bad).unwrap_err();

@@ -11,59 +11,110 @@ use crate::command::word;
 use crate::plan::{Context, Step};
 use crate::service::Service;
 
-/// From a host where all is in its place to a cluster that answers; `import` bytes of images are imported meanwhile.
-pub(super) fn start(context: &Context<'_>, program: &Path, import: u64) -> Result<Vec<Step>> {
-    /// Bytes a second that an import was seen to handle.
-    const IMPORT_SPEED: u64 = 80_000_000;
-    /// Slow machines start in a minute or two; failures that are known end the wait much earlier.
-    const START_SECONDS: u64 = 300;
-    let env = BTreeMap::from([("KUBECONFIG".to_owned(), KUBECONFIG.to_owned())]);
-    // Else kubectl would make folders in the home of who installs before they are noted.
-    let cache = format!("--cache-dir={}", word(&context.files.kubectl_cache()));
-    let kubectl = |arguments: &[&str]| {
-        let mut argv = vec![word(program), "kubectl".to_owned(), cache.clone()];
-        argv.extend(arguments.iter().map(|&argument| argument.to_owned()));
-        argv
-    };
-    let service = service(program);
+/// Bytes a second that an import was seen to handle.
+const IMPORT_SPEED: u64 = 80_000_000;
+/// Slow machines start in a minute or two; failures that are known end the wait much earlier.
+const START_SECONDS: u64 = 300;
+
+/// From a host where all is in its place to a server that answers; `import` bytes of images are imported meanwhile. A
+/// server that joins is ready when it votes.
+pub(super) fn server(context: &Context<'_>, program: &Path, node: &str, import: u64) -> Result<Vec<Step>> {
+    let service = service(program, "k3s", "server");
     let probes = vec![
         Probe::Service(service.name.clone()),
         Probe::Prints {
             what: "the API server is ready".to_owned(),
-            argv: kubectl(&["get", "--raw=/readyz"]),
-            env: env.clone(),
+            argv: kubectl(context, program, &["get", "--raw=/readyz"]),
+            env: environment(),
             starts: "ok".to_owned(),
         },
         Probe::NodeReady {
-            argv: kubectl(&["get", "nodes", "-o", "json"]),
-            env: env.clone(),
+            names: vec![node.to_owned()],
+            argv: kubectl(context, program, &["get", "nodes", "-o", "json"]),
+            env: environment(),
         },
         // A pod that is made before it is refused.
         Probe::Prints {
             what: "the default service account is there".to_owned(),
-            argv: kubectl(&["get", "serviceaccount", "default", "-n", "default", "-o", "name"]),
-            env,
+            argv: kubectl(
+                context,
+                program,
+                &["get", "serviceaccount", "default", "-n", "default", "-o", "name"],
+            ),
+            env: environment(),
             starts: "serviceaccount/default".to_owned(),
         },
     ];
     let name = service.name.clone();
     Ok(vec![
         context.step("k3s", "start k3s", Action::Service(service))?,
-        context.step(
-            "k3s-ready",
+        wait(
+            context,
             "wait for the cluster",
-            Action::Wait {
-                probes,
-                seconds: START_SECONDS + import / IMPORT_SPEED,
-                service: Some(name),
-                remedy: None,
-            },
+            probes,
+            START_SECONDS + import / IMPORT_SPEED,
+            name,
         )?,
     ])
 }
 
+/// From a host where all is in its place to an agent that has joined.
+pub(super) fn agent(context: &Context<'_>, program: &Path, import: u64) -> Result<Vec<Step>> {
+    let service = service(program, "k3s-agent", "agent");
+    let name = service.name.clone();
+    let probes = vec![Probe::Service(name.clone())];
+    Ok(vec![
+        context.step("k3s", "start the agent of k3s", Action::Service(service))?,
+        wait(
+            context,
+            "wait until the host has joined",
+            probes,
+            START_SECONDS + import / IMPORT_SPEED,
+            name,
+        )?,
+    ])
+}
+
+/// Waits on a server until all nodes are ready.
+pub(super) fn all_ready(context: &Context<'_>, program: &Path, names: Vec<String>) -> Result<Step> {
+    let probes = vec![Probe::NodeReady {
+        names,
+        argv: kubectl(context, program, &["get", "nodes", "-o", "json"]),
+        env: environment(),
+    }];
+    let action = Action::Wait {
+        probes,
+        seconds: START_SECONDS,
+        service: None,
+        remedy: Some("look at the log of k3s or k3s-agent on the host of the node that is not ready".to_owned()),
+    };
+    context.step("k3s-all-ready", "wait for all nodes", action)
+}
+
+fn wait(context: &Context<'_>, title: &str, probes: Vec<Probe>, seconds: u64, service: String) -> Result<Step> {
+    let action = Action::Wait {
+        probes,
+        seconds,
+        service: Some(service),
+        remedy: None,
+    };
+    context.step("k3s-ready", title, action)
+}
+
+fn environment() -> BTreeMap<String, String> {
+    BTreeMap::from([("KUBECONFIG".to_owned(), KUBECONFIG.to_owned())])
+}
+
+/// kubectl on a server. Its cache is told: else it would make folders in the home of who installs before they are noted.
+pub(super) fn kubectl(context: &Context<'_>, program: &Path, arguments: &[&str]) -> Vec<String> {
+    let cache = format!("--cache-dir={}", word(&context.files.kubectl_cache()));
+    let mut argv = vec![word(program), "kubectl".to_owned(), cache];
+    argv.extend(arguments.iter().map(|&argument| argument.to_owned()));
+    argv
+}
+
 /// The unit, as upstream's installer writes it.
-fn service(program: &Path) -> Service {
+fn service(program: &Path, name: &str, command: &str) -> Service {
     let unit_lines = [
         "EnvironmentFile=-/etc/default/%N",
         "EnvironmentFile=-/etc/sysconfig/%N",
@@ -78,9 +129,9 @@ fn service(program: &Path) -> Service {
         "ExecStartPre=-/sbin/modprobe overlay",
     ];
     Service {
-        name: "k3s".to_owned(),
+        name: name.to_owned(),
         description: "Lightweight Kubernetes".to_owned(),
-        argv: vec![word(program), "server".to_owned()],
+        argv: vec![word(program), command.to_owned()],
         env: BTreeMap::new(),
         notifies: true,
         restart_seconds: 5,

@@ -2,6 +2,7 @@ use super::*;
 use crate::cluster::ClusterFiles;
 use crate::command::word;
 use crate::facts::tests::server;
+use crate::plan::Peer;
 use crate::registry;
 use crate::rootfs::RootfsFacts;
 use crate::runtime::tests::runtime_image;
@@ -46,11 +47,27 @@ fn plan(facts: &HostFacts, rootfs: &RootfsFacts, options: &Options) -> Result<Ru
         options,
         files: &files,
         host: "10.88.0.11".parse().unwrap(),
+        role: Role::Master,
+        here: true,
+        peers: &[peer("10.88.0.11", Role::Master, "node1")],
     })
 }
 
+fn peer(address: &str, role: Role, hostname: &str) -> Peer {
+    Peer {
+        address: address.parse().unwrap(),
+        role,
+        hostname: hostname.to_owned(),
+    }
+}
+
 fn text(plan: &RuntimePlan, id: &str) -> String {
-    let step = plan.steps.iter().find(|step| step.id == id).unwrap();
+    let step = plan
+        .prepare
+        .iter()
+        .chain(&plan.join)
+        .find(|step| step.id == id)
+        .unwrap();
     match &step.action {
         Action::WriteFile {
             mode: Mode(0o600),
@@ -75,6 +92,7 @@ fn merges_the_settings_of_image_user_and_host() {
     assert_eq!(
         text(&plan_of(&facts, &options), "k3s-config"),
         "# Written by sealrs.\n\
+         agent-token-file: \"/etc/rancher/k3s/agent-token\"\n\
          disable:\n  - \"servicelb\"\n  - \"coredns\"\n\
          node-label:\n  - \"a=b\"\n\
          snapshotter: \"native\"\n\
@@ -116,7 +134,15 @@ fn mirrors_every_registry_host_of_the_images() {
 #[test]
 fn gives_k3s_its_archives_and_the_time_to_import_them() {
     let plan = plan(&server(), &rootfs(None), &Options::default()).unwrap();
-    let step = |id: &str| &plan.steps.iter().find(|step| step.id == id).unwrap().action;
+    let step = |id: &str| {
+        &plan
+            .prepare
+            .iter()
+            .chain(&plan.join)
+            .find(|step| step.id == id)
+            .unwrap()
+            .action
+    };
     let Action::CopyFiles { files, link: true } = step("k3s-images") else {
         panic!();
     };
@@ -143,7 +169,7 @@ fn links_only_what_the_host_lacks_and_goes_where_it_can_write() {
     facts.usr_local_read_only = true;
     let plan = plan(&facts, &rootfs(None), &Options::default()).unwrap();
     let links: Vec<String> = plan
-        .steps
+        .prepare
         .iter()
         .filter_map(|step| match &step.action {
             Action::Link { path, .. } if path.starts_with("/opt") => Some(word(path)),

@@ -1,0 +1,177 @@
+//! This host.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sealrs_image::cluster_image::ClusterImage;
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
+use sealrs_image::lock::Lock;
+use sealrs_image::progress::Progress;
+use sealrs_image::source::Source;
+
+use super::{Begin, Node, Order};
+use crate::cluster::ClusterFiles;
+use crate::environment::Environment;
+use crate::execute::Executor;
+use crate::facts::{self, HostFacts, Interest};
+use crate::host_manifest::{HostManifest, Made};
+use crate::rootfs::{self, RootfsFacts};
+use crate::runtime::{self, Runtime};
+use crate::service::Manager;
+use crate::summary::Summary;
+use crate::template::Values;
+use crate::{delete, files, journal};
+
+/// A file that is read for the operator has no more bytes.
+const LARGEST_READ: u64 = 1 << 20;
+
+/// This host.
+#[derive(Debug)]
+pub(crate) struct Here {
+    /// Whether somebody in this process has locked the cluster's folder: the operator's own host has one folder for both.
+    is_locked: bool,
+    work: Option<Work>,
+}
+
+/// What is at hand once it has begun.
+#[derive(Debug)]
+struct Work {
+    begin: Begin,
+    files: ClusterFiles,
+    runtime: &'static dyn Runtime,
+    manager: Manager,
+    manifest: HostManifest,
+    _lock: Option<Lock>,
+}
+
+impl Here {
+    /// This host, for another operator than this process.
+    pub(crate) fn alone() -> Self {
+        Self {
+            is_locked: false,
+            work: None,
+        }
+    }
+
+    /// This host, whose cluster this process has locked.
+    pub(crate) fn locked() -> Self {
+        Self {
+            is_locked: true,
+            work: None,
+        }
+    }
+
+    fn work(&mut self) -> Result<&mut Work> {
+        self.work
+            .as_mut()
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "it was not begun"))
+    }
+}
+
+impl Node for Here {
+    fn facts(&mut self, interest: &Interest) -> Result<HostFacts> {
+        HostFacts::gather(interest)
+    }
+
+    fn begin(&mut self, begin: &Begin, above: &[PathBuf]) -> Result<()> {
+        let files = ClusterFiles::new(&begin.root, &begin.cluster);
+        let (above, lock) = match self.is_locked {
+            true => (above.to_vec(), None),
+            false => (missing_folders(&files), Some(files.hold()?)),
+        };
+        let runtime = runtime::by_name(&begin.runtime).ok_or_else(|| {
+            let what = format!("runtime `{}` is not known here", begin.runtime.escape_debug());
+            Error::new(ErrorKind::Internal, what)
+        })?;
+        let mut manifest = HostManifest::open(&files.host_manifest(), &files.backup())?;
+        if manifest.is_being_undone() {
+            return Err(journal::being_deleted(&begin.cluster));
+        }
+        for path in above {
+            manifest.record(Made::Folder { path })?;
+        }
+        manifest.make_folder(&files.root().join("data"), 0o755)?;
+        self.work = Some(Work {
+            begin: begin.clone(),
+            runtime,
+            manager: facts::manager(),
+            manifest,
+            files,
+            _lock: lock,
+        });
+        Ok(())
+    }
+
+    fn unpack(&mut self, source: &dyn Source, image: &ClusterImage, progress: &dyn Progress) -> Result<()> {
+        let work = self.work()?;
+        let values = Values {
+            environment: &work.begin.environment,
+            given: &work.begin.given,
+            planned: work.runtime.layout().documents,
+        };
+        rootfs::unpack(&work.files, source, image, &values, progress)
+    }
+
+    fn rootfs(&mut self) -> Result<RootfsFacts> {
+        let work = self.work()?;
+        RootfsFacts::of_folder(&work.files.rootfs(), work.runtime.layout().documents)
+    }
+
+    fn execute(&mut self, order: &Order, progress: &dyn Progress) -> Result<()> {
+        let work = self.work()?;
+        // Removals need it, and the first step comes after the rootfs, without which nothing is worth keeping.
+        store_environment(&work.files, &work.begin.environment)?;
+        let mut executor = Executor {
+            files: &work.files,
+            manifest: &mut work.manifest,
+            environment: &work.begin.environment,
+            runtime: work.runtime,
+            manager: work.manager,
+            progress,
+        };
+        executor.execute(&order.step, &order.action, &order.secrets)
+    }
+
+    fn read(&mut self, path: &Path) -> Result<Option<String>> {
+        let place = || format!("cannot read {}", path.display());
+        match fs::metadata(path) {
+            Err(error) if files::is_absent(&error) => Ok(None),
+            Ok(metadata) if metadata.len() > LARGEST_READ => Err(Error::new(
+                ErrorKind::Integrity,
+                format!("{} is too large", path.display()),
+            )),
+            Ok(_) => fs::read_to_string(path).map(Some).or_io(place),
+            Err(error) => Err(error).or_io(place),
+        }
+    }
+
+    fn delete(&mut self, root: &Path, cluster: &str, progress: &dyn Progress) -> Result<Summary> {
+        self.work = None;
+        match self.is_locked {
+            true => delete::of_this_host_locked(&ClusterFiles::new(root, cluster), progress),
+            false => delete::of_this_host(root, cluster, progress),
+        }
+    }
+}
+
+/// The folders above the cluster's that have to be made for it. They go with it if nothing else is in them.
+pub(crate) fn missing_folders(files: &ClusterFiles) -> Vec<PathBuf> {
+    let data = files.data();
+    let mut missing: Vec<_> = data
+        .ancestors()
+        .skip(1)
+        .take_while(|folder| !folder.exists())
+        .map(Path::to_owned)
+        .collect();
+    missing.reverse();
+    missing
+}
+
+fn store_environment(files: &ClusterFiles, environment: &Environment) -> Result<()> {
+    let bytes = serde_json::to_vec(environment).or_fail(ErrorKind::Internal, || "cannot write the environment")?;
+    let path = files.environment();
+    if fs::read(&path).is_ok_and(|stored| stored == bytes) {
+        return Ok(());
+    }
+    files::write(&path, &bytes, 0o600)
+}

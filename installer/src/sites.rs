@@ -1,0 +1,186 @@
+//! The hosts of a run, each connected, and working on all of them at once.
+
+use std::net::IpAddr;
+use std::thread;
+
+use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
+use sealrs_image::finding::Finding;
+use sealrs_image::progress::{Event, Progress};
+
+use crate::cluster::ClusterFiles;
+use crate::facts::{self, HostFacts, Interest};
+use crate::host::Ssh;
+use crate::member::{Access, Member, Role};
+use crate::node::{Here, Node, There};
+use crate::options::Options;
+use crate::plan::{self, Peer};
+
+/// More hosts than this are worked on one lot after the other.
+const AT_ONCE: usize = 100;
+
+/// A host of a run.
+pub(crate) struct Site {
+    pub(crate) member: Member,
+    /// Whether it is the operator's own.
+    pub(crate) here: bool,
+    pub(crate) facts: HostFacts,
+    pub(crate) node: Box<dyn Node>,
+}
+
+impl std::fmt::Debug for Site {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Site({})", self.member.address)
+    }
+}
+
+impl Site {
+    pub(crate) fn address(&self) -> IpAddr {
+        self.member.address
+    }
+
+    pub(crate) fn name(&self) -> String {
+        self.address().to_string()
+    }
+
+    pub(crate) fn peer(&self) -> Peer {
+        Peer {
+            address: self.address(),
+            role: self.member.role,
+            hostname: self.facts.hostname.clone(),
+        }
+    }
+}
+
+/// Connects to all hosts and looks at them. Nothing is changed.
+///
+/// # Errors
+/// All that can't be reached.
+pub(crate) fn connect(options: &Options, files: &ClusterFiles, interest: &Interest) -> Result<Vec<Site>> {
+    if options.members.is_empty() {
+        return Ok(vec![this_host(options, interest)?]);
+    }
+    let mut members = options.members.clone();
+    on_all(
+        &mut members,
+        |member| member.address.to_string(),
+        |member| {
+            let here = facts::is_here(member.address);
+            let mut node: Box<dyn Node> = if here {
+                Box::new(Here::locked())
+            } else {
+                let host = Ssh::new(member.access.ssh(member.address));
+                Box::new(There::connect(&host, files, &options.executable)?)
+            };
+            Ok(Site {
+                facts: node.facts(interest)?,
+                member: member.clone(),
+                here,
+                node,
+            })
+        },
+    )
+}
+
+fn this_host(options: &Options, interest: &Interest) -> Result<Site> {
+    let mut node = Here::locked();
+    let facts = node.facts(interest)?;
+    let member = Member {
+        address: plan::host_address(&facts, options)?,
+        role: Role::Master,
+        access: Access::default(),
+    };
+    Ok(Site {
+        member,
+        here: true,
+        facts,
+        node: Box::new(node),
+    })
+}
+
+/// Works on all of them at once. Each goes on to its own end, whatever becomes of the others.
+///
+/// # Errors
+/// All failures, each with the name of the one that it is of.
+pub(crate) fn on_all<S: Send, T: Send>(
+    sites: &mut [S],
+    name: impl Fn(&S) -> String,
+    work: impl Fn(&mut S) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    // One has nobody to be confused with, and needs no other thread.
+    if let [only] = sites {
+        return Ok(vec![work(only)?]);
+    }
+    let mut done = Vec::with_capacity(sites.len());
+    let mut failures: Vec<(String, Error)> = Vec::new();
+    for lot in sites.chunks_mut(AT_ONCE) {
+        let names: Vec<String> = lot.iter().map(&name).collect();
+        let results: Vec<Result<T>> = thread::scope(|scope| {
+            let threads: Vec<_> = lot.iter_mut().map(|site| scope.spawn(|| work(site))).collect();
+            let panicked = || Err(Error::new(ErrorKind::Internal, "a thread ended too early"));
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|_| panicked()))
+                .collect()
+        });
+        for (name, result) in names.into_iter().zip(results) {
+            match result {
+                Ok(result) => done.push(result),
+                Err(error) => failures.push((name, error)),
+            }
+        }
+    }
+    match failures.len() {
+        0 => Ok(done),
+        1 => failures.pop().map_or(Ok(done), |(name, error)| {
+            Err(error).context(|| format!("it failed on {name}"))
+        }),
+        count => {
+            let findings = failures.into_iter().map(|(name, error)| Finding {
+                causes: error.causes(),
+                hint: error.remedy().map(str::to_owned),
+                ..Finding::new(error.kind(), name, error.to_string())
+            });
+            Err(Error::together(
+                format!("it failed on {count} hosts"),
+                findings.collect(),
+            ))
+        }
+    }
+}
+
+/// Tells what happens on a host with its name in front.
+pub(crate) struct Named<'p> {
+    name: String,
+    progress: &'p dyn Progress,
+}
+
+impl<'p> Named<'p> {
+    pub(crate) fn new(name: &str, progress: &'p dyn Progress) -> Self {
+        Self {
+            name: name.to_owned(),
+            progress,
+        }
+    }
+}
+
+impl Progress for Named<'_> {
+    fn event(&self, event: Event<'_>) {
+        let named = |what: &str| format!("{}: {what}", self.name);
+        match event {
+            Event::Begin {
+                id,
+                within,
+                what,
+                total,
+            } => self.progress.event(Event::Begin {
+                id,
+                within,
+                what: &named(what),
+                total,
+            }),
+            Event::Message(text) => self.progress.event(Event::Message(&named(text))),
+            Event::Warning(text) => self.progress.event(Event::Warning(&named(text))),
+            Event::Advance { .. } | Event::End { .. } => self.progress.event(event),
+        }
+    }
+}
