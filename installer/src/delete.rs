@@ -51,7 +51,7 @@ pub fn delete(root: &Path, cluster: &str, given: &Access, progress: &dyn Progres
         |member| member.address.to_string(),
         |member| {
             let host = Ssh::new(member.access.ssh(member.address));
-            let mut node = There::connect(&host, &cluster_files, Path::new("/proc/self/exe"))?;
+            let mut node = There::connect(Box::new(host), &cluster_files, Path::new("/proc/self/exe"))?;
             node.delete(root, cluster, &Named::new(&member.address.to_string(), progress))
         },
     )

@@ -69,7 +69,7 @@ pub(crate) fn connect(options: &Options, files: &ClusterFiles, interest: &Intere
                 Box::new(Here::locked())
             } else {
                 let host = Ssh::new(member.access.ssh(member.address));
-                Box::new(There::connect(&host, files, &options.executable)?)
+                Box::new(There::connect(Box::new(host), files, &options.executable)?)
             };
             Ok(Site {
                 facts: node.facts(interest)?,

@@ -31,6 +31,8 @@ pub(crate) struct There {
     name: String,
     session: Option<Session>,
     line: Line,
+    /// The connection lasts as long as it.
+    _host: Box<dyn Host>,
 }
 
 struct Line {
@@ -50,7 +52,7 @@ impl There {
     ///
     /// # Errors
     /// When the host can't be reached, does not let us in, or can't run it.
-    pub(crate) fn connect(host: &dyn Host, files: &ClusterFiles, executable: &Path) -> Result<Self> {
+    pub(crate) fn connect(host: Box<dyn Host>, files: &ClusterFiles, executable: &Path) -> Result<Self> {
         let name = host.name().to_owned();
         let facts = host.facts(false)?;
         let sudo = facts.uid != 0;
@@ -105,6 +107,7 @@ impl There {
                 output,
                 input: BufReader::with_capacity(64 << 10, input),
             },
+            _host: host,
         })
     }
 
