@@ -8,6 +8,8 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use p256::SecretKey;
+use p256::pkcs8::{DecodePrivateKey as _, LineEnding};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
@@ -67,6 +69,18 @@ pub(crate) fn new_authority(name: &str) -> Result<(String, String)> {
     Ok((certificate.pem(), key.serialize_pem()))
 }
 
+/// A key to sign with, in the form of RFC 5915 (`EC PRIVATE KEY`): kube-apiserver takes no other of this kind.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when there are no random numbers.
+pub(crate) fn new_signing_key() -> Result<String> {
+    let failed = || "cannot make a key";
+    let key = KeyPair::generate().or_fail(ErrorKind::Internal, failed)?.serialize_der();
+    let key = SecretKey::from_pkcs8_der(&key).or_fail(ErrorKind::Internal, failed)?;
+    let pem = key.to_sec1_pem(LineEnding::LF).or_fail(ErrorKind::Internal, failed)?;
+    Ok(pem.as_str().to_owned())
+}
+
 fn dated() -> Result<CertificateParams> {
     let mut parameters =
         CertificateParams::new(Vec::new()).or_fail(ErrorKind::Internal, || "cannot make certificates")?;
@@ -124,6 +138,17 @@ mod tests {
         let text = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
         assert!(done.status.success(), "{text}");
         Some(text)
+    }
+
+    #[test]
+    fn openssl_reads_a_signing_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs::write(&path, new_signing_key().unwrap()).unwrap();
+        let path = path.to_str().unwrap();
+        if let Some(text) = openssl(&["ec", "-in", path, "-noout", "-text"]) {
+            assert!(text.contains("prime256v1"), "{text}");
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The secrets of a cluster, on the operator's side: made up when they are first needed, one file each that only its
 //! owner reads, and in no plan. Hosts get those that a step needs together with the step.
 //!
-//! A name says what it is: `NAME.crt` and `NAME.key` are a certificate authority of its own, `pki/FILE` is a file of
-//! the private registry's certificates, and all others are 256 random bits in hexadecimal.
+//! A name says what it is: `NAME.crt` and `NAME.key` are a certificate authority of its own, `NAME.ec` is a key to sign
+//! with, `pki/FILE` is a file of the private registry's certificates, and all others are 256 random bits in hexadecimal.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -66,6 +66,7 @@ impl<'f> Secrets<'f> {
                 files::write(&path.with_extension("key"), key.as_bytes(), 0o600)?;
                 files::write(&path.with_extension("crt"), certificate.as_bytes(), 0o600)
             }
+            Some((_, "ec")) => files::write(path, pki::new_signing_key()?.as_bytes(), 0o600),
             _ => files::write(path, random()?.as_bytes(), 0o600),
         }
     }

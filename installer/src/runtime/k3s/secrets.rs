@@ -21,7 +21,7 @@ const AUTHORITIES: [&str; 5] = [
     "server-ca",
 ];
 /// The key that service accounts' tokens are signed with.
-const SERVICE: &str = "service";
+const SERVICE: &str = "k3s/service.ec";
 
 /// The name of a secret.
 fn secret(name: &str, kind: &str) -> String {
@@ -77,6 +77,6 @@ fn authorities() -> Vec<FileWrite> {
     AUTHORITIES
         .iter()
         .flat_map(|name| [place(name, "crt"), place(name, "key")])
-        .chain([place(SERVICE, "key")])
+        .chain([file(folder.join("service.key"), Content::Secret(SERVICE.to_owned()))])
         .collect()
 }
