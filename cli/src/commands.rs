@@ -22,6 +22,7 @@ mod remote;
 mod rmi;
 mod run;
 mod save;
+mod scale_up;
 mod search;
 mod size;
 mod tag;
@@ -63,7 +64,8 @@ pub(crate) enum Command {
     Search(search::Search),
     Verify(verify::Verify),
     Run(Box<run::Run>),
-    Delete(delete::Delete),
+    ScaleUp(Box<scale_up::ScaleUp>),
+    Delete(Box<delete::Delete>),
     #[command(subcommand)]
     Registry(registry::Registry),
     #[command(subcommand, hide = true)]
@@ -93,6 +95,7 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Search(command) => command.run(printer),
         Command::Verify(command) => command.run(root, printer),
         Command::Run(command) => command.run(root, printer),
+        Command::ScaleUp(command) => command.run(root, printer),
         Command::Delete(command) => command.run(root, printer),
         Command::Registry(command) => command.run(printer),
         Command::Node(command) => command.run(),

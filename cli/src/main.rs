@@ -4,6 +4,7 @@ mod access;
 mod arguments;
 mod bars;
 mod commands;
+mod hosts;
 mod printer;
 mod usage;
 

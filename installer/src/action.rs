@@ -90,6 +90,10 @@ pub enum Action {
     Claim(Vec<Claim>),
     /// Install a service and start it.
     Service(Service),
+    /// Start a service anew, with what was written for it.
+    Restart(Service),
+    /// Remove the cluster from the host.
+    Remove,
     /// Run a program to its end.
     Run(Program),
     /// Wait until all of this holds.
@@ -298,6 +302,17 @@ pub enum Probe {
         /// The beginning of what it prints.
         starts: String,
     },
+    /// A program ends well and prints JSON that has something at this place.
+    Has {
+        /// What it shows, for people.
+        what: String,
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// Set in its environment.
+        env: BTreeMap<String, String>,
+        /// The place (RFC 6901).
+        pointer: String,
+    },
     /// Kubernetes nodes are ready, by what this program prints: a list of nodes as JSON.
     NodeReady {
         /// Their names; any one will do if there are none.
@@ -384,6 +399,8 @@ impl fmt::Display for Action {
             Self::Service(service) => {
                 write!(f, "start service {}: {}", service.name, service.argv.join(" "))
             }
+            Self::Restart(service) => write!(f, "start service {} anew", service.name),
+            Self::Remove => write!(f, "remove what was made on the host"),
             Self::Run(program) => {
                 write!(f, "run `{}` in {}", program.argv.join(" "), program.folder.display())
             }
@@ -401,7 +418,7 @@ impl fmt::Display for Probe {
         match self {
             Self::Service(name) => write!(f, "service {name} is active"),
             Self::Registry { address, .. } => write!(f, "the registry answers on {address}"),
-            Self::Prints { what, .. } => f.write_str(what),
+            Self::Prints { what, .. } | Self::Has { what, .. } => f.write_str(what),
             Self::NodeReady { names, .. } => match names.as_slice() {
                 [] => f.write_str("the node is ready"),
                 [name] => write!(f, "node {name} is ready"),

@@ -72,10 +72,22 @@ impl ClusterFiles {
         self.data().join("members.json")
     }
 
-    /// The plan that is being executed.
+    /// What was wanted of the cluster, which may hold secrets of the user: 0600.
+    #[must_use]
+    pub fn options(&self) -> PathBuf {
+        self.data().join("options.json")
+    }
+
+    /// The cluster's plan.
     #[must_use]
     pub fn plan(&self) -> PathBuf {
         self.data().join("plan.json")
+    }
+
+    /// The plan that the cluster is being changed by.
+    #[must_use]
+    pub fn next_plan(&self) -> PathBuf {
+        self.data().join("plan.next.json")
     }
 
     /// The cluster's environment, which may hold what the user gave as secrets: 0600.

@@ -211,7 +211,7 @@ fn fail_with(cluster_files: &ClusterFiles, mut failures: Vec<Error>) -> Result<(
 }
 
 /// The environment that the cluster's scripts ran with. A cluster whose run ended before it had one ran no scripts.
-fn environment(cluster_files: &ClusterFiles) -> Result<Environment> {
+pub(crate) fn environment(cluster_files: &ClusterFiles) -> Result<Environment> {
     let path = cluster_files.environment();
     let bytes = match fs::read(&path) {
         Err(error) if files::is_absent(&error) => return Ok(Environment::new()),

@@ -98,6 +98,11 @@ impl Executor<'_> {
                 })?;
                 self.services().start(service)
             }
+            Action::Restart(service) => self.services().restart(service),
+            Action::Remove => Err(Error::new(
+                ErrorKind::Internal,
+                "a host is not removed while something is made on it",
+            )),
             Action::Run(program) => script::run(self, step, program),
             Action::Wait {
                 probes,

@@ -1,31 +1,29 @@
 //! `run`: from a ClusterImage to a running cluster, on this host or on many, taken up again wherever it was interrupted.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::error::{Error, ErrorKind, Result};
-use sealrs_image::layer::annotation;
-use sealrs_image::progress::{Event, Progress, Silent, Task};
+use sealrs_image::progress::{Event, Progress, Silent};
 use sealrs_image::source::Source;
 
-use crate::action::Action;
 use crate::cluster::ClusterFiles;
 use crate::inputs::Inputs;
 use crate::journal::{Journal, Stage};
-use crate::node::{Begin, Order, missing_folders};
+use crate::member::{Access, Member};
+use crate::node::missing_folders;
 use crate::options::Options;
-use crate::plan::{self, Context, Peer, Plan, Step, UNPACK, key};
+use crate::plan::{self, Context, Naming, Peer, Plan, UNPACK};
 use crate::preflight::{self, Finding, Place};
 use crate::rootfs::RootfsFacts;
 use crate::runtime::{self, Runtime};
-use crate::secrets::Secrets;
-use crate::sites::{self, Named, Site};
+use crate::sites::{self, Site};
 use crate::summary::{Outcome, Summary};
 use crate::template::Values;
-use crate::{apps, environment, files, member, pki, service};
+use crate::work::{Work, part_for, rootfs_of};
+use crate::{apps, environment, files, member, service};
 
 /// Says what [`run`] would do and what stands against it, and changes nothing. Reads the image's layers, except container
 /// images.
@@ -76,29 +74,26 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
     let mut journal = Journal::open(&cluster_files.journal())?;
     let resumed = journal.stage() == Stage::Running;
     journal.start(&options.cluster, Inputs::new(image.descriptor.digest, options))?;
+    options.keep(&cluster_files)?;
     if !options.members.is_empty() {
         member::store(&cluster_files.members(), &options.members)?;
     }
     if resumed {
         progress.event(Event::Message("taking up the interrupted installation"));
     }
-    let run = Run {
-        image,
-        options,
-        files: &cluster_files,
-        secrets: Mutex::new(Secrets::new(&cluster_files)),
-        journal: Mutex::new(journal),
-        many: checked.sites.len() > 1,
-        progress,
-    };
-    let prepared = run
-        .begin(&mut checked.sites, checked.runtime, &above)
-        .and_then(|()| run.unpack(&mut checked.sites, source))
-        .and_then(|()| run.decided_plan(&mut checked));
+    let many = checked.sites.len() > 1;
+    let naming = Naming { many, generation: 1 };
+    let resume = format!(
+        "put it right and run the same command again to go on from here, or remove everything with \
+         `sealrs delete --all --force --cluster {}`",
+        options.cluster
+    );
+    let work = Work::new(options, &cluster_files, journal, naming, many, resume, progress);
+    let prepared = prepare(&work, &mut checked, source, image, &above);
     let plan = match prepared {
         Ok(plan) => plan,
         Err(error) => {
-            if run.journal().plan().is_none() {
+            if work.journal().plan().is_none() {
                 abandon(&mut checked.sites, &cluster_files);
             }
             return Err(error);
@@ -107,13 +102,37 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
     for note in &plan.notes {
         progress.event(Event::Warning(note));
     }
-    let finished = run.journal().stage() == Stage::Finished;
-    let executed = run.execute(&plan, &mut checked.sites)?;
+    let finished = work.journal().stage() == Stage::Finished;
+    let executed = work.execute(&plan.steps, &mut checked.sites)?;
     keep_kubeconfig(&plan, &mut checked.sites, &cluster_files)?;
     if !finished {
-        run.journal().finished()?;
+        work.journal().finished()?;
     }
     Ok(summary(&plan, &checked, executed, finished))
+}
+
+/// From hosts that were looked at to a plan: the one that was begun, or else one that is decided when nothing but the
+/// rootfs is there.
+fn prepare(
+    work: &Work<'_>,
+    checked: &mut Checked,
+    source: &dyn Source,
+    image: &ClusterImage,
+    above: &[PathBuf],
+) -> Result<Plan> {
+    work.begin(&mut checked.sites, checked.runtime, Some(image), above)?;
+    let Some(registry) = checked.sites.first().map(Site::address) else {
+        return Err(Error::new(ErrorKind::Internal, "there are no hosts"));
+    };
+    work.unpack(&mut checked.sites, image, source, registry)?;
+    if let Some(digest) = work.journal().plan() {
+        return Plan::of_cluster(work.files, digest);
+    }
+    let rootfs = rootfs_of(&mut checked.sites)?;
+    let plan = decide(checked, image, work.options, &rootfs)?;
+    plan.store(&work.files.plan())?;
+    work.journal().planned(plan.digest()?)?;
+    Ok(plan)
 }
 
 /// What is known before a payload is unpacked: all that can be checked without changing anything.
@@ -133,7 +152,13 @@ impl Checked {
         let journal = Journal::read(&files.journal())?;
         journal.check(&options.cluster, &Inputs::new(image.descriptor.digest, options))?;
         apps::check(&image.extension, options)?;
-        let sites = sites::connect(options, &files, &preflight::interest(runtime, options))?;
+        check_members(&files, &journal, options)?;
+        let sites = sites::connect(
+            &options.members,
+            options,
+            &files,
+            &preflight::interest(runtime, options),
+        )?;
         // A wrong range in the options is found before anything is begun.
         for site in &sites {
             environment::of(image, options, site.address())?;
@@ -151,6 +176,28 @@ impl Checked {
     }
 }
 
+/// Whether the cluster still has the hosts that it was installed on.
+fn check_members(files: &ClusterFiles, journal: &Journal, options: &Options) -> Result<()> {
+    let known = member::load(&files.members(), &Access::default())?;
+    let addresses = |members: &[Member]| -> BTreeSet<IpAddr> { members.iter().map(|member| member.address).collect() };
+    if journal.generation() == 1 || addresses(&known) == addresses(&options.members) {
+        return Ok(());
+    }
+    let known: Vec<String> = known
+        .iter()
+        .map(|member| format!("{} {}", member.role, member.address))
+        .collect();
+    Err(Error::new(
+        ErrorKind::Conflict,
+        format!(
+            "cluster `{}` has other hosts by now: {}",
+            options.cluster,
+            known.join(", ")
+        ),
+    )
+    .hint("add hosts with `sealrs scale-up`, and remove some with `sealrs delete --masters … --nodes …`"))
+}
+
 fn findings(
     sites: &[Site],
     image: &ClusterImage,
@@ -159,6 +206,7 @@ fn findings(
     journal: &Journal,
 ) -> Vec<Finding> {
     let many = sites.len() > 1;
+    let naming = Naming { many, generation: 1 };
     let Some(registry) = sites.first().map(Site::address) else {
         return Vec::new();
     };
@@ -173,7 +221,7 @@ fn findings(
         let mut found = preflight::findings(&site.facts, &part, options, runtime, place);
         // Before the first step whatever is in the way is somebody else's; later it may be ours.
         if journal.stage() != Stage::Fresh {
-            let unpacked = journal.is_done(&key(UNPACK, site.address(), many));
+            let unpacked = journal.is_done(&naming.key(UNPACK, site.address()));
             found.retain(|finding| match finding.check {
                 "platform" | "root" => true,
                 "disk" => !unpacked,
@@ -185,27 +233,12 @@ fn findings(
             ..finding
         }));
     }
-    let hosts: Vec<_> = sites.iter().map(|site| (site.address(), &site.facts)).collect();
+    let hosts: Vec<_> = sites
+        .iter()
+        .map(|site| (site.address(), site.facts.hostname.as_str()))
+        .collect();
     all.extend(preflight::together(&hosts));
     all
-}
-
-/// What a host needs of an image: container images are for the one that has the registry.
-fn part_for(image: &ClusterImage, has_registry: bool) -> ClusterImage {
-    let mut part = image.clone();
-    if !has_registry {
-        let is_rootfs: Vec<bool> = image
-            .manifest
-            .layers
-            .iter()
-            .map(|layer| !layer.annotations.contains_key(annotation::BLOB))
-            .collect();
-        let mut keep = is_rootfs.iter().copied();
-        part.manifest.layers.retain(|_| keep.next().unwrap_or(true));
-        let mut keep = is_rootfs.iter().copied();
-        part.config.rootfs.diff_ids.retain(|_| keep.next().unwrap_or(true));
-    }
-    part
 }
 
 /// Removes what there is of a run on this host alone that made nothing but a rootfs. The reason for it counts more than
@@ -237,155 +270,6 @@ fn decide(checked: &Checked, image: &ClusterImage, options: &Options, rootfs: &[
         })
         .collect();
     Plan::decide(&contexts, checked.runtime)
-}
-
-/// A run under way.
-struct Run<'r> {
-    image: &'r ClusterImage,
-    options: &'r Options,
-    files: &'r ClusterFiles,
-    secrets: Mutex<Secrets<'r>>,
-    journal: Mutex<Journal>,
-    many: bool,
-    progress: &'r dyn Progress,
-}
-
-impl Run<'_> {
-    fn journal(&self) -> MutexGuard<'_, Journal> {
-        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whoever watches many hosts has to know which one is meant.
-    fn on<T>(&self, site: &mut Site, work: impl FnOnce(&mut Site, &dyn Progress) -> Result<T>) -> Result<T> {
-        if self.many {
-            let named = Named::new(&site.name(), self.progress);
-            return work(site, &named);
-        }
-        work(site, self.progress)
-    }
-
-    /// Takes the cluster's place on all hosts.
-    fn begin(&self, sites: &mut [Site], runtime: &dyn Runtime, above: &[PathBuf]) -> Result<()> {
-        sites::on_all(sites, Site::name, |site| {
-            let begin = Begin {
-                root: self.options.root.clone(),
-                cluster: self.options.cluster.clone(),
-                runtime: runtime.name().to_owned(),
-                environment: environment::of(self.image, self.options, site.address())?,
-                given: self.options.env.clone(),
-            };
-            site.node.begin(&begin, above)
-        })?;
-        Ok(())
-    }
-
-    fn unpack(&self, sites: &mut [Site], source: &dyn Source) -> Result<()> {
-        let registry = sites.first().map(Site::address);
-        sites::on_all(sites, Site::name, |site| {
-            self.on(site, |site, progress| {
-                let step = key(UNPACK, site.address(), self.many);
-                if self.journal().is_done(&step) {
-                    return Ok(());
-                }
-                self.journal().begin(&step)?;
-                let part = part_for(self.image, registry == Some(site.address()));
-                site.node.unpack(source, &part, progress)?;
-                self.journal().done(&step)
-            })
-        })?;
-        Ok(())
-    }
-
-    /// The plan that was begun, or else one that is decided now, when nothing but the rootfs is there.
-    fn decided_plan(&self, checked: &mut Checked) -> Result<Plan> {
-        if let Some(digest) = self.journal().plan() {
-            return Plan::load(&self.files.plan(), digest);
-        }
-        let rootfs = sites::on_all(&mut checked.sites, Site::name, |site| site.node.rootfs())?;
-        let plan = decide(checked, self.image, self.options, &rootfs)?;
-        plan.store(&self.files.plan())?;
-        self.journal().planned(plan.digest()?)?;
-        Ok(plan)
-    }
-
-    /// Does the steps, phase by phase; gives how many there were to do.
-    fn execute(&self, plan: &Plan, sites: &mut [Site]) -> Result<usize> {
-        let executed = AtomicUsize::new(0);
-        for phase in plan.steps.chunk_by(|one, next| one.phase == next.phase) {
-            let steps_of = |host: IpAddr| {
-                let is_unpack = |step: &Step| matches!(step.action, Action::Unpack { .. });
-                phase.iter().filter(move |step| step.host == host && !is_unpack(step))
-            };
-            let mut busy: Vec<&mut Site> = sites
-                .iter_mut()
-                .filter(|site| steps_of(site.address()).next().is_some())
-                .collect();
-            sites::on_all(
-                &mut busy,
-                |site| site.name(),
-                |site| {
-                    self.on(site, |site, progress| {
-                        for step in steps_of(site.address()) {
-                            let done = self.do_step(site, step, progress)?;
-                            executed.fetch_add(usize::from(done), Ordering::Relaxed);
-                        }
-                        Ok(())
-                    })
-                },
-            )?;
-        }
-        Ok(executed.into_inner())
-    }
-
-    /// Does a step that was not done, and makes sure again of what has to run.
-    fn do_step(&self, site: &mut Site, step: &Step, progress: &dyn Progress) -> Result<bool> {
-        let done = self.journal().is_done(&step.id);
-        if done && !step.action.assures() {
-            return Ok(false);
-        }
-        if !done {
-            self.journal().begin(&step.id)?;
-        }
-        // Looking again at what was done is worth a word only when it takes long, and then the waiting says so.
-        let task = (!done).then(|| Task::begin(progress, &step.title, None));
-        self.act(site, step, progress).map_err(|error| {
-            let resume = format!(
-                "put it right and run the same command again to go on from here, \
-                 or remove everything with `sealrs delete --all --force --cluster {}`",
-                self.options.cluster
-            );
-            let hint = match error.remedy() {
-                Some(remedy) => format!("{remedy}; then {resume}"),
-                None => resume,
-            };
-            Error::new(error.kind(), format!("step `{}` failed: {}", step.id, step.title))
-                .because(error)
-                .hint(hint)
-        })?;
-        drop(task);
-        if !done {
-            self.journal().done(&step.id)?;
-        }
-        Ok(!done)
-    }
-
-    fn act(&self, site: &mut Site, step: &Step, progress: &dyn Progress) -> Result<()> {
-        // The key of the authority never leaves the operator.
-        if let Action::MakePki { path, names, addresses } = &step.action {
-            return pki::make(path, self.files.cluster(), names, addresses);
-        }
-        let secrets = self
-            .secrets
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .of(&step.action)?;
-        let order = Order {
-            step: step.id.clone(),
-            action: step.action.clone(),
-            secrets,
-        };
-        site.node.execute(&order, progress)
-    }
 }
 
 /// Keeps the founder's kubeconfig, with an address by which others reach it, where the operator is not the founder.

@@ -2,6 +2,8 @@
 //! before anything that follows from it, so that a run that was killed is taken up where it ended.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use sealrs_image::digest::Digest;
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::inputs::Inputs;
 use crate::lines::{self, Lines};
+use crate::member::Role;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +20,8 @@ use crate::lines::{self, Lines};
 enum Line {
     /// A run, and what it was asked for.
     Run(Box<Inputs>),
+    /// Hosts come or go.
+    Change(Change),
     /// The plan was decided and written.
     Plan(Digest),
     /// A step was begun.
@@ -27,6 +32,30 @@ enum Line {
     Finished,
     /// The cluster's deletion was begun.
     Deleting,
+}
+
+/// Which hosts come and which go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// Those that come.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub add: Vec<(IpAddr, Role)>,
+    /// Those that go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<IpAddr>,
+}
+
+/// In words.
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let added = self
+            .add
+            .iter()
+            .map(|(address, role)| format!("{role} {address} is added"));
+        let removed = self.remove.iter().map(|address| format!("{address} is removed"));
+        let all: Vec<String> = added.chain(removed).collect();
+        f.write_str(&all.join(", "))
+    }
 }
 
 /// How far a cluster is.
@@ -49,6 +78,9 @@ pub struct Journal {
     lines: Lines,
     inputs: Option<Box<Inputs>>,
     plan: Option<Digest>,
+    base: Option<Digest>,
+    change: Option<Change>,
+    generation: u32,
     done: BTreeSet<String>,
     stage: Stage,
 }
@@ -77,6 +109,9 @@ impl Journal {
             lines,
             inputs: None,
             plan: None,
+            base: None,
+            change: None,
+            generation: 1,
             done: BTreeSet::new(),
             stage: Stage::Fresh,
         };
@@ -92,12 +127,23 @@ impl Journal {
                 self.inputs = Some(inputs);
                 self.stage = Stage::Running;
             }
+            Line::Change(change) => {
+                // One that was given up before it had a plan has changed nothing.
+                self.base = self.plan.take().or(self.base.take());
+                self.change = Some(change);
+                self.generation += 1;
+                self.stage = Stage::Running;
+            }
             Line::Plan(digest) => self.plan = Some(digest),
             Line::Begin(_) => {}
             Line::Done(step) => {
                 self.done.insert(step);
             }
-            Line::Finished => self.stage = Stage::Finished,
+            Line::Finished => {
+                self.stage = Stage::Finished;
+                self.base = None;
+                self.change = None;
+            }
             Line::Deleting => self.stage = Stage::Deleting,
         }
     }
@@ -126,6 +172,56 @@ impl Journal {
         self.done.contains(step)
     }
 
+    /// The digest of the plan before the change that is under way.
+    #[must_use]
+    pub fn base(&self) -> Option<Digest> {
+        self.base
+    }
+
+    /// The change of hosts that is under way.
+    #[must_use]
+    pub fn change(&self) -> Option<&Change> {
+        self.change.as_ref()
+    }
+
+    /// Counts what was done with the cluster: 1 is its installation, more are changes.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// How many steps were done.
+    #[must_use]
+    pub fn count_done(&self) -> usize {
+        self.done.len()
+    }
+
+    /// Begins a change of the cluster's hosts, or takes up the same one again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] when the cluster is not installed, or something else is under way; disk errors.
+    pub fn start_change(&mut self, cluster: &str, change: Change) -> Result<()> {
+        let conflict = |what: String, hint: String| Err(Error::new(ErrorKind::Conflict, what).hint(hint));
+        match (self.stage, &self.change) {
+            (Stage::Fresh, _) => conflict(
+                format!("there is no cluster `{cluster}`"),
+                "install it first with `sealrs run`, or name it with `--cluster`".to_owned(),
+            ),
+            (Stage::Deleting, _) => Err(being_deleted(cluster)),
+            (Stage::Running, None) => conflict(
+                format!("the installation of cluster `{cluster}` has not ended"),
+                "finish it first: run the command again that it was begun with".to_owned(),
+            ),
+            (Stage::Running, Some(other)) if *other == change => Ok(()),
+            // Nothing was done yet: it may be given up for another one.
+            (Stage::Running, Some(other)) if self.plan.is_some() => conflict(
+                format!("another change of cluster `{cluster}` has not ended: {other}"),
+                "finish it first: run the command again that it was begun with".to_owned(),
+            ),
+            (Stage::Running, Some(_)) | (Stage::Finished, _) => self.write(Line::Change(change)),
+        }
+    }
+
     /// Begins a run, or takes up the same run again.
     ///
     /// # Errors
@@ -145,6 +241,13 @@ impl Journal {
     pub fn check(&self, cluster: &str, inputs: &Inputs) -> Result<()> {
         if self.stage == Stage::Deleting {
             return Err(being_deleted(cluster));
+        }
+        if let (Stage::Running, Some(change)) = (self.stage, &self.change) {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("a change of cluster `{cluster}` has not ended: {change}"),
+            )
+            .hint("finish it first: run the command again that it was begun with"));
         }
         let known = match &self.inputs {
             Some(known) if **known != *inputs => known,
@@ -276,6 +379,57 @@ mod tests {
         journal.deleting().unwrap();
         let deleting = Journal::open(&path).unwrap().start("c", inputs);
         assert_eq!(deleting.unwrap_err().kind(), ErrorKind::Conflict);
+    }
+
+    #[test]
+    fn changes_come_one_after_the_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let inputs = Inputs::new(Digest::of(b"image"), &Options::default());
+        let host = |text: &str| -> IpAddr { text.parse().unwrap() };
+        let add = Change {
+            add: vec![(host("10.0.0.4"), Role::Node)],
+            remove: Vec::new(),
+        };
+        let remove = Change {
+            add: Vec::new(),
+            remove: vec![host("10.0.0.4")],
+        };
+        let (first, second) = (Digest::of(b"first"), Digest::of(b"second"));
+        let mut journal = Journal::open(&path).unwrap();
+        let refused =
+            |journal: &mut Journal, change: &Change| journal.start_change("c", change.clone()).unwrap_err().to_string();
+        assert!(refused(&mut journal, &add).contains("there is no cluster"));
+        journal.start("c", inputs.clone()).unwrap();
+        journal.planned(first).unwrap();
+        assert!(refused(&mut journal, &add).contains("has not ended"));
+        journal.finished().unwrap();
+        // One that got no plan can be given up for another one.
+        journal.start_change("c", remove.clone()).unwrap();
+        journal.start_change("c", add.clone()).unwrap();
+        assert!(
+            journal
+                .check("c", &inputs)
+                .unwrap_err()
+                .to_string()
+                .contains("node 10.0.0.4 is added")
+        );
+        drop(journal);
+        let mut journal = Journal::open(&path).unwrap();
+        assert_eq!(
+            (journal.plan(), journal.base(), journal.generation()),
+            (None, Some(first), 3)
+        );
+        journal.planned(second).unwrap();
+        assert!(refused(&mut journal, &remove).contains("node 10.0.0.4 is added"));
+        journal.start_change("c", add).unwrap();
+        assert_eq!(journal.generation(), 3, "it is the same one");
+        journal.finished().unwrap();
+        assert_eq!(
+            (journal.plan(), journal.base(), journal.change()),
+            (Some(second), None, None)
+        );
+        journal.check("c", &inputs).unwrap();
     }
 
     #[test]

@@ -37,8 +37,8 @@ pub(crate) struct Begin {
     pub(crate) cluster: String,
     /// The name of the cluster runtime.
     pub(crate) runtime: String,
-    /// The cluster's environment on this host.
-    pub(crate) environment: Environment,
+    /// The cluster's environment on this host; none is the one that it has.
+    pub(crate) environment: Option<Environment>,
     /// What of it the user gave.
     pub(crate) given: Environment,
 }

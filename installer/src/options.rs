@@ -5,23 +5,30 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
 
-use crate::environment;
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::ClusterFiles;
 use crate::member::{Member, Role};
+use crate::{environment, files};
 
 /// How and where a ClusterImage is installed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case")]
 pub struct Options {
     /// Where sealrs keeps everything.
+    #[serde(skip)]
     pub root: PathBuf,
     /// The cluster's name: its folder is `<root>/data/<cluster>`.
+    #[serde(skip)]
     pub cluster: String,
     /// The name under which hosts reach the private registry.
     pub registry_domain: String,
     /// Its TCP port.
     pub registry_port: u16,
     /// The hosts; none means this one alone.
+    #[serde(skip)]
     pub members: Vec<Member>,
     /// This host's address, where the default route's is not the right one.
     pub host_ip: Option<IpAddr>,
@@ -33,6 +40,7 @@ pub struct Options {
     pub apps: Option<Vec<String>>,
     /// `KEY=VALUE` each: settings for the cluster runtime, on top of the image's.
     pub runtime_config: Vec<String>,
+    #[serde(skip, default = "own_program")]
     /// The sealrs program: its copy serves the registry and supervises services.
     pub executable: PathBuf,
 }
@@ -50,9 +58,13 @@ impl Default for Options {
             cmds: None,
             apps: None,
             runtime_config: Vec::new(),
-            executable: PathBuf::from("/proc/self/exe"),
+            executable: own_program(),
         }
     }
+}
+
+fn own_program() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
 }
 
 /// Values of the environment and of the runtime's settings may be secrets: only their names are shown.
@@ -114,6 +126,31 @@ impl Options {
             .hint("give `--root` a path that starts with `/`"));
         }
         Ok(())
+    }
+
+    /// Keeps what was wanted of the cluster, for hosts that come later.
+    ///
+    /// # Errors
+    /// Disk errors.
+    pub(crate) fn keep(&self, files: &ClusterFiles) -> Result<()> {
+        let bytes = serde_json::to_vec(self).or_fail(ErrorKind::Internal, || "cannot write the options")?;
+        files::write(&files.options(), &bytes, 0o600)
+    }
+
+    /// What was wanted of a cluster that is there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Integrity`] when it is damaged.
+    pub(crate) fn kept(files: &ClusterFiles) -> Result<Self> {
+        let path = files.options();
+        let bytes = std::fs::read(&path).or_io(|| format!("cannot read {}", path.display()))?;
+        let kept: Self = serde_json::from_slice(&bytes)
+            .or_fail(ErrorKind::Integrity, || format!("{} is damaged", path.display()))?;
+        Ok(Self {
+            root: files.root().to_owned(),
+            cluster: files.cluster().to_owned(),
+            ..kept
+        })
     }
 
     fn check_members(&self) -> Result<()> {

@@ -75,7 +75,9 @@ pub(crate) fn new_authority(name: &str) -> Result<(String, String)> {
 /// [`ErrorKind::Internal`] when there are no random numbers.
 pub(crate) fn new_signing_key() -> Result<String> {
     let failed = || "cannot make a key";
-    let key = KeyPair::generate().or_fail(ErrorKind::Internal, failed)?.serialize_der();
+    let key = KeyPair::generate()
+        .or_fail(ErrorKind::Internal, failed)?
+        .serialize_der();
     let key = SecretKey::from_pkcs8_der(&key).or_fail(ErrorKind::Internal, failed)?;
     let pem = key.to_sec1_pem(LineEnding::LF).or_fail(ErrorKind::Internal, failed)?;
     Ok(pem.as_str().to_owned())

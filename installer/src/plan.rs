@@ -16,7 +16,7 @@ use crate::facts::HostFacts;
 use crate::member::Role;
 use crate::options::Options;
 use crate::rootfs::RootfsFacts;
-use crate::runtime::Runtime;
+use crate::runtime::{Departure, Leaving, Runtime};
 use crate::{apps, files, registry};
 
 /// The version of the plan's format: a plan that was stored by another version is not executed.
@@ -107,14 +107,7 @@ impl Context<'_> {
     /// # Errors
     /// [`ErrorKind::Internal`] when the action can't be written as JSON.
     pub(crate) fn step(&self, id: impl Into<String>, title: impl Into<String>, action: Action) -> Result<Step> {
-        Ok(Step {
-            id: id.into(),
-            title: title.into(),
-            host: self.host,
-            phase: 0,
-            inputs: Digest::of(&spec::canonical(&action)?),
-            action,
-        })
+        Step::on(self.host, id, title, action)
     }
 
     /// The address of the host that founds the cluster and has the private registry.
@@ -132,24 +125,67 @@ impl Context<'_> {
     }
 }
 
-/// The name of a step in the journal of a cluster of one host or of many.
-pub(crate) fn key(id: &str, host: IpAddr, many: bool) -> String {
-    if many { format!("{id}@{host}") } else { id.to_owned() }
+impl Step {
+    /// A step on a host.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] when the action can't be written as JSON.
+    pub(crate) fn on(host: IpAddr, id: impl Into<String>, title: impl Into<String>, action: Action) -> Result<Self> {
+        Ok(Self {
+            id: id.into(),
+            title: title.into(),
+            host,
+            phase: 0,
+            inputs: Digest::of(&spec::canonical(&action)?),
+            action,
+        })
+    }
+}
+
+/// How steps are named in the journal, so that each has a name of its own.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Naming {
+    /// Several hosts have steps of the same id.
+    pub(crate) many: bool,
+    /// The installation, or which change after it.
+    pub(crate) generation: u32,
+}
+
+impl Naming {
+    /// The name of a step on a host.
+    pub(crate) fn key(self, id: &str, host: IpAddr) -> String {
+        match self {
+            Self {
+                many: false,
+                generation: 1,
+            } => id.to_owned(),
+            Self { generation: 1, .. } => format!("{id}@{host}"),
+            Self { generation, .. } => format!("{id}@{host}#{generation}"),
+        }
+    }
 }
 
 /// Steps as they are put one behind the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Schedule {
-    many: bool,
+    naming: Naming,
     phase: u32,
     steps: Vec<Step>,
 }
 
 impl Schedule {
+    fn new(naming: Naming, phase: u32) -> Self {
+        Self {
+            naming,
+            phase,
+            steps: Vec::new(),
+        }
+    }
+
     fn add(&mut self, steps: impl IntoIterator<Item = Step>) {
-        let (phase, many) = (self.phase, self.many);
+        let (phase, naming) = (self.phase, self.naming);
         self.steps.extend(steps.into_iter().map(|step| Step {
-            id: key(&step.id, step.host, many),
+            id: naming.key(&step.id, step.host),
             phase,
             ..step
         }));
@@ -168,10 +204,11 @@ impl Plan {
     /// [`ErrorKind::Input`] when the image or the options can't be installed.
     pub fn decide(contexts: &[Context<'_>], runtime: &dyn Runtime) -> Result<Self> {
         let founder = founder(contexts)?;
-        let mut schedule = Schedule {
+        let naming = Naming {
             many: contexts.len() > 1,
-            ..Schedule::default()
+            generation: 1,
         };
+        let mut schedule = Schedule::new(naming, 0);
         for context in contexts {
             schedule.add([unpack(context)?]);
         }
@@ -196,6 +233,118 @@ impl Plan {
         };
         plan.check()?;
         Ok(plan)
+    }
+
+    /// The plan of a cluster that got more hosts: what it was, and the steps that add them. `contexts` are those of the
+    /// founder, which comes first, and of the new hosts.
+    ///
+    /// # Errors
+    /// As [`Plan::decide`].
+    pub(crate) fn grown(self, contexts: &[Context<'_>], runtime: &dyn Runtime, naming: Naming) -> Result<Self> {
+        let founder = founder(contexts)?;
+        let new: Vec<Context<'_>> = contexts
+            .iter()
+            .filter(|context| !context.is_founder())
+            .copied()
+            .collect();
+        let mut schedule = Schedule::new(naming, self.next_phase());
+        for context in &new {
+            schedule.add([unpack(context)?]);
+        }
+        schedule.then();
+        schedule.add(runtime.grow(founder, &self.hosts)?);
+        schedule.then();
+        let notes = add_hosts(&mut schedule, &new, runtime)?;
+        schedule.then();
+        schedule.add(runtime.settle(founder)?);
+        self.changed(founder.peers.to_vec(), schedule.steps, notes)
+    }
+
+    /// The plan of a cluster that loses hosts: what it was, and the steps by which they leave. Those that are `lost` can't
+    /// be reached any more.
+    ///
+    /// # Errors
+    /// When the runtime can't do without one of them.
+    pub(crate) fn shrunk(
+        self,
+        files: &ClusterFiles,
+        leaving: &[IpAddr],
+        lost: &[IpAddr],
+        runtime: &dyn Runtime,
+        naming: Naming,
+    ) -> Result<Self> {
+        let (gone, stay): (Vec<Peer>, Vec<Peer>) = self
+            .hosts
+            .iter()
+            .cloned()
+            .partition(|peer| leaving.contains(&peer.address));
+        let mut schedule = Schedule::new(naming, self.next_phase());
+        // The nodes leave together, and the masters one after the other, for each changes who has to agree.
+        let (masters, nodes): (Vec<Peer>, Vec<Peer>) = gone.into_iter().partition(|peer| peer.role == Role::Master);
+        let groups = [nodes]
+            .into_iter()
+            .chain(masters.into_iter().map(|master| vec![master]));
+        for group in groups.filter(|group| !group.is_empty()) {
+            let departures = group
+                .iter()
+                .map(|peer| {
+                    runtime.leave(&Departure {
+                        files,
+                        peer,
+                        peers: &self.hosts,
+                        speaker: stay.first().map_or(peer.address, |first| first.address),
+                    })
+                })
+                .collect::<Result<Vec<Leaving>>>()?;
+            for leaving in &departures {
+                schedule.add(leaving.before.clone());
+            }
+            schedule.then();
+            for (peer, leaving) in group.iter().zip(&departures) {
+                if lost.contains(&peer.address) {
+                    continue;
+                }
+                schedule.add(leaving.there.clone());
+                schedule.add([Step::on(
+                    peer.address,
+                    "remove",
+                    "remove what was made on the host",
+                    Action::Remove,
+                )?]);
+            }
+            schedule.then();
+            for leaving in departures {
+                schedule.add(leaving.after);
+            }
+            schedule.then();
+        }
+        self.changed(stay, schedule.steps, Vec::new())
+    }
+
+    /// The first phase of what comes after the plan.
+    pub(crate) fn next_phase(&self) -> u32 {
+        self.steps.last().map_or(0, |step| step.phase + 1)
+    }
+
+    fn changed(self, hosts: Vec<Peer>, steps: Vec<Step>, notes: Vec<String>) -> Result<Self> {
+        let plan = Self {
+            hosts,
+            notes,
+            steps: self.steps.into_iter().chain(steps).collect(),
+            ..self
+        };
+        plan.check()?;
+        Ok(plan)
+    }
+
+    /// The plan without the hosts that are gone, and without the steps by which they went.
+    pub(crate) fn settled(self, phase: u32) -> Self {
+        let stays = |step: &Step| {
+            let is_leaving = step.phase >= phase && !step.action.assures();
+            !is_leaving && self.hosts.iter().any(|peer| peer.address == step.host)
+        };
+        let steps = self.steps.iter().filter(|step| stays(step)).cloned().collect();
+        Self { steps, ..self }
     }
 
     /// The address of the host that founds the cluster.
@@ -228,6 +377,14 @@ impl Plan {
     pub(crate) fn store(&self, path: &Path) -> Result<()> {
         let bytes = serde_json::to_vec_pretty(self).or_fail(ErrorKind::Internal, || "cannot write the plan")?;
         files::write(path, &bytes, 0o600)
+    }
+
+    /// Reads a stored plan back: the cluster's, or the one that it is being changed by.
+    pub(crate) fn of_cluster(files: &ClusterFiles, digest: Digest) -> Result<Self> {
+        match Self::load(&files.next_plan(), digest) {
+            Ok(plan) => Ok(plan),
+            Err(_) => Self::load(&files.plan(), digest),
+        }
     }
 
     /// Reads a stored plan back.

@@ -391,11 +391,11 @@ pub fn enforce(findings: &[Finding], progress: &dyn Progress) -> Result<()> {
 }
 
 /// What stands against hosts being in one cluster.
-pub(crate) fn together(hosts: &[(IpAddr, &HostFacts)]) -> Vec<Finding> {
+pub(crate) fn together(hosts: &[(IpAddr, &str)]) -> Vec<Finding> {
     let mut names: BTreeMap<String, IpAddr> = BTreeMap::new();
     let mut findings = Vec::new();
-    for &(host, facts) in hosts {
-        let name = facts.hostname.to_ascii_lowercase();
+    for &(host, name) in hosts {
+        let name = name.to_ascii_lowercase();
         if let Some(first) = names.get(&name) {
             let problem = format!("it has the same name as {first}: {name}");
             let finding = Finding::error(

@@ -48,6 +48,21 @@ pub(crate) fn check(probe: &Probe, services: &Services) -> Result<()> {
                 Err(not_yet(format!("not yet: {what}")))
             }
         }
+        Probe::Has {
+            what,
+            argv,
+            env,
+            pointer,
+        } => {
+            let done = command::output(command::prepare(argv, env, &[])?, None, LIMIT)?
+                .checked(|| format!("not yet: {what}"))?;
+            let printed: serde_json::Value = serde_json::from_str(&done.stdout)
+                .or_fail(ErrorKind::Step, || format!("`{}` does not print JSON", argv.join(" ")))?;
+            match printed.pointer(pointer) {
+                Some(found) if !found.is_null() => Ok(()),
+                _ => Err(not_yet(format!("not yet: {what}"))),
+            }
+        }
         Probe::NodeReady { names, argv, env } => {
             let done = command::output(command::prepare(argv, env, &[])?, None, LIMIT)?
                 .checked(|| "the nodes can't be listed".to_owned())?;

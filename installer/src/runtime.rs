@@ -4,14 +4,16 @@
 mod k3s;
 mod script;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use sealrs_image::cluster_image::{ClusterImage, name};
 use sealrs_image::error::{Error, ErrorKind, Result};
 
+use crate::cluster::ClusterFiles;
 use crate::facts::HostFacts;
 use crate::options::Options;
-use crate::plan::{Context, Step};
+use crate::plan::{Context, Peer, Step};
 use crate::preflight::Finding;
 
 /// A way to make a cluster.
@@ -43,6 +45,20 @@ pub trait Runtime: std::fmt::Debug + Sync {
         Ok(Vec::new())
     }
 
+    /// The steps on the founder before more hosts become members of a cluster that had these.
+    ///
+    /// # Errors
+    /// As [`Runtime::plan`].
+    fn grow(&self, _founder: &Context<'_>, _before: &[Peer]) -> Result<Vec<Step>> {
+        Ok(Vec::new())
+    }
+
+    /// The steps by which a host leaves a cluster that stays.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when the cluster can't do without it.
+    fn leave(&self, departure: &Departure<'_>) -> Result<Leaving>;
+
     /// What the log of its service means.
     fn diagnose(&self, log: &str) -> Option<Diagnosis>;
 
@@ -59,6 +75,8 @@ pub struct Layout {
     pub needs_root: bool,
     /// It brings a containerd of its own, so the host's need not know the registry.
     pub own_containerd: bool,
+    /// Masters agree by majority (etcd's raft), when there are several.
+    pub quorum: bool,
     /// It makes a kubeconfig for the administrator.
     pub kubeconfig: bool,
     /// TCP ports that it listens on, on every host.
@@ -71,6 +89,30 @@ pub struct Layout {
     pub programs: &'static [&'static str],
     /// Documents of the rootfs that its plan is made from.
     pub documents: &'static [&'static str],
+}
+
+/// A host that leaves a cluster that stays.
+#[derive(Debug, Clone, Copy)]
+pub struct Departure<'d> {
+    /// Where things lie, on each host.
+    pub files: &'d ClusterFiles,
+    /// The host.
+    pub peer: &'d Peer,
+    /// All hosts as they are now.
+    pub peers: &'d [Peer],
+    /// The address of a master that stays.
+    pub speaker: IpAddr,
+}
+
+/// How a host leaves.
+#[derive(Debug, Default)]
+pub struct Leaving {
+    /// On a master that stays, while the host is still there.
+    pub before: Vec<Step>,
+    /// On the host itself.
+    pub there: Vec<Step>,
+    /// On a master that stays, when the host is gone.
+    pub after: Vec<Step>,
 }
 
 /// What a runtime plans for a host.

@@ -91,6 +91,17 @@ impl Services {
         }
     }
 
+    /// Starts a service anew. Does not wait until it is ready.
+    pub(crate) fn restart(&self, service: &Service) -> Result<()> {
+        match self.manager {
+            Manager::Systemd => systemd::restart(service),
+            Manager::Supervised => {
+                supervised::stop(&self.folder, &service.name)?;
+                supervised::start(&self.folder, &self.program, service)
+            }
+        }
+    }
+
     /// Stops a service and removes it. One that is not there is no error.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
         match self.manager {

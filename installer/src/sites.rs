@@ -55,11 +55,16 @@ impl Site {
 ///
 /// # Errors
 /// All that can't be reached.
-pub(crate) fn connect(options: &Options, files: &ClusterFiles, interest: &Interest) -> Result<Vec<Site>> {
-    if options.members.is_empty() {
+pub(crate) fn connect(
+    members: &[Member],
+    options: &Options,
+    files: &ClusterFiles,
+    interest: &Interest,
+) -> Result<Vec<Site>> {
+    if members.is_empty() {
         return Ok(vec![this_host(options, interest)?]);
     }
-    let mut members = options.members.clone();
+    let mut members = members.to_vec();
     on_all(
         &mut members,
         |member| member.address.to_string(),

@@ -41,6 +41,8 @@ pub enum Outcome {
     Installed,
     /// It was there, and its services run.
     AlreadyInstalled,
+    /// Hosts came or went.
+    Changed,
     /// It was deleted.
     Deleted,
     /// There was no such cluster.

@@ -10,15 +10,14 @@ use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::locate::locate;
 use sealrs_image::platform::Platform;
 use sealrs_installer::Options;
-use sealrs_installer::clusterfile::addresses::Addresses;
-use sealrs_installer::member::{self, Member, Role};
 use sealrs_installer::preflight::enforce;
 
 use super::variable;
 use crate::access::Access;
+use crate::hosts::Hosts;
 use crate::printer::Printer;
 
-/// Install a ClusterImage on this host, or on others over SSH. The same command again goes on where an interrupted one
+/// Install a ClusterImage on this host, or over SSH on those that are named. The same command again goes on where an interrupted one
 /// stopped.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -33,14 +32,8 @@ pub(crate) struct Run {
     #[arg(value_name = "NAME|FILE|-")]
     image: String,
 
-    /// Addresses of the masters, with commas between them; ranges as 10.0.0.4-10.0.0.9. Without any, this host is the one
-    /// master.
-    #[arg(short, long, value_name = "ADDRESSES", help_heading = "Hosts")]
-    masters: Option<Addresses>,
-
-    /// Addresses of the nodes.
-    #[arg(short, long, value_name = "ADDRESSES", help_heading = "Hosts", requires = "masters")]
-    nodes: Option<Addresses>,
+    #[command(flatten)]
+    hosts: Hosts,
 
     #[command(flatten)]
     access: Access,
@@ -99,7 +92,7 @@ impl Run {
         located.check_complete().map_err(damaged)?;
         let access = self.access.read()?;
         let options = Options {
-            members: members(self.masters, self.nodes, &access),
+            members: self.hosts.members(&access),
             root: std::path::absolute(root).unwrap_or_else(|_| root.to_owned()),
             cluster: self.cluster,
             registry_domain: self.registry_domain,
@@ -122,20 +115,4 @@ impl Run {
         located.drain()?;
         printer.result(&summary, |summary| summary.words.join("\n"))
     }
-}
-
-/// The hosts that are named, masters first.
-fn members(masters: Option<Addresses>, nodes: Option<Addresses>, access: &member::Access) -> Vec<Member> {
-    let with_role = |addresses: Option<Addresses>, role: Role| {
-        let addresses = addresses.unwrap_or_default();
-        let member = |&address| Member {
-            address,
-            role,
-            access: access.clone(),
-        };
-        addresses.as_slice().iter().map(member).collect::<Vec<_>>()
-    };
-    let mut members = with_role(masters, Role::Master);
-    members.extend(with_role(nodes, Role::Node));
-    members
 }

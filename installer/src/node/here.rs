@@ -37,6 +37,7 @@ pub(crate) struct Here {
 #[derive(Debug)]
 struct Work {
     begin: Begin,
+    environment: Environment,
     files: ClusterFiles,
     runtime: &'static dyn Runtime,
     manager: Manager,
@@ -91,8 +92,13 @@ impl Node for Here {
             manifest.record(Made::Folder { path })?;
         }
         manifest.make_folder(&files.root().join("data"), 0o755)?;
+        let environment = match &begin.environment {
+            Some(environment) => environment.clone(),
+            None => delete::environment(&files)?,
+        };
         self.work = Some(Work {
             begin: begin.clone(),
+            environment,
             runtime,
             manager: facts::manager(),
             manifest,
@@ -105,7 +111,7 @@ impl Node for Here {
     fn unpack(&mut self, source: &dyn Source, image: &ClusterImage, progress: &dyn Progress) -> Result<()> {
         let work = self.work()?;
         let values = Values {
-            environment: &work.begin.environment,
+            environment: &work.environment,
             given: &work.begin.given,
             planned: work.runtime.layout().documents,
         };
@@ -120,11 +126,11 @@ impl Node for Here {
     fn execute(&mut self, order: &Order, progress: &dyn Progress) -> Result<()> {
         let work = self.work()?;
         // Removals need it, and the first step comes after the rootfs, without which nothing is worth keeping.
-        store_environment(&work.files, &work.begin.environment)?;
+        store_environment(&work.files, &work.environment)?;
         let mut executor = Executor {
             files: &work.files,
             manifest: &mut work.manifest,
-            environment: &work.begin.environment,
+            environment: &work.environment,
             runtime: work.runtime,
             manager: work.manager,
             progress,

@@ -10,6 +10,7 @@ mod claims;
 mod config;
 mod diagnose;
 mod images;
+mod leave;
 mod secrets;
 mod start;
 mod tools;
@@ -23,12 +24,12 @@ use claims::claims;
 use images::{archives, registries};
 use tools::{LINKS, kubeconfig, links};
 
-use super::{Diagnosis, Layout, Runtime, RuntimePlan};
+use super::{Departure, Diagnosis, Layout, Leaving, Runtime, RuntimePlan};
 use crate::action::{Action, Content, FileCopy, Mode};
 use crate::facts::HostFacts;
 use crate::member::Role;
 use crate::options::Options;
-use crate::plan::{Context, Step, runtime_version};
+use crate::plan::{Context, Peer, Step, runtime_version};
 use crate::preflight::Finding;
 use crate::yaml;
 
@@ -57,6 +58,7 @@ impl Runtime for K3s {
         Layout {
             needs_root: true,
             own_containerd: true,
+            quorum: true,
             kubeconfig: true,
             ports: &[6444, 10248, 10249, 10250, 10256],
             master_ports: &[6443, 10257, 10258, 10259],
@@ -186,6 +188,30 @@ impl Runtime for K3s {
             .map(|peer| peer.hostname.to_ascii_lowercase())
             .collect();
         Ok(vec![start::all_ready(founder, &program_path(founder.facts), names)?])
+    }
+
+    /// A server with SQLite can't be joined: it takes its data over into etcd first.
+    fn grow(&self, founder: &Context<'_>, before: &[Peer]) -> Result<Vec<Step>> {
+        let had = before.iter().filter(|peer| peer.role == Role::Master).count();
+        if had > 1 || founder.masters().count() < 2 {
+            return Ok(Vec::new());
+        }
+        let mut notes = Vec::new();
+        let settings = serde_json::Value::Object(config::server(founder, &mut notes)?);
+        let mut steps = vec![write(
+            founder,
+            "k3s-etcd",
+            "let k3s keep its data in etcd",
+            CONFIG,
+            yaml::document(&settings),
+        )?];
+        let node = node_name(founder, &settings);
+        steps.extend(start::again(founder, &program_path(founder.facts), &node)?);
+        Ok(steps)
+    }
+
+    fn leave(&self, departure: &Departure<'_>) -> Result<Leaving> {
+        leave::leave(departure)
     }
 
     fn diagnose(&self, log: &str) -> Option<Diagnosis> {

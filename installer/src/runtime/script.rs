@@ -27,17 +27,20 @@
 //! | `KUBECONFIG` | where the administrator's kubeconfig belongs |
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::error::{Error, ErrorKind, Result};
 
-use super::{Diagnosis, Layout, Runtime, RuntimePlan};
+use super::{Departure, Diagnosis, Layout, Leaving, Runtime, RuntimePlan};
 use crate::action::{Action, Claim, FileCopy, Program};
+use crate::cluster::ClusterFiles;
 use crate::command::word;
 use crate::facts::HostFacts;
+use crate::member::Role;
 use crate::options::Options;
-use crate::plan::Context;
+use crate::plan::{Context, Peer, Step};
 use crate::preflight::Finding;
 use crate::registry;
 
@@ -119,32 +122,68 @@ impl Runtime for Script {
         })
     }
 
+    fn leave(&self, departure: &Departure<'_>) -> Result<Leaving> {
+        // Whether the image has it is known on the host alone.
+        let script = word(&departure.files.data().join(FOLDER).join("leave.sh"));
+        let program = Program {
+            argv: ["bash", "-c", "[ ! -e \"$0\" ] || exec bash \"$0\" \"$ROLE\"", &script]
+                .map(str::to_owned)
+                .to_vec(),
+            folder: departure.files.data(),
+            env: variables(
+                departure.peer.role,
+                departure.peer.address,
+                departure.peers,
+                departure.files,
+            ),
+        };
+        let leave = Step::on(
+            departure.peer.address,
+            "runtime-leave",
+            "leave the cluster",
+            Action::Run(program),
+        )?;
+        Ok(Leaving {
+            there: vec![leave],
+            ..Leaving::default()
+        })
+    }
+
     fn diagnose(&self, _: &str) -> Option<Diagnosis> {
         None
     }
 }
 
 fn program(context: &Context<'_>, script: String) -> Program {
-    let role = context.role.to_string();
     let options = context.options;
-    let masters: Vec<String> = context.masters().map(|master| master.address.to_string()).collect();
-    let env = [
-        ("ROLE", role.clone()),
-        ("HOST_IP", context.host.to_string()),
-        ("MASTER_IP", context.founder().to_string()),
-        ("MASTER_IPS", masters.join(",")),
+    let mut env = variables(context.role, context.host, context.peers, context.files);
+    for (name, value) in [
         ("REGISTRY_DOMAIN", options.registry_domain.clone()),
         ("REGISTRY_PORT", options.registry_port.to_string()),
         ("REGISTRY_URL", options.registry_url()),
-        ("REGISTRY_CA", word(&registry::ca(context.files))),
-        ("KUBECONFIG", word(&context.files.kubeconfig())),
-    ];
-    Program {
-        argv: vec!["bash".to_owned(), script, role],
-        folder: context.files.rootfs(),
-        env: env
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect::<BTreeMap<_, _>>(),
+    ] {
+        env.insert(name.to_owned(), value);
     }
+    Program {
+        argv: vec!["bash".to_owned(), script, context.role.to_string()],
+        folder: context.files.rootfs(),
+        env,
+    }
+}
+
+fn variables(role: Role, host: IpAddr, peers: &[Peer], files: &ClusterFiles) -> BTreeMap<String, String> {
+    let masters: Vec<String> = peers
+        .iter()
+        .filter(|peer| peer.role == Role::Master)
+        .map(|master| master.address.to_string())
+        .collect();
+    let env = [
+        ("ROLE", role.to_string()),
+        ("HOST_IP", host.to_string()),
+        ("MASTER_IP", masters.first().cloned().unwrap_or_default()),
+        ("MASTER_IPS", masters.join(",")),
+        ("REGISTRY_CA", word(&registry::ca(files))),
+        ("KUBECONFIG", word(&files.kubeconfig())),
+    ];
+    env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

@@ -19,6 +19,19 @@ pub(crate) fn unit_path(name: &str) -> PathBuf {
 }
 
 pub(super) fn start(service: &Service) -> Result<()> {
+    let unit = install(service)?;
+    systemctl(&["start", "--no-block", &unit])?.checked(|| format!("cannot start unit {unit}"))?;
+    Ok(())
+}
+
+pub(super) fn restart(service: &Service) -> Result<()> {
+    let unit = install(service)?;
+    systemctl(&["restart", "--no-block", &unit])?.checked(|| format!("cannot start unit {unit} anew"))?;
+    Ok(())
+}
+
+/// Writes and enables the unit, whose name it gives.
+fn install(service: &Service) -> Result<String> {
     let path = unit_path(&service.name);
     let unit = render(service);
     if std::fs::read_to_string(&path).ok().as_deref() != Some(unit.as_str()) {
@@ -27,8 +40,7 @@ pub(super) fn start(service: &Service) -> Result<()> {
     systemctl(&["daemon-reload"])?.checked(|| "systemd did not read its units".to_owned())?;
     let name = format!("{}.service", service.name);
     systemctl(&["enable", &name])?.checked(|| format!("cannot enable unit {name}"))?;
-    systemctl(&["start", "--no-block", &name])?.checked(|| format!("cannot start unit {name}"))?;
-    Ok(())
+    Ok(name)
 }
 
 pub(super) fn remove(name: &str) -> Result<()> {

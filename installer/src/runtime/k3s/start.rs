@@ -58,6 +58,17 @@ pub(super) fn server(context: &Context<'_>, program: &Path, node: &str, import: 
     ])
 }
 
+/// Starts a server anew with other settings, until it answers.
+pub(super) fn again(context: &Context<'_>, program: &Path, node: &str) -> Result<Vec<Step>> {
+    let mut steps = server(context, program, node, 0)?;
+    for step in &mut steps {
+        if let Action::Service(service) = &step.action {
+            *step = context.step("k3s-again", "start k3s anew", Action::Restart(service.clone()))?;
+        }
+    }
+    Ok(steps)
+}
+
 /// From a host where all is in its place to an agent that has joined.
 pub(super) fn agent(context: &Context<'_>, program: &Path, import: u64) -> Result<Vec<Step>> {
     let service = service(program, "k3s-agent", "agent");

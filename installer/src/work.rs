@@ -1,0 +1,221 @@
+//! A run, or a change of hosts, under way: its steps are done on its hosts and noted in the journal.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use sealrs_image::cluster_image::ClusterImage;
+use sealrs_image::error::{Error, Result};
+use sealrs_image::layer::annotation;
+use sealrs_image::progress::{Progress, Task};
+use sealrs_image::source::Source;
+
+use crate::action::Action;
+use crate::cluster::ClusterFiles;
+use crate::journal::Journal;
+use crate::node::{Begin, Order};
+use crate::options::Options;
+use crate::plan::{Naming, Step, UNPACK};
+use crate::rootfs::RootfsFacts;
+use crate::runtime::Runtime;
+use crate::secrets::Secrets;
+use crate::sites::{self, Named, Site};
+use crate::{environment, pki};
+
+/// What is done, and with what.
+pub(crate) struct Work<'w> {
+    pub(crate) options: &'w Options,
+    pub(crate) files: &'w ClusterFiles,
+    pub(crate) journal: Mutex<Journal>,
+    pub(crate) naming: Naming,
+    /// Whether the cluster has several hosts: then it is told which one is meant.
+    pub(crate) many: bool,
+    /// How to go on when it fails.
+    pub(crate) resume: String,
+    pub(crate) progress: &'w dyn Progress,
+    secrets: Mutex<Secrets<'w>>,
+}
+
+impl<'w> Work<'w> {
+    pub(crate) fn new(
+        options: &'w Options,
+        files: &'w ClusterFiles,
+        journal: Journal,
+        naming: Naming,
+        many: bool,
+        resume: String,
+        progress: &'w dyn Progress,
+    ) -> Self {
+        Self {
+            options,
+            files,
+            journal: Mutex::new(journal),
+            naming,
+            many,
+            resume,
+            progress,
+            secrets: Mutex::new(Secrets::new(files)),
+        }
+    }
+
+    pub(crate) fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whoever watches many hosts has to know which one is meant.
+    fn on<T>(&self, site: &mut Site, work: impl FnOnce(&mut Site, &dyn Progress) -> Result<T>) -> Result<T> {
+        if self.many {
+            let named = Named::new(&site.name(), self.progress);
+            return work(site, &named);
+        }
+        work(site, self.progress)
+    }
+
+    /// Takes the cluster's place on all hosts. Those that an image is installed on get its environment, others have one.
+    pub(crate) fn begin(
+        &self,
+        sites: &mut [Site],
+        runtime: &dyn Runtime,
+        image: Option<&ClusterImage>,
+        above: &[PathBuf],
+    ) -> Result<()> {
+        sites::on_all(sites, Site::name, |site| {
+            let environment = image.map(|image| environment::of(image, self.options, site.address()));
+            let begin = Begin {
+                root: self.options.root.clone(),
+                cluster: self.options.cluster.clone(),
+                runtime: runtime.name().to_owned(),
+                environment: environment.transpose()?,
+                given: self.options.env.clone(),
+            };
+            site.node.begin(&begin, above)
+        })?;
+        Ok(())
+    }
+
+    /// Unpacks the image on all hosts; `registry` is the address of the one that has the private registry.
+    pub(crate) fn unpack(
+        &self,
+        sites: &mut [Site],
+        image: &ClusterImage,
+        source: &dyn Source,
+        registry: IpAddr,
+    ) -> Result<()> {
+        sites::on_all(sites, Site::name, |site| {
+            self.on(site, |site, progress| {
+                let step = self.naming.key(UNPACK, site.address());
+                if self.journal().is_done(&step) {
+                    return Ok(());
+                }
+                self.journal().begin(&step)?;
+                let part = part_for(image, registry == site.address());
+                site.node.unpack(source, &part, progress)?;
+                self.journal().done(&step)
+            })
+        })?;
+        Ok(())
+    }
+
+    /// Does the steps, phase by phase; gives how many there were to do.
+    pub(crate) fn execute(&self, steps: &[Step], sites: &mut [Site]) -> Result<usize> {
+        let executed = AtomicUsize::new(0);
+        for phase in steps.chunk_by(|one, next| one.phase == next.phase) {
+            let steps_of = |host: IpAddr| {
+                let is_unpack = |step: &Step| matches!(step.action, Action::Unpack { .. });
+                phase.iter().filter(move |step| step.host == host && !is_unpack(step))
+            };
+            let mut busy: Vec<&mut Site> = sites
+                .iter_mut()
+                .filter(|site| steps_of(site.address()).next().is_some())
+                .collect();
+            sites::on_all(
+                &mut busy,
+                |site| site.name(),
+                |site| {
+                    self.on(site, |site, progress| {
+                        for step in steps_of(site.address()) {
+                            let done = self.do_step(site, step, progress)?;
+                            executed.fetch_add(usize::from(done), Ordering::Relaxed);
+                        }
+                        Ok(())
+                    })
+                },
+            )?;
+        }
+        Ok(executed.into_inner())
+    }
+
+    /// Does a step that was not done, and makes sure again of what has to run.
+    fn do_step(&self, site: &mut Site, step: &Step, progress: &dyn Progress) -> Result<bool> {
+        let done = self.journal().is_done(&step.id);
+        if done && !step.action.assures() {
+            return Ok(false);
+        }
+        if !done {
+            self.journal().begin(&step.id)?;
+        }
+        // Looking again at what was done is worth a word only when it takes long, and then the waiting says so.
+        let task = (!done).then(|| Task::begin(progress, &step.title, None));
+        self.act(site, step, progress).map_err(|error| {
+            let hint = match error.remedy() {
+                Some(remedy) => format!("{remedy}; then {}", self.resume),
+                None => self.resume.clone(),
+            };
+            Error::new(error.kind(), format!("step `{}` failed: {}", step.id, step.title))
+                .because(error)
+                .hint(hint)
+        })?;
+        drop(task);
+        if !done {
+            self.journal().done(&step.id)?;
+        }
+        Ok(!done)
+    }
+
+    fn act(&self, site: &mut Site, step: &Step, progress: &dyn Progress) -> Result<()> {
+        match &step.action {
+            // The key of the authority never leaves the operator.
+            Action::MakePki { path, names, addresses } => pki::make(path, self.files.cluster(), names, addresses),
+            Action::Remove => site
+                .node
+                .delete(self.files.root(), self.files.cluster(), progress)
+                .map(drop),
+            action => {
+                let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).of(action)?;
+                let order = Order {
+                    step: step.id.clone(),
+                    action: action.clone(),
+                    secrets,
+                };
+                site.node.execute(&order, progress)
+            }
+        }
+    }
+}
+
+/// Looks at the rootfs of all hosts.
+///
+/// # Errors
+/// What hosts meet.
+pub(crate) fn rootfs_of(sites: &mut [Site]) -> Result<Vec<RootfsFacts>> {
+    sites::on_all(sites, Site::name, |site| site.node.rootfs())
+}
+
+/// What a host needs of an image: container images are for the one that has the registry.
+pub(crate) fn part_for(image: &ClusterImage, has_registry: bool) -> ClusterImage {
+    let mut part = image.clone();
+    if !has_registry {
+        let is_rootfs: Vec<bool> = image
+            .manifest
+            .layers
+            .iter()
+            .map(|layer| !layer.annotations.contains_key(annotation::BLOB))
+            .collect();
+        let mut keep = is_rootfs.iter().copied();
+        part.manifest.layers.retain(|_| keep.next().unwrap_or(true));
+        let mut keep = is_rootfs.iter().copied();
+        part.config.rootfs.diff_ids.retain(|_| keep.next().unwrap_or(true));
+    }
+    part
+}
