@@ -4,6 +4,7 @@
 //! included. A request names repositories, tags and digests only, which are checked before they become paths.
 
 mod changes;
+mod collect;
 mod content;
 mod referrers;
 mod upload;
@@ -26,6 +27,7 @@ use crate::layout;
 use crate::name::{Repository, Tag};
 use crate::page::{Listing, Page};
 
+pub use collect::{Collect, Collected};
 pub(crate) use content::Pushed;
 pub(crate) use referrers::Referrers;
 pub(crate) use upload::{Upload, UploadEnd};
@@ -36,7 +38,7 @@ pub struct Directory {
     path: PathBuf,
     dir: Dir,
     /// Held by who adds to the directory, and alone by who removes from it: nothing goes while something that
-    /// needs it is on its way.
+    /// needs it is on its way. Other processes are kept out by a lock on the folder of everything.
     removing: RwLock<()>,
 }
 

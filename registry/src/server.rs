@@ -16,7 +16,7 @@ use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use sealrs_image::error::{ErrorKind, IoResultExt as _, Result, ResultExt as _};
@@ -36,7 +36,7 @@ use crate::passwords::Passwords;
 use crate::push::Pushes;
 use crate::receive::drain;
 use crate::refusal::Refusal;
-use crate::route::Route;
+use crate::route::{Item, Route};
 use crate::tls::TlsFiles;
 
 /// How many connections are served at once; more wait to be accepted.
@@ -52,7 +52,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Uploads that nobody went on with for so long are removed when the server starts.
-const UPLOADS_EXPIRE: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const UPLOADS_EXPIRE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -262,11 +262,27 @@ impl Registry {
             (_, route) => {
                 let (registry, request) = (Arc::clone(self), request.clone());
                 let answered = tokio::task::spawn_blocking(move || {
+                    if registry.pushes.is_some() && request.method == Method::HEAD {
+                        registry.lease(&route);
+                    }
                     let result = answer(&registry.directory, &request, route);
                     whatever(result, &request, registry.progress.as_ref())
                 });
                 answered.await.unwrap_or_else(|_| refused(&Refusal::trouble()))
             }
+        }
+    }
+
+    /// Keeps what a client asks for before it pushes what needs it.
+    fn lease(&self, route: &Route) {
+        if let Route::Repository { name, upstream, item } = route
+            && let Item::Blob(digest) | Item::Manifest(digest, _) = item
+            && let Ok(Some(repository)) = self.directory.find(name, upstream.as_ref())
+            && let Err(error) = self.directory.lease(&repository, digest)
+        {
+            self.progress.event(Event::Warning(&format!(
+                "cannot keep {digest} for its client: {error:?}"
+            )));
         }
     }
 

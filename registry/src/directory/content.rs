@@ -4,9 +4,11 @@
 //! tag, and the other way round when something is removed. Removing takes links away; the bytes stay under `blobs`,
 //! where other repositories may need them.
 
+use std::fs::File;
 use std::sync::{PoisonError, RwLockReadGuard};
 
-use sealrs_image::error::Result;
+use rustix::fs::FlockOperation;
+use sealrs_image::error::{IoResultExt as _, Result};
 
 use super::Directory;
 use super::changes::Changes;
@@ -42,7 +44,7 @@ impl Directory {
     /// Stores a manifest. Gives a refusal when something that it names is missing.
     pub(crate) fn push(&self, repository: &Repository, pushed: &Pushed<'_>) -> Result<Option<Refusal>> {
         let Pushed { digest, manifest, .. } = pushed;
-        let _adding = self.adding();
+        let _adding = self.adding()?;
         if let Some(refusal) = self.missing(repository, pushed)? {
             return Ok(Some(refusal));
         }
@@ -96,7 +98,7 @@ impl Directory {
         digest: &BlobDigest,
         from: Option<&Repository>,
     ) -> Result<bool> {
-        let _adding = self.adding();
+        let _adding = self.adding()?;
         let stored = match from {
             Some(from) => self.blob(from, digest)?,
             None => self.content(digest)?,
@@ -112,6 +114,7 @@ impl Directory {
     /// Removes a tag, and not what it means. Says whether it was there.
     pub(crate) fn remove_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool> {
         let _removing = self.removing.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.lock(FlockOperation::LockExclusive)?;
         let mut changes = Changes::of(self);
         let was_there = changes.untag(repository, tag)?;
         changes.sync()?;
@@ -121,6 +124,7 @@ impl Directory {
     /// Removes a manifest and the tags that mean it. Says whether it was there.
     pub(crate) fn remove_manifest(&self, repository: &Repository, digest: &BlobDigest) -> Result<bool> {
         let _removing = self.removing.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.lock(FlockOperation::LockExclusive)?;
         let link = layout::revision_link(repository, digest);
         if !self.exists(&link)? {
             return Ok(false);
@@ -149,6 +153,7 @@ impl Directory {
     /// Takes a blob out of a repository. Says whether it was in it.
     pub(crate) fn remove_blob(&self, repository: &Repository, digest: &BlobDigest) -> Result<bool> {
         let _removing = self.removing.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.lock(FlockOperation::LockExclusive)?;
         let mut changes = Changes::of(self);
         let was_there = changes.remove_link(&layout::layer_link(repository, digest))?;
         changes.sync()?;
@@ -156,9 +161,37 @@ impl Directory {
     }
 
     /// Keeps what is there until the guard is dropped.
-    pub(super) fn adding(&self) -> RwLockReadGuard<'_, ()> {
-        self.removing.read().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn adding(&self) -> Result<Adding<'_>> {
+        let here = self.removing.read().unwrap_or_else(PoisonError::into_inner);
+        let everywhere = self.lock(FlockOperation::LockShared)?;
+        Ok(Adding {
+            _here: here,
+            _everywhere: everywhere,
+        })
     }
+
+    /// Locks the directory against other processes, until the file is dropped or the process is gone.
+    pub(super) fn lock(&self, how: FlockOperation) -> Result<File> {
+        let failed = || self.cannot("lock", layout::ROOT);
+        Changes::of(self).folder(layout::ROOT)?;
+        let file = self.dir.open(layout::ROOT).or_io(failed)?.into_std();
+        loop {
+            match rustix::fs::flock(&file, how) {
+                Err(rustix::io::Errno::INTR) => {}
+                result => {
+                    result.map_err(std::io::Error::from).or_io(failed)?;
+                    return Ok(file);
+                }
+            }
+        }
+    }
+}
+
+/// Nothing is removed while this is held.
+#[derive(Debug)]
+pub(super) struct Adding<'d> {
+    _here: RwLockReadGuard<'d, ()>,
+    _everywhere: File,
 }
 
 impl Changes<'_> {
@@ -170,7 +203,7 @@ impl Changes<'_> {
     }
 
     /// Removes a `link` file and the folder that is there for it alone.
-    fn remove_link(&mut self, path: &str) -> Result<bool> {
+    pub(super) fn remove_link(&mut self, path: &str) -> Result<bool> {
         let was_there = self.remove_file(path)?;
         self.remove_folder(path.trim_end_matches("/link"))?;
         Ok(was_there)

@@ -125,7 +125,7 @@ impl Upload {
             return Ok(UploadEnd::OtherDigest(found));
         }
         self.file.sync_data().or_io(|| self.place("write"))?;
-        let _adding = self.directory.adding();
+        let _adding = self.directory.adding()?;
         let mut changes = Changes::of(&self.directory);
         let data = layout::upload_data(&self.repository, &self.id);
         // One that is there is replaced: it may have been damaged since, and this one is whole.
@@ -175,8 +175,17 @@ impl Directory {
 
     /// Removes the uploads that nothing was added to for so long. Gives their number.
     pub(crate) fn expire_uploads(&self, age: Duration) -> Result<usize> {
+        let idle = self.idle_uploads(age)?;
+        for (repository, id) in &idle {
+            self.cancel_upload(repository, id)?;
+        }
+        Ok(idle.len())
+    }
+
+    /// The uploads that nothing was added to for so long.
+    pub(super) fn idle_uploads(&self, age: Duration) -> Result<Vec<(Repository, UploadId)>> {
         let now = SystemTime::now();
-        let mut expired = 0;
+        let mut expired = Vec::new();
         self.each_repository(&mut |repository| {
             for name in self.folders(&layout::uploads(repository))? {
                 let Ok(id) = name.parse::<UploadId>() else { continue };
@@ -187,8 +196,7 @@ impl Directory {
                 // One from the future has an age of nothing.
                 let idle = changed.and_then(|changed| now.duration_since(changed).ok());
                 if idle.is_some_and(|idle| idle > age) {
-                    self.cancel_upload(repository, &id)?;
-                    expired += 1;
+                    expired.push((repository.clone(), id));
                 }
             }
             Ok(())

@@ -1,0 +1,317 @@
+//! Garbage collection while the registry serves and takes pushes.
+//!
+//! Who adds holds the directory's lock with others, and who collects holds it alone, in whatever process. A client sends
+//! or asks for blobs before the manifest that needs them, so what nothing names goes only when nobody touched it for a
+//! while. Links go before the bytes, and what names something before what it names: whenever it is killed, all
+//! that the registry still shows is whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::PoisonError;
+use std::time::{Duration, SystemTime};
+
+use cap_std::fs::MetadataExt as _;
+use rustix::fs::FlockOperation;
+use sealrs_image::error::{ErrorKind, IoResultExt as _, Result, ResultExt as _};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::changes::Changes;
+use super::{Directory, found};
+use crate::digest::BlobDigest;
+use crate::layout;
+use crate::manifest::Manifest;
+use crate::name::{Repository, Tag};
+
+/// What may go.
+#[derive(Debug, Clone, Copy)]
+pub struct Collect {
+    /// Change nothing, and tell what would go.
+    pub dry_run: bool,
+    /// Also manifests that no tag leads to.
+    pub delete_untagged: bool,
+    /// What was stored, mounted or asked for within this time stays.
+    pub grace: Duration,
+    /// Uploads that nobody went on with for so long go.
+    pub uploads_expire: Duration,
+}
+
+/// What went, or would go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Collected {
+    /// Manifests taken out of their repositories.
+    pub manifests: usize,
+    /// Configs and layers taken out of their repositories.
+    pub layers: usize,
+    /// Blobs removed from the disk, manifests included.
+    pub blobs: usize,
+    /// Uploads given up.
+    pub uploads: usize,
+    /// The bytes on disk that all of it had. Files with other hard links free nothing, and don't count.
+    pub bytes: u64,
+}
+
+/// A manifest of a repository, and all digests in it.
+struct Revision {
+    names: BTreeSet<BlobDigest>,
+    subject: Option<BlobDigest>,
+}
+
+/// What is left of all repositories, and what goes from this one.
+#[derive(Default)]
+struct Plan {
+    live: BTreeSet<BlobDigest>,
+    /// In the order in which they may go.
+    revisions: Vec<(Repository, BlobDigest, Option<BlobDigest>)>,
+    layers: Vec<(Repository, BlobDigest)>,
+}
+
+impl Directory {
+    /// Removes what nothing needs.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Integrity`] when a manifest or tag is damaged, so that nobody can tell what it needs: then nothing was
+    /// removed. [`ErrorKind::Disk`] when the directory cannot be read or changed.
+    pub fn collect(&self, options: &Collect) -> Result<Collected> {
+        let mut collected = Collected::default();
+        if !self.is_in_use()? {
+            return Ok(collected);
+        }
+        let _removing = self.removing.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.lock(FlockOperation::LockExclusive)?;
+        let now = SystemTime::now();
+        let mut plan = Plan::default();
+        self.each_repository(&mut |repository| self.plan(repository, options, now, &mut plan))?;
+        collected.manifests = plan.revisions.len();
+        collected.layers = plan.layers.len();
+        if !options.dry_run {
+            self.unlink(&plan)?;
+        }
+        self.sweep(&plan.live, options, now, &mut collected)?;
+        for (repository, id) in self.idle_uploads(options.uploads_expire)? {
+            collected.bytes += self.upload_size(&repository, &id)?.unwrap_or_default();
+            collected.uploads += 1;
+            if !options.dry_run {
+                self.cancel_upload(&repository, &id)?;
+            }
+        }
+        Ok(collected)
+    }
+
+    fn plan(&self, repository: &Repository, options: &Collect, now: SystemTime, plan: &mut Plan) -> Result<()> {
+        let is_young = |path: &str| self.is_young(path, options.grace, now);
+        let mut revisions = BTreeMap::new();
+        for digest in self.digests(&format!("{}/revisions", layout::manifests(repository)))? {
+            revisions.insert(digest, self.revision(repository, &digest)?);
+        }
+        let mut kept = BTreeSet::new();
+        for digest in revisions.keys() {
+            if !options.delete_untagged || is_young(&layout::revision_link(repository, digest))? {
+                kept.insert(*digest);
+            }
+        }
+        for name in self.folders(&layout::tags(repository))? {
+            let Ok(tag) = name.parse::<Tag>() else { continue };
+            if let Some(digest) = self.tag(repository, &tag)? {
+                kept.insert(digest);
+                kept.extend(signed_by(&tag));
+            }
+        }
+        spread(&revisions, &mut kept);
+
+        let mut needed = kept.clone();
+        let (mut going, mut gone) = (BTreeMap::new(), Vec::new());
+        for (digest, revision) in revisions {
+            match kept.contains(&digest) {
+                true => needed.extend(revision.names),
+                false => _ = going.insert(digest, revision),
+            }
+        }
+        while !going.is_empty() {
+            let named: BTreeSet<BlobDigest> = going.values().flat_map(|revision| revision.names.clone()).collect();
+            let (later, first): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                going.into_iter().partition(|(digest, _)| named.contains(digest));
+            // No document can hold its own digest, so there is always one that no other names.
+            if first.is_empty() {
+                break;
+            }
+            gone.extend(
+                first
+                    .into_iter()
+                    .map(|(digest, revision)| (repository.clone(), digest, revision.subject)),
+            );
+            going = later;
+        }
+        plan.revisions.extend(gone);
+        for digest in self.digests(&layout::layers(repository))? {
+            if needed.contains(&digest) || is_young(&layout::layer_link(repository, digest))? {
+                needed.insert(digest);
+            } else {
+                plan.layers.push((repository.clone(), digest));
+            }
+        }
+        plan.live.extend(needed);
+        Ok(())
+    }
+
+    /// What a manifest names: every digest in it, wherever it stands. So nothing that a client may read out of it goes.
+    fn revision(&self, repository: &Repository, digest: &BlobDigest) -> Result<Revision> {
+        let mut names = BTreeSet::new();
+        let Some(stored) = self.manifest(repository, digest)? else {
+            return Ok(Revision { names, subject: None });
+        };
+        let document: Value = serde_json::from_slice(&stored.bytes).or_fail(ErrorKind::Integrity, || {
+            format!("manifest {digest} of `{repository}` cannot be read")
+        })?;
+        let mut values = vec![&document];
+        while let Some(value) = values.pop() {
+            match value {
+                Value::String(text) => names.extend(text.parse::<BlobDigest>().ok()),
+                Value::Array(items) => values.extend(items),
+                Value::Object(fields) => values.extend(fields.values()),
+                _ => {}
+            }
+        }
+        names.remove(digest);
+        let subject = Manifest::parse(&stored.bytes, None)
+            .ok()
+            .and_then(|manifest| manifest.subject);
+        Ok(Revision { names, subject })
+    }
+
+    fn unlink(&self, plan: &Plan) -> Result<()> {
+        for (repository, digest, subject) in &plan.revisions {
+            // One after the other, and each on disk before what it named goes.
+            let mut changes = Changes::of(self);
+            for name in self.folders(&layout::tags(repository))? {
+                if let Ok(tag) = name.parse::<Tag>() {
+                    let link = layout::tag_index_link(repository, &tag, digest);
+                    if self.exists(&link)? {
+                        changes.remove_link(&link)?;
+                    }
+                }
+            }
+            changes.remove_link(&layout::revision_link(repository, digest))?;
+            if let Some(subject) = subject {
+                changes.remove_link(&layout::referrer_link(repository, subject, digest))?;
+            }
+            changes.sync()?;
+        }
+        let mut changes = Changes::of(self);
+        for (repository, digest) in &plan.layers {
+            changes.remove_link(&layout::layer_link(repository, digest))?;
+        }
+        changes.sync()
+    }
+
+    /// Removes the blobs that no repository has.
+    fn sweep(
+        &self,
+        live: &BTreeSet<BlobDigest>,
+        options: &Collect,
+        now: SystemTime,
+        collected: &mut Collected,
+    ) -> Result<()> {
+        let blobs = format!("{}/blobs", layout::ROOT);
+        let mut changes = Changes::of(self);
+        for algorithm in self.folders(&blobs)? {
+            for start in self.folders(&format!("{blobs}/{algorithm}"))? {
+                for hex in self.folders(&format!("{blobs}/{algorithm}/{start}"))? {
+                    let Ok(digest) = format!("{algorithm}:{hex}").parse::<BlobDigest>() else {
+                        continue;
+                    };
+                    let path = layout::blob_data(digest);
+                    let folder = path.trim_end_matches("/data");
+                    if live.contains(&digest) || self.is_young(&path, options.grace, now)? {
+                        continue;
+                    }
+                    let metadata = found(self.dir.symlink_metadata(&path)).or_io(|| self.cannot("look up", &path))?;
+                    // A folder without bytes is what a crash left, or what somebody is about to fill.
+                    let Some(metadata) = metadata else { continue };
+                    collected.blobs += 1;
+                    if metadata.nlink() == 1 {
+                        collected.bytes += metadata.len();
+                    }
+                    if !options.dry_run {
+                        changes.remove_file(&path)?;
+                        changes.remove_folder(folder)?;
+                    }
+                }
+            }
+        }
+        changes.sync()
+    }
+
+    /// Tells that somebody is about to need what a link makes part of a repository. Says whether it is there.
+    pub(super) fn renew(&self, path: &str) -> Result<bool> {
+        let Some(link) = self.file(path)? else {
+            return Ok(false);
+        };
+        link.file
+            .set_modified(SystemTime::now())
+            .or_io(|| self.cannot("renew", path))?;
+        Ok(true)
+    }
+
+    /// Keeps a blob or manifest that a client asked for, which may be about to push what needs it.
+    pub(crate) fn lease(&self, repository: &Repository, digest: &BlobDigest) -> Result<()> {
+        let _adding = self.adding()?;
+        self.renew(&layout::layer_link(repository, digest))?;
+        self.renew(&layout::revision_link(repository, digest))?;
+        Ok(())
+    }
+
+    /// By the time of the last change of the file or its attributes, which nobody can set to an earlier one.
+    fn is_young(&self, path: &str, grace: Duration, now: SystemTime) -> Result<bool> {
+        let Some(metadata) = found(self.dir.symlink_metadata(path)).or_io(|| self.cannot("look up", path))? else {
+            return Ok(false);
+        };
+        let changed = u64::try_from(metadata.ctime()).unwrap_or_default();
+        let age = now.duration_since(SystemTime::UNIX_EPOCH + Duration::from_secs(changed));
+        // One from the future has an age of nothing.
+        Ok(age.unwrap_or_default() < grace)
+    }
+
+    /// The digests that a folder has links for.
+    fn digests(&self, folder: &str) -> Result<Vec<BlobDigest>> {
+        let mut digests = Vec::new();
+        for algorithm in self.folders(folder)? {
+            for hex in self.folders(&format!("{folder}/{algorithm}"))? {
+                if let Ok(digest) = format!("{algorithm}:{hex}").parse::<BlobDigest>()
+                    && self.exists(&format!("{folder}/{algorithm}/{hex}/link"))?
+                {
+                    digests.push(digest);
+                }
+            }
+        }
+        Ok(digests)
+    }
+}
+
+/// Adds what the kept manifests name, and what refers to them.
+fn spread(revisions: &BTreeMap<BlobDigest, Revision>, kept: &mut BTreeSet<BlobDigest>) {
+    loop {
+        let before = kept.len();
+        for (digest, revision) in revisions {
+            if revision.subject.is_some_and(|subject| kept.contains(&subject)) {
+                kept.insert(*digest);
+            }
+            if kept.contains(digest) {
+                kept.extend(&revision.names);
+            }
+        }
+        if kept.len() == before {
+            return;
+        }
+    }
+}
+
+/// What a tag like `sha256-HEX.sig` of cosign is about.
+fn signed_by(tag: &Tag) -> Option<BlobDigest> {
+    let (algorithm, rest) = tag.as_str().split_once('-')?;
+    let hex = rest.split('.').next()?;
+    format!("{algorithm}:{hex}").parse().ok()
+}
+
+#[cfg(test)]
+mod tests;
