@@ -6,6 +6,8 @@
 mod changes;
 mod collect;
 mod content;
+#[cfg(test)]
+mod kill;
 mod referrers;
 mod upload;
 

@@ -8,7 +8,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{ErrorKind, ResultExt as _};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use crate::answer::{CONTENT_DIGEST, Failure, Result, empty, refused, set};
@@ -30,12 +30,16 @@ const TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// How many manifests are taken in at once: they wait in memory.
 const MANIFESTS_AT_ONCE: usize = 32;
 
+/// How many threads may change the directory, or wait until they may. Those who read have the others.
+const WRITERS: usize = 256;
+
 /// What takes pushes.
 #[derive(Debug)]
 pub(crate) struct Pushes {
     directory: Arc<Directory>,
     turns: Turns,
     manifests: Semaphore,
+    writers: Arc<Semaphore>,
     may_be_sparse: bool,
 }
 
@@ -45,6 +49,7 @@ impl Pushes {
             directory,
             turns: Turns::default(),
             manifests: Semaphore::new(MANIFESTS_AT_ONCE),
+            writers: Arc::new(Semaphore::new(WRITERS)),
             may_be_sparse,
         }
     }
@@ -279,13 +284,23 @@ impl Pushes {
         .await
     }
 
+    /// A place among those who may have to wait until something is removed.
+    pub(crate) async fn writer(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.writers).acquire_owned().await.ok()
+    }
+
     /// Does something with the directory that may take its time.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<Directory>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let directory = Arc::clone(&self.directory);
-        spawn_blocking(move || work(&directory))
+        let place = self.writer().await;
+        let work = move || {
+            let _place = place;
+            work(&directory)
+        };
+        spawn_blocking(work)
             .await
             .or_fail(ErrorKind::Internal, || "a thread of the registry died")?
     }

@@ -259,11 +259,16 @@ impl Registry {
                 let result = pushes.answer(request, (name, upstream, item), body).await;
                 whatever(result, request, self.progress.as_ref())
             }
-            (_, route) => {
+            (pushes, route) => {
+                let place = match pushes {
+                    Some(pushes) if is_for_a_push(&request.method, &route) => pushes.writer().await,
+                    _ => None,
+                };
                 let (registry, request) = (Arc::clone(self), request.clone());
                 let answered = tokio::task::spawn_blocking(move || {
-                    if registry.pushes.is_some() && request.method == Method::HEAD {
-                        registry.lease(&route);
+                    let _place = place;
+                    if registry.pushes.is_some() {
+                        registry.lease(&request, &route);
                     }
                     let result = answer(&registry.directory, &request, route);
                     whatever(result, &request, registry.progress.as_ref())
@@ -274,15 +279,30 @@ impl Registry {
     }
 
     /// Keeps what a client asks for before it pushes what needs it.
-    fn lease(&self, route: &Route) {
-        if let Route::Repository { name, upstream, item } = route
-            && let Item::Blob(digest) | Item::Manifest(digest, _) = item
-            && let Ok(Some(repository)) = self.directory.find(name, upstream.as_ref())
-            && let Err(error) = self.directory.lease(&repository, digest)
-        {
-            self.progress.event(Event::Warning(&format!(
-                "cannot keep {digest} for its client: {error:?}"
-            )));
+    fn lease(&self, request: &Parts, route: &Route) {
+        let Route::Repository { name, upstream, item } = route else {
+            return;
+        };
+        let leased = || -> Result<()> {
+            let Some(repository) = self.directory.find(name, upstream.as_ref())? else {
+                return Ok(());
+            };
+            match item {
+                Item::Blob(digest) if is_for_a_push(&request.method, route) => {
+                    self.directory.lease_blob(&repository, digest)
+                }
+                Item::Manifest(digest, _) => self.directory.lease_manifest(&repository, digest),
+                Item::Tagged(tag) => match self.directory.tag(&repository, tag)? {
+                    Some(digest) => self.directory.lease_manifest(&repository, &digest),
+                    None => Ok(()),
+                },
+                _ => Ok(()),
+            }
+        };
+        if let Err(error) = leased() {
+            let path = request.uri.path();
+            self.progress
+                .event(Event::Warning(&format!("cannot keep {path} for its client: {error:?}")));
         }
     }
 
@@ -297,6 +317,18 @@ impl Registry {
                 .event(Event::Warning(&format!("cannot remove old uploads: {error:?}"))),
         }
     }
+}
+
+/// Whether it is what clients ask before they push: who pulls has no use for a blob's size.
+fn is_for_a_push(method: &Method, route: &Route) -> bool {
+    let is_blob = matches!(
+        route,
+        Route::Repository {
+            item: Item::Blob(_),
+            ..
+        }
+    );
+    is_blob && method == Method::HEAD
 }
 
 /// The next connection, once there is room for it.

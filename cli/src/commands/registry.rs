@@ -127,8 +127,8 @@ impl Gc {
         let verb = if self.dry_run { "would free" } else { "freed" };
         printer.result(&collected, |it| {
             format!(
-                "{verb} {} bytes: {} blobs, {} uploads; unlinked {} manifests, {} layers\n",
-                it.bytes, it.blobs, it.uploads, it.manifests, it.layers
+                "{verb} {} bytes: {} blobs, {} uploads, {} leftovers; unlinked {} manifests, {} layers\n",
+                it.bytes, it.blobs, it.uploads, it.leftovers, it.manifests, it.layers
             )
         })
     }

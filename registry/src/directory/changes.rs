@@ -119,6 +119,8 @@ impl<'d> Changes<'d> {
             folder => folder,
         };
         self.folders.insert(folder.to_owned());
+        #[cfg(test)]
+        super::kill::step();
     }
 }
 

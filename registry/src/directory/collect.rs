@@ -1,9 +1,13 @@
-//! Garbage collection while the registry serves and takes pushes.
+//! Garbage collection while the registry serves. Who pulls goes on meanwhile; who pushes waits for its end.
 //!
 //! Who adds holds the directory's lock with others, and who collects holds it alone, in whatever process. A client sends
 //! or asks for blobs before the manifest that needs them, so what nothing names goes only when nobody touched it for a
 //! while. Links go before the bytes, and what names something before what it names: whenever it is killed, all
 //! that the registry still shows is whole.
+//!
+//! What cannot be understood may need anything, so it stops the collection before anything goes.
+
+mod leftovers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
@@ -11,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use cap_std::fs::MetadataExt as _;
 use rustix::fs::FlockOperation;
-use sealrs_image::error::{ErrorKind, IoResultExt as _, Result, ResultExt as _};
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -47,6 +51,8 @@ pub struct Collected {
     pub blobs: usize,
     /// Uploads given up.
     pub uploads: usize,
+    /// Files and folders of nothing, which crashes left.
+    pub leftovers: usize,
     /// The bytes on disk that all of it had. Files with other hard links free nothing, and don't count.
     pub bytes: u64,
 }
@@ -70,8 +76,9 @@ impl Directory {
     /// Removes what nothing needs.
     ///
     /// # Errors
-    /// [`ErrorKind::Integrity`] when a manifest or tag is damaged, so that nobody can tell what it needs: then nothing was
-    /// removed. [`ErrorKind::Disk`] when the directory cannot be read or changed.
+    /// [`ErrorKind::Integrity`] when a manifest or link file is damaged, [`ErrorKind::Input`] when there is a symbolic link
+    /// or a name that no repository, tag or digest has, so that nobody can tell what is needed: then nothing was removed.
+    /// [`ErrorKind::Disk`] when the directory cannot be read or changed.
     pub fn collect(&self, options: &Collect) -> Result<Collected> {
         let mut collected = Collected::default();
         if !self.is_in_use()? {
@@ -81,18 +88,26 @@ impl Directory {
         let _alone = self.lock(FlockOperation::LockExclusive)?;
         let now = SystemTime::now();
         let mut plan = Plan::default();
-        self.each_repository(&mut |repository| self.plan(repository, options, now, &mut plan))?;
+        let repositories = self.all_repositories()?;
+        for repository in &repositories {
+            self.plan(repository, options, now, &mut plan)?;
+        }
+        let blobs = self.all_blobs()?;
         collected.manifests = plan.revisions.len();
         collected.layers = plan.layers.len();
         if !options.dry_run {
             self.unlink(&plan)?;
         }
-        self.sweep(&plan.live, options, now, &mut collected)?;
+        self.sweep(&blobs, &plan.live, options, now, &mut collected)?;
+        for repository in &repositories {
+            collected.leftovers += self.clear_repository(repository, options, now)?;
+        }
+        collected.leftovers += self.clear_blobs(options, now)?;
         for (repository, id) in self.idle_uploads(options.uploads_expire)? {
-            collected.bytes += self.upload_size(&repository, &id)?.unwrap_or_default();
-            collected.uploads += 1;
-            if !options.dry_run {
-                self.cancel_upload(&repository, &id)?;
+            let size = self.upload_size(&repository, &id)?.unwrap_or_default();
+            if options.dry_run || self.expire_upload(&repository, &id, options.uploads_expire)? {
+                collected.uploads += 1;
+                collected.bytes += size;
             }
         }
         Ok(collected)
@@ -110,8 +125,11 @@ impl Directory {
                 kept.insert(*digest);
             }
         }
-        for name in self.folders(&layout::tags(repository))? {
-            let Ok(tag) = name.parse::<Tag>() else { continue };
+        let tags = layout::tags(repository);
+        for name in self.own_folders(&tags)? {
+            let tag: Tag = name
+                .parse()
+                .map_err(|_| unclear(&format!("{tags}/{name}"), "is no tag"))?;
             if let Some(digest) = self.tag(repository, &tag)? {
                 kept.insert(digest);
                 kept.extend(signed_by(&tag));
@@ -143,13 +161,24 @@ impl Directory {
             going = later;
         }
         plan.revisions.extend(gone);
+        // A link may lead to other bytes than it is named after: docker-distribution keeps what was pushed by
+        // another algorithm under its sha256.
+        let mut layers = BTreeMap::new();
         for digest in self.digests(&layout::layers(repository))? {
-            if needed.contains(&digest) || is_young(&layout::layer_link(repository, digest))? {
-                needed.insert(digest);
-            } else {
-                plan.layers.push((repository.clone(), digest));
+            if let Some(target) = self.link(&layout::layer_link(repository, digest))? {
+                layers.insert(digest, target);
             }
         }
+        for digest in &kept {
+            needed.extend(self.link(&layout::revision_link(repository, digest))?);
+        }
+        for (digest, target) in &layers {
+            if needed.contains(digest) || is_young(&layout::layer_link(repository, digest))? {
+                needed.extend([*digest, *target]);
+            }
+        }
+        let going = layers.into_keys().filter(|digest| !needed.contains(digest));
+        plan.layers.extend(going.map(|digest| (repository.clone(), digest)));
         plan.live.extend(needed);
         Ok(())
     }
@@ -207,36 +236,28 @@ impl Directory {
     /// Removes the blobs that no repository has.
     fn sweep(
         &self,
+        blobs: &[BlobDigest],
         live: &BTreeSet<BlobDigest>,
         options: &Collect,
         now: SystemTime,
         collected: &mut Collected,
     ) -> Result<()> {
-        let blobs = format!("{}/blobs", layout::ROOT);
         let mut changes = Changes::of(self);
-        for algorithm in self.folders(&blobs)? {
-            for start in self.folders(&format!("{blobs}/{algorithm}"))? {
-                for hex in self.folders(&format!("{blobs}/{algorithm}/{start}"))? {
-                    let Ok(digest) = format!("{algorithm}:{hex}").parse::<BlobDigest>() else {
-                        continue;
-                    };
-                    let path = layout::blob_data(digest);
-                    let folder = path.trim_end_matches("/data");
-                    if live.contains(&digest) || self.is_young(&path, options.grace, now)? {
-                        continue;
-                    }
-                    let metadata = found(self.dir.symlink_metadata(&path)).or_io(|| self.cannot("look up", &path))?;
-                    // A folder without bytes is what a crash left, or what somebody is about to fill.
-                    let Some(metadata) = metadata else { continue };
-                    collected.blobs += 1;
-                    if metadata.nlink() == 1 {
-                        collected.bytes += metadata.len();
-                    }
-                    if !options.dry_run {
-                        changes.remove_file(&path)?;
-                        changes.remove_folder(folder)?;
-                    }
-                }
+        for digest in blobs.iter().filter(|digest| !live.contains(digest)) {
+            let path = layout::blob_data(digest);
+            if self.is_young(&path, options.grace, now)? {
+                continue;
+            }
+            let metadata = found(self.dir.symlink_metadata(&path)).or_io(|| self.cannot("look up", &path))?;
+            // A folder without bytes is what a crash left, or what somebody is about to fill.
+            let Some(metadata) = metadata else { continue };
+            collected.blobs += 1;
+            if metadata.nlink() == 1 {
+                collected.bytes += metadata.len();
+            }
+            if !options.dry_run {
+                changes.remove_file(&path)?;
+                changes.remove_folder(path.trim_end_matches("/data"))?;
             }
         }
         changes.sync()
@@ -253,11 +274,19 @@ impl Directory {
         Ok(true)
     }
 
-    /// Keeps a blob or manifest that a client asked for, which may be about to push what needs it.
-    pub(crate) fn lease(&self, repository: &Repository, digest: &BlobDigest) -> Result<()> {
+    /// Keeps a blob that a client asked for, which may be about to push what needs it. Waits while something is removed.
+    pub(crate) fn lease_blob(&self, repository: &Repository, digest: &BlobDigest) -> Result<()> {
         let _adding = self.adding()?;
         self.renew(&layout::layer_link(repository, digest))?;
-        self.renew(&layout::revision_link(repository, digest))?;
+        Ok(())
+    }
+
+    /// The same for a manifest. Those who pull ask for manifests too, and must not wait: while something is removed
+    /// nothing is promised, and a push of what needs the manifest is refused if it is gone.
+    pub(crate) fn lease_manifest(&self, repository: &Repository, digest: &BlobDigest) -> Result<()> {
+        if let Some(_adding) = self.try_adding()? {
+            self.renew(&layout::revision_link(repository, digest))?;
+        }
         Ok(())
     }
 
@@ -272,20 +301,91 @@ impl Directory {
         Ok(age.unwrap_or_default() < grace)
     }
 
+    /// The repositories, and what only has the name of one.
+    fn all_repositories(&self) -> Result<Vec<Repository>> {
+        let mut found = Vec::new();
+        let mut parents = vec![String::new()];
+        while let Some(parent) = parents.pop() {
+            let folder = format!("{}/{parent}", layout::repositories());
+            for name in self.own_folders(&folder)? {
+                if ["_manifests", "_layers", "_uploads"].contains(&name.as_str()) {
+                    continue;
+                }
+                let repository: Repository = format!("{parent}{name}")
+                    .parse()
+                    .map_err(|_| unclear(&format!("{folder}{name}"), "has not the name of a repository"))?;
+                parents.push(format!("{repository}/"));
+                found.push(repository);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The blobs that have a folder.
+    fn all_blobs(&self) -> Result<Vec<BlobDigest>> {
+        let blobs = format!("{}/blobs", layout::ROOT);
+        let mut digests = Vec::new();
+        for algorithm in self.own_folders(&blobs)? {
+            for start in self.own_folders(&format!("{blobs}/{algorithm}"))? {
+                for hex in self.own_folders(&format!("{blobs}/{algorithm}/{start}"))? {
+                    // What is no digest nobody can ask for, and it stays.
+                    digests.extend(format!("{algorithm}:{hex}").parse::<BlobDigest>().ok());
+                }
+            }
+        }
+        Ok(digests)
+    }
+
     /// The digests that a folder has links for.
     fn digests(&self, folder: &str) -> Result<Vec<BlobDigest>> {
         let mut digests = Vec::new();
-        for algorithm in self.folders(folder)? {
-            for hex in self.folders(&format!("{folder}/{algorithm}"))? {
-                if let Ok(digest) = format!("{algorithm}:{hex}").parse::<BlobDigest>()
-                    && self.exists(&format!("{folder}/{algorithm}/{hex}/link"))?
-                {
+        for algorithm in self.own_folders(folder)? {
+            for hex in self.own_folders(&format!("{folder}/{algorithm}"))? {
+                let path = format!("{folder}/{algorithm}/{hex}");
+                let digest = format!("{algorithm}:{hex}");
+                let digest = digest.parse().map_err(|_| unclear(&path, "is no digest"))?;
+                if self.exists(&format!("{path}/link"))? {
                     digests.push(digest);
                 }
             }
         }
         Ok(digests)
     }
+
+    /// The names of the folders in a folder. Links are followed when the registry serves, so what is behind one could
+    /// need anything.
+    fn own_folders(&self, path: &str) -> Result<Vec<String>> {
+        let failed = || self.cannot("list", path);
+        let Some(entries) = found(self.dir.read_dir(path)).or_io(failed)? else {
+            return Ok(Vec::new());
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry.or_io(failed)?;
+            let kind = entry.file_type().or_io(failed)?;
+            let name = entry.file_name();
+            let shown = format!("{}/{}", path.trim_end_matches('/'), name.to_string_lossy());
+            if kind.is_symlink() {
+                return Err(unclear(&shown, "is a symbolic link"));
+            }
+            if kind.is_dir() {
+                names.push(name.into_string().map_err(|_| unclear(&shown, "is not UTF-8"))?);
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// Why nothing is collected: something that may need what would go.
+fn unclear(path: &str, why: &str) -> Error {
+    Error::new(
+        ErrorKind::Input,
+        format!(
+            "`{}` {why}: nothing was removed, because it may need what would go",
+            path.escape_debug()
+        ),
+    )
+    .hint("move it out of the registry's folder; put what a link leads to in its place")
 }
 
 /// Adds what the kept manifests name, and what refers to them.

@@ -5,10 +5,12 @@
 //! where other repositories may need them.
 
 use std::fs::File;
-use std::sync::{PoisonError, RwLockReadGuard};
+use std::io;
+use std::sync::{PoisonError, RwLockReadGuard, TryLockError};
 
 use rustix::fs::FlockOperation;
-use sealrs_image::error::{IoResultExt as _, Result};
+use rustix::io::Errno;
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 
 use super::Directory;
 use super::changes::Changes;
@@ -170,19 +172,43 @@ impl Directory {
         })
     }
 
+    /// The same, and nothing if it would have to wait for who removes.
+    pub(super) fn try_adding(&self) -> Result<Option<Adding<'_>>> {
+        let here = match self.removing.try_read() {
+            Ok(here) => here,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        let everywhere = self.try_lock(FlockOperation::NonBlockingLockShared)?;
+        Ok(everywhere.map(|everywhere| Adding {
+            _here: here,
+            _everywhere: everywhere,
+        }))
+    }
+
     /// Locks the directory against other processes, until the file is dropped or the process is gone.
     pub(super) fn lock(&self, how: FlockOperation) -> Result<File> {
+        let locked = self.try_lock(how)?;
+        locked.ok_or_else(|| Error::new(ErrorKind::Conflict, self.cannot("lock", layout::ROOT)))
+    }
+
+    /// The same, and nothing if somebody else has a lock that is waited for by no means.
+    fn try_lock(&self, how: FlockOperation) -> Result<Option<File>> {
         let failed = || self.cannot("lock", layout::ROOT);
         Changes::of(self).folder(layout::ROOT)?;
         let file = self.dir.open(layout::ROOT).or_io(failed)?.into_std();
-        loop {
-            match rustix::fs::flock(&file, how) {
-                Err(rustix::io::Errno::INTR) => {}
-                result => {
-                    result.map_err(std::io::Error::from).or_io(failed)?;
-                    return Ok(file);
-                }
-            }
+        Ok(locked(&file, how).or_io(failed)?.then_some(file))
+    }
+}
+
+/// Locks a file until it is dropped or the process is gone. Says whether it is locked: one that does not wait may fail to.
+pub(super) fn locked(file: &File, how: FlockOperation) -> io::Result<bool> {
+    loop {
+        match rustix::fs::flock(file, how) {
+            Ok(()) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(error) => return Err(error.into()),
         }
     }
 }
