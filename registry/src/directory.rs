@@ -245,7 +245,7 @@ impl Directory {
     }
 
     /// A blob's bytes, whichever repository they belong to, or to none.
-    fn content(&self, digest: &BlobDigest) -> Result<Option<StoredBlob>> {
+    pub(crate) fn content(&self, digest: &BlobDigest) -> Result<Option<StoredBlob>> {
         self.file(&layout::blob_data(digest))
     }
 

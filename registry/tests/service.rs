@@ -184,12 +184,6 @@ fn several_addresses_and_both_families() {
     drop(ours);
 }
 
-/// Makes `size` zeros, which take no room on disk, the blob of the sample's image.
-fn big_blob(sample: &Sample, size: u64) {
-    let data = sample.dir.path().join(layout::blob_data(sample.layer));
-    File::create(data).unwrap().set_len(size).unwrap();
-}
-
 /// Asks for the sample's blob without reading the answer.
 fn begin_download(ours: &Ours, sample: &Sample) -> TcpStream {
     let mut stream = TcpStream::connect(ours.address).unwrap();
@@ -201,9 +195,8 @@ fn begin_download(ours: &Ours, sample: &Sample) -> TcpStream {
 
 #[test]
 fn downloads_under_way_end_before_the_server_does() {
-    let sample = Sample::new();
     let size = 64 << 20;
-    big_blob(&sample, size);
+    let sample = Sample::new().with_zeros(size);
     let mut ours = Ours::plain(sample.dir.path());
     let mut idle = TcpStream::connect(ours.address).unwrap();
     let mut stream = begin_download(&ours, &sample);
@@ -223,8 +216,7 @@ fn downloads_under_way_end_before_the_server_does() {
 
 #[test]
 fn a_client_that_hangs_does_not_keep_the_server() {
-    let sample = Sample::new();
-    big_blob(&sample, 64 << 20);
+    let sample = Sample::new().with_zeros(64 << 20);
     let mut ours = Ours::plain(sample.dir.path());
     let stream = begin_download(&ours, &sample);
     std::thread::sleep(Duration::from_millis(200));
@@ -241,9 +233,8 @@ fn a_client_that_hangs_does_not_keep_the_server() {
 
 #[test]
 fn slow_clients_get_everything_and_hold_up_nobody() {
-    let sample = Sample::new();
     let size = 16 << 20;
-    big_blob(&sample, size);
+    let sample = Sample::new().with_zeros(size);
     let ours = Ours::plain(sample.dir.path());
     let hanging: Vec<TcpStream> = (0..100).map(|_| begin_download(&ours, &sample)).collect();
     let mut slow = begin_download(&ours, &sample);
@@ -262,13 +253,17 @@ fn slow_clients_get_everything_and_hold_up_nobody() {
 
 #[test]
 fn a_blob_that_shrinks_breaks_the_connection() {
-    let sample = Sample::new();
     let size: u64 = 64 << 20;
-    big_blob(&sample, size);
+    let sample = Sample::new().with_zeros(size);
     let ours = Ours::plain(sample.dir.path());
     let mut stream = begin_download(&ours, &sample);
     stream.read_exact(&mut [0; 1000]).unwrap();
-    big_blob(&sample, 1 << 20);
+    File::options()
+        .write(true)
+        .open(sample.data())
+        .unwrap()
+        .set_len(1 << 20)
+        .unwrap();
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
     assert!((rest.len() as u64) < size - 1000, "the client has to notice");

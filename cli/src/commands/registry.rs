@@ -71,6 +71,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
+    /// Address that gives out counters for Prometheus at /metrics, in plain HTTP and to anybody.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
+    metrics: Option<SocketAddr>,
+
     /// Let only the users of this file in (`htpasswd -B`).
     #[arg(long, value_name = "FILE")]
     htpasswd: Option<PathBuf>,
@@ -105,6 +109,7 @@ impl Registry {
                 (true, false) => PushPolicy::Allow,
                 (true, true) => PushPolicy::AllowSparse,
             },
+            metrics: serve.metrics,
         };
         let progress = printer.progress();
         let dir = options.dir.display().to_string();
