@@ -30,7 +30,7 @@ const HELD_BACK: u64 = 64 << 10;
 
 /// So that clients which wait for the rest do not give up, a little of it goes out now and then.
 const DRIP: u64 = 1 << 10;
-const DRIP_EVERY: Duration = Duration::from_secs(10);
+const DRIP_EVERY: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -157,6 +157,83 @@ fn read(file: &File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
         read => {
             bytes.truncate(read);
             Ok(bytes)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use tokio::sync::watch;
+
+    use super::*;
+
+    const SIZE: u64 = 200_000;
+
+    /// All that comes before it takes `patience`, and how that ended.
+    async fn take(piece: &mut Piece, patience: Duration) -> (Vec<u8>, Option<io::Result<()>>) {
+        let mut all = Vec::new();
+        loop {
+            match tokio::time::timeout(patience, piece.next(None)).await {
+                Err(_) => return (all, None),
+                Ok(Ok(None)) => return (all, Some(Ok(()))),
+                Ok(Err(error)) => return (all, Some(Err(error))),
+                Ok(Ok(Some(bytes))) => all.extend_from_slice(&bytes),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_bytes_wait_for_the_verdict() {
+        let content: Vec<u8> = (0..SIZE).map(|at| (at % 251) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&content).unwrap();
+        let file = Arc::new(file);
+        for (told, length) in [
+            (Some(Verdict::Whole), SIZE),
+            (Some(Verdict::Damaged), SIZE),
+            (None, SIZE),
+            (Some(Verdict::Whole), 10),
+            (Some(Verdict::Damaged), 10),
+        ] {
+            let (verdict, receiver) = watch::channel(None);
+            let mut piece = Piece {
+                file: Arc::clone(&file),
+                offset: 0,
+                length,
+                pending: Some(Pending::of(receiver)),
+            };
+            let (mut got, end) = take(&mut piece, DRIP_EVERY / 4).await;
+            assert!(end.is_none());
+            assert_eq!(got.len() as u64, length.saturating_sub(HELD_BACK));
+            // A little more comes after a while, and never all of it.
+            let next = tokio::time::timeout(DRIP_EVERY * 2, piece.next(None)).await;
+            match length > DRIP {
+                true => {
+                    let drip = next.unwrap().unwrap().unwrap();
+                    assert_eq!(drip.len() as u64, DRIP);
+                    got.extend_from_slice(&drip);
+                }
+                false => assert!(next.is_err(), "the last byte is not sent"),
+            }
+            match told {
+                Some(told) => _ = verdict.send_replace(Some(told)),
+                // It could not be read.
+                None => drop(verdict),
+            }
+            let (rest, end) = take(&mut piece, DRIP_EVERY * 2).await;
+            got.extend_from_slice(&rest);
+            match told {
+                Some(Verdict::Whole) => {
+                    assert!(end.unwrap().is_ok());
+                    assert!(got == content[..got.len()] && got.len() as u64 == length);
+                }
+                _ => {
+                    assert_eq!(end.unwrap().unwrap_err().kind(), io::ErrorKind::InvalidData);
+                    assert!((got.len() as u64) < length);
+                }
+            }
         }
     }
 }

@@ -89,6 +89,12 @@ pub(crate) enum Judged {
 pub(crate) struct Pending(watch::Receiver<Option<Verdict>>);
 
 impl Pending {
+    /// What a test decides.
+    #[cfg(test)]
+    pub(crate) fn of(verdict: watch::Receiver<Option<Verdict>>) -> Self {
+        Self(verdict)
+    }
+
     /// The verdict, if it is there.
     pub(crate) fn now(&self) -> Option<Verdict> {
         *self.0.borrow()

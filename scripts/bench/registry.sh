@@ -15,7 +15,7 @@ Usage: scripts/bench/registry.sh [--clients N] [--size MIB] [--rounds N] [--quic
   --scratch DIR   where to work, a folder that does not exist yet; default: a new one in /var/tmp
   --sealrs FILE   the program to measure; default: what scripts/build.sh builds
 
-It needs docker-registry, nginx and python3. All runs over the loopback device with a warm page cache.
+It needs docker-registry, nginx, python3 and curl. All runs over the loopback device with a warm page cache.
 EOF
 }
 
@@ -102,7 +102,7 @@ start() { # SERVER
         nginx) nginx -c "$scratch/nginx.conf" >"$scratch/log" 2>&1 & ;;
     esac
     server=$!
-    curl -sS -o "$scratch/answer" --retry 20 --retry-connrefused --retry-delay 1 "http://$address/v2/" || {
+    curl -s -o "$scratch/answer" --retry 20 --retry-connrefused --retry-delay 1 "http://$address/v2/" || {
         cat "$scratch/log" >&2
         exit 1
     }
@@ -129,6 +129,7 @@ for _ in $(seq "$rounds"); do
     done
 done
 
+echo "load average after: $(cut -d' ' -f1-3 /proc/loadavg)"
 python3 - "$scratch/results" <<'EOF'
 import json, sys
 best = {}
