@@ -12,7 +12,7 @@
 mod support;
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use sealrs_image::progress::Silent;
 use sealrs_registry::layout;
 use sealrs_registry::server::{ServeOptions, run, serve};
 use sealrs_registry::tls::TlsFiles;
-use support::{Ours, Sample, ask, have, plainly, succeed, write};
+use support::{Ours, Process, Sample, ask, have, noise, plainly, push_blob, succeed, write};
 
 /// Starts a server that must not start.
 fn start_error(options: &ServeOptions) -> Error {
@@ -249,6 +249,67 @@ fn slow_clients_get_everything_and_hold_up_nobody() {
         received += slow.read(&mut buffer).unwrap() as u64;
     }
     drop(hanging);
+}
+
+/// Asks for `target` over a connection that stays open, and reads the answer's body.
+fn ask_on(stream: &mut BufReader<TcpStream>, target: &str, header: &str) -> Vec<u8> {
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{header}\r\n");
+    stream.get_mut().write_all(request.as_bytes()).unwrap();
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).unwrap();
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    body
+}
+
+#[test]
+fn many_clients_at_once_get_the_right_bytes_in_little_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs: Vec<Vec<u8>> = [5_000_000, 16 << 20, 70_000, 1000, 3 << 20]
+        .into_iter()
+        .zip(1..)
+        .map(|(size, seed)| noise(size, seed))
+        .collect();
+    let first = Process::start(dir.path());
+    let targets: Vec<String> = blobs
+        .iter()
+        .map(|bytes| format!("/v2/a/blobs/{}", push_blob(first.address, "a", bytes)))
+        .collect();
+    drop(first);
+    // One that knows none of the blobs.
+    let server = Process::start(dir.path());
+    std::thread::scope(|scope| {
+        for client in 0..64 {
+            let (blobs, targets, address) = (&blobs, &targets, server.address);
+            scope.spawn(move || {
+                let mut stream = BufReader::new(TcpStream::connect(address).unwrap());
+                for round in 0..blobs.len() {
+                    let number = (client + round) % blobs.len();
+                    let (bytes, target) = (&blobs[number], &targets[number]);
+                    assert!(ask_on(&mut stream, target, "") == *bytes, "{target}");
+                    let (start, end) = (bytes.len() / 3, bytes.len() - client);
+                    let range = format!("Range: bytes={start}-{}\r\n", end - 1);
+                    assert!(
+                        ask_on(&mut stream, target, &range) == bytes[start..end],
+                        "{range} of {target}"
+                    );
+                    assert!(!ask_on(&mut stream, "/v2/a/tags/list", "").is_empty());
+                }
+            });
+        }
+    });
+    let peak = server.peak_memory();
+    println!("64 clients: {} MiB", peak >> 20);
+    assert!(peak < 96 << 20, "{peak} bytes");
 }
 
 #[test]
