@@ -1,4 +1,4 @@
-//! `sealrs registry serve` takes pushes when it is told to, and not otherwise.
+//! `sealrs registry serve` takes pushes when it is told to, and not otherwise; `sealrs registry gc` frees what they leave.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,8 +13,9 @@ mod support;
 use std::fs;
 use std::path::Path;
 
-use support::images::{pull, serve};
-use support::{Scratch, assert_has, image, needs, run};
+use support::images::{answers, pull, serve};
+use support::kills::killed_at;
+use support::{Scratch, assert_has, image, needs, noise, run, succeed};
 
 #[test]
 fn pushing_has_to_be_allowed() {
@@ -79,4 +80,64 @@ fn pushing_has_to_be_allowed() {
     }
     let said = scratch.fails(2, &["registry", "serve", "--dir", &folder, "--allow-sparse"]);
     assert_has(&said, &["--allow-push"]);
+}
+
+#[test]
+fn garbage_goes_while_it_serves_and_a_kill_does_no_harm() {
+    needs!("skopeo", "curl", "strace");
+    let scratch = Scratch::new();
+    let folder = scratch.path("registry");
+    fs::create_dir(&folder).unwrap();
+    let served = serve(&scratch, Path::new(&folder), &["--allow-push"]);
+    for (tag, seed) in [("v1", 1), ("v2", 2), ("v3", 3)] {
+        let layout = scratch.path(tag);
+        let layers = [b"common".to_vec(), noise(seed, 300_000)];
+        image::layout(Path::new(&layout), "v1", &["linux/amd64"], &layers);
+        let mut copy = scratch.command("skopeo");
+        copy.args(["--insecure-policy", "copy", "--all", "--dest-tls-verify=false"]);
+        succeed(copy.args([
+            format!("oci:{layout}:v1"),
+            format!("docker://{}/team/app:{tag}", served.host),
+        ]));
+    }
+    let digest = pull(&served.host, "team/app:v1");
+    for tag in ["v2", "v3"] {
+        let url = format!("http://{}/v2/team/app/manifests/{tag}", served.host);
+        run("curl", &["-fsS", "-X", "DELETE", &url]);
+    }
+    let gc = |folder: &str, more: &[&str]| {
+        let arguments = ["registry", "gc", "--dir", folder, "--delete-untagged"];
+        scratch.json(&[&arguments[..], more].concat())
+    };
+    let young = gc(&folder, &[]);
+    assert_eq!(
+        (&young["blobs"], &young["manifests"]),
+        (&0.into(), &0.into()),
+        "{young}"
+    );
+    let dry = gc(&folder, &["--grace", "0", "--dry-run"]);
+    assert_eq!(dry["manifests"], 2, "{dry}");
+    drop(served);
+
+    // Killed at each file and folder that it removes, on a copy with a registry that serves it.
+    let mut kills = 0;
+    loop {
+        let copy = scratch.path(&format!("copy-{kills}"));
+        succeed(scratch.command("cp").args(["-r", &folder, &copy]));
+        let served = serve(&scratch, Path::new(&copy), &["--allow-push"]);
+        let arguments = ["registry", "gc", "--dir", &copy, "--delete-untagged", "--grace", "0"];
+        let was_killed = killed_at(&scratch, "unlink,unlinkat,rmdir", kills + 1, &arguments);
+        assert_eq!(pull(&served.host, "team/app:v1"), digest, "killed at {kills}");
+        let again = gc(&copy, &["--grace", "0"]);
+        assert_eq!(pull(&served.host, "team/app:v1"), digest, "again after {kills}");
+        assert!(!answers(&served.host, "team/app:v2"));
+        assert_eq!(gc(&copy, &["--grace", "0"])["blobs"], 0);
+        fs::remove_dir_all(&copy).unwrap();
+        if !was_killed {
+            assert_eq!(again["blobs"], 0, "{again}");
+            break;
+        }
+        kills += 1;
+    }
+    assert!(kills >= 8, "{kills}");
 }

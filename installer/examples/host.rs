@@ -90,6 +90,7 @@ fn serve(words: &[&str]) -> Result<()> {
         tls: None,
         htpasswd: None,
         push: PushPolicy::Refuse,
+        metrics: None,
     };
     let mut tls = TlsFiles {
         certificate: PathBuf::new(),

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         tls: None,
         htpasswd: None,
         push: PushPolicy::Allow,
+        metrics: None,
     };
     match run(&options, Arc::new(Silent), |addresses| say(&format!("{addresses:?}"))) {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! From a request to the answer, for whoever reads. Reads files, so it may block.
 
 use std::io;
+use std::sync::Arc;
 
 use hyper::header::{
     ACCEPT_RANGES, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HOST, HeaderMap, HeaderName, HeaderValue,
@@ -9,11 +10,11 @@ use hyper::header::{
 use hyper::http::request::Parts;
 use hyper::http::uri::Authority;
 use hyper::{Method, Response, StatusCode};
-use sealrs_image::error::Error;
+use sealrs_image::error::{Error, IoResultExt as _};
 use sealrs_image::progress::{Event, Progress};
 use sealrs_image::spec::{canonical, media_type};
 
-use crate::body::{self, Body};
+use crate::body::{Body, Piece};
 use crate::digest::BlobDigest;
 use crate::directory::{Directory, Referrers, StoredBlob, StoredManifest};
 use crate::host::Host;
@@ -22,6 +23,7 @@ use crate::page::{Listing, Page};
 use crate::range::Wanted;
 use crate::refusal::Refusal;
 use crate::route::{Item, Route, is_reading};
+use crate::verdict::{Judged, Pending, Verdict, Verdicts};
 
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
@@ -109,7 +111,12 @@ pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
 }
 
 /// Answers a request that reads.
-pub(crate) fn answer(directory: &Directory, request: &Parts, route: Route) -> Result<Response<Body>> {
+pub(crate) fn answer(
+    directory: &Directory,
+    verdicts: &Arc<Verdicts>,
+    request: &Parts,
+    route: Route,
+) -> Result<Response<Body>> {
     match route {
         Route::Version => Ok(document(JSON, "{}")),
         Route::Catalog(page) => {
@@ -117,12 +124,15 @@ pub(crate) fn answer(directory: &Directory, request: &Parts, route: Route) -> Re
             let names = serde_json::json!({"repositories": listing.names});
             Ok(listed(names.to_string(), "/v2/_catalog", &listing, &page))
         }
-        Route::Repository { name, upstream, item } => content(directory, request, &name, upstream.as_ref(), item),
+        Route::Repository { name, upstream, item } => {
+            content(directory, verdicts, request, &name, upstream.as_ref(), item)
+        }
     }
 }
 
 fn content(
     directory: &Directory,
+    verdicts: &Arc<Verdicts>,
     request: &Parts,
     name: &Repository,
     upstream: Option<&Host>,
@@ -145,7 +155,7 @@ fn content(
         Item::Blob(digest) => {
             let found = directory.blob(&repository, &digest)?;
             let stored = found.ok_or_else(|| Refusal::unknown_blob(&digest.to_string()))?;
-            Ok(blob(stored, &digest, request))
+            blob(stored, verdicts, &digest, request)
         }
         Item::Tags(page) => {
             let listing = directory.tags(&repository, &page)?;
@@ -186,8 +196,28 @@ fn manifest(
     Ok(response)
 }
 
-fn blob(StoredBlob { file, size }: StoredBlob, digest: &BlobDigest, request: &Parts) -> Response<Body> {
+fn blob(
+    StoredBlob { file, size }: StoredBlob,
+    verdicts: &Arc<Verdicts>,
+    digest: &BlobDigest,
+    request: &Parts,
+) -> Result<Response<Body>> {
     let headers = &request.headers;
+    let file = Arc::new(file);
+    let failed = || format!("cannot read {digest}");
+    let pending = if request.method == Method::GET {
+        match verdicts.judge(digest, &file).or_io(failed)? {
+            Judged::Settled(Verdict::Damaged) => return Err(Refusal::damaged_blob(&digest.to_string()).into()),
+            Judged::Settled(Verdict::Whole) => None,
+            Judged::Pending(pending) => Some(pending),
+        }
+    } else {
+        // Who asks whether it is here wants to push it otherwise: that mends it.
+        if verdicts.is_damaged(digest, &file).or_io(failed)? {
+            return Err(Refusal::unknown_blob(&digest.to_string()).into());
+        }
+        None
+    };
     // Ranges mean something for GET only (RFC 9110, section 14.2), and only of the very content that the client has a piece of.
     let is_ranged = request.method == Method::GET
         && headers
@@ -197,9 +227,9 @@ fn blob(StoredBlob { file, size }: StoredBlob, digest: &BlobDigest, request: &Pa
     let wanted = Wanted::parse(range.and_then(|value| value.to_str().ok()), size);
     let mut response = match wanted {
         _ if client_has(headers, digest) => not_modified(),
-        Wanted::All => octets(file, 0, size),
+        Wanted::All => octets(file, 0, size, pending),
         Wanted::Part { offset, length } => {
-            let mut response = octets(file, offset, length);
+            let mut response = octets(file, offset, length, pending);
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             let last = offset + length - 1;
             set(&mut response, CONTENT_RANGE, &format!("bytes {offset}-{last}/{size}"));
@@ -208,14 +238,14 @@ fn blob(StoredBlob { file, size }: StoredBlob, digest: &BlobDigest, request: &Pa
         Wanted::Nothing => {
             let mut response = refused(&Refusal::bad_range(size));
             set(&mut response, CONTENT_RANGE, &format!("bytes */{size}"));
-            return response;
+            return Ok(response);
         }
     };
     response
         .headers_mut()
         .insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     name_content(&mut response, digest);
-    response
+    Ok(response)
 }
 
 fn referrers(found: &Referrers, path: &str, wanted: Option<&str>) -> Result<Response<Body>> {
@@ -262,14 +292,19 @@ fn listed(names: String, path: &str, listing: &Listing, page: &Page) -> Response
 fn document(content_type: &str, bytes: impl Into<hyper::body::Bytes>) -> Response<Body> {
     let bytes = bytes.into();
     let length = bytes.len();
-    let mut response = basic(body::whole(bytes));
+    let mut response = basic(Body::whole(bytes));
     set(&mut response, CONTENT_TYPE, content_type);
     response.headers_mut().insert(CONTENT_LENGTH, length.into());
     response
 }
 
-fn octets(file: std::fs::File, offset: u64, length: u64) -> Response<Body> {
-    let mut response = basic(body::piece(file, offset, length));
+fn octets(file: Arc<std::fs::File>, offset: u64, length: u64, pending: Option<Pending>) -> Response<Body> {
+    let mut response = basic(Body::Piece(Piece {
+        file,
+        offset,
+        length,
+        pending,
+    }));
     set(&mut response, CONTENT_TYPE, "application/octet-stream");
     response.headers_mut().insert(CONTENT_LENGTH, length.into());
     response
@@ -281,7 +316,7 @@ fn not_modified() -> Response<Body> {
 
 /// An answer of nothing but its headers.
 pub(crate) fn empty(status: StatusCode) -> Response<Body> {
-    let mut response = basic(body::whole(""));
+    let mut response = basic(Body::whole(""));
     *response.status_mut() = status;
     response
 }

@@ -4,7 +4,10 @@
 //! included. A request names repositories, tags and digests only, which are checked before they become paths.
 
 mod changes;
+mod collect;
 mod content;
+#[cfg(test)]
+mod kill;
 mod referrers;
 mod upload;
 
@@ -26,6 +29,7 @@ use crate::layout;
 use crate::name::{Repository, Tag};
 use crate::page::{Listing, Page};
 
+pub use collect::{Collect, Collected};
 pub(crate) use content::Pushed;
 pub(crate) use referrers::Referrers;
 pub(crate) use upload::{Upload, UploadEnd};
@@ -36,7 +40,7 @@ pub struct Directory {
     path: PathBuf,
     dir: Dir,
     /// Held by who adds to the directory, and alone by who removes from it: nothing goes while something that
-    /// needs it is on its way.
+    /// needs it is on its way. Other processes are kept out by a lock on the folder of everything.
     removing: RwLock<()>,
 }
 
@@ -241,7 +245,7 @@ impl Directory {
     }
 
     /// A blob's bytes, whichever repository they belong to, or to none.
-    fn content(&self, digest: &BlobDigest) -> Result<Option<StoredBlob>> {
+    pub(crate) fn content(&self, digest: &BlobDigest) -> Result<Option<StoredBlob>> {
         self.file(&layout::blob_data(digest))
     }
 

@@ -7,7 +7,9 @@
 //! * The directory: [`layout`] (its paths), [`links`] (its small files for given images), [`directory`] (reading and
 //!   changing it), `manifest` (what a pushed one needs).
 //! * The server: [`server`], which reads a request with [`route`] and answers with [`refusal`] or with content.
-//!   `answer` is for those who read; `push` for those who write, with `receive` (bodies) and `turns` (whose turn it is).
+//!   `answer` is for those who read, with `verdict` (whether blobs are what they should be), `body` and `wire` (how they are
+//!   sent); `push` for those who write, with `receive` (bodies) and `turns` (whose turn it is); `monitor` for those who
+//!   watch, with `metrics`.
 
 mod answer;
 mod body;
@@ -18,6 +20,8 @@ pub mod layout;
 pub mod links;
 mod listen;
 mod manifest;
+mod metrics;
+mod monitor;
 pub mod name;
 pub mod page;
 mod passwords;
@@ -29,3 +33,5 @@ pub mod route;
 pub mod server;
 pub mod tls;
 mod turns;
+mod verdict;
+mod wire;

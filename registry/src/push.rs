@@ -7,8 +7,8 @@ use hyper::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use sealrs_image::digest::Digest;
-use sealrs_image::error::{ErrorKind, ResultExt as _};
-use tokio::sync::Semaphore;
+use sealrs_image::error::{ErrorKind, IoResultExt as _, ResultExt as _};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 
 use crate::answer::{CONTENT_DIGEST, Failure, Result, empty, refused, set};
@@ -17,11 +17,13 @@ use crate::digest::BlobDigest;
 use crate::directory::{Directory, Pushed, Upload, UploadEnd};
 use crate::host::Host;
 use crate::manifest::{MAX_PUSHED, Manifest};
+use crate::metrics::Metrics;
 use crate::name::{Repository, Tag, UploadId};
 use crate::receive::{BodyEnd, receive, small};
 use crate::refusal::Refusal;
 use crate::route::{Begin, Item};
 use crate::turns::{Turn, Turns};
+use crate::verdict::Verdicts;
 
 const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 const SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -30,21 +32,35 @@ const TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// How many manifests are taken in at once: they wait in memory.
 const MANIFESTS_AT_ONCE: usize = 32;
 
+/// How many threads may change the directory, or wait until they may. Those who read have the others.
+const WRITERS: usize = 256;
+
 /// What takes pushes.
 #[derive(Debug)]
 pub(crate) struct Pushes {
     directory: Arc<Directory>,
     turns: Turns,
     manifests: Semaphore,
+    writers: Arc<Semaphore>,
+    verdicts: Arc<Verdicts>,
+    metrics: Arc<Metrics>,
     may_be_sparse: bool,
 }
 
 impl Pushes {
-    pub(crate) fn to(directory: Arc<Directory>, may_be_sparse: bool) -> Self {
+    pub(crate) fn to(
+        directory: Arc<Directory>,
+        verdicts: Arc<Verdicts>,
+        metrics: Arc<Metrics>,
+        may_be_sparse: bool,
+    ) -> Self {
         Self {
             directory,
             turns: Turns::default(),
             manifests: Semaphore::new(MANIFESTS_AT_ONCE),
+            writers: Arc::new(Semaphore::new(WRITERS)),
+            verdicts,
+            metrics,
             may_be_sparse,
         }
     }
@@ -95,8 +111,17 @@ impl Pushes {
     ) -> Result<Response<Body>> {
         if let Begin::Mount(digest, from) = &begin {
             let (digest, from, target) = (*digest, from.clone(), repository.clone());
+            let verdicts = Arc::clone(&self.verdicts);
             let mounted = self
-                .blocking(move |directory| mount(directory, &target, &digest, from.as_deref(), upstream.as_ref()))
+                .blocking(move |directory| {
+                    mount(
+                        (directory, &verdicts),
+                        &target,
+                        &digest,
+                        from.as_deref(),
+                        upstream.as_ref(),
+                    )
+                })
                 .await?;
             if mounted {
                 return Ok(stored(repository, "blobs", &digest));
@@ -146,11 +171,14 @@ impl Pushes {
             Taken::In(upload, turn) => (upload, turn),
             Taken::Refused(response) => return Ok(response),
         };
-        let wanted = *digest;
+        let (wanted, file) = (*digest, upload.file());
         let end = self.blocking(move |_| Ok(upload.finish(&wanted)?)).await?;
         self.turns.forget(repository, id);
         match end {
-            UploadEnd::Stored => Ok(stored(repository, "blobs", digest)),
+            UploadEnd::Stored => {
+                self.verdicts.vouch(digest, &file);
+                Ok(stored(repository, "blobs", digest))
+            }
             UploadEnd::OtherDigest(found) => Err(Refusal::other_digest(&digest.to_string(), &found.to_string()).into()),
         }
     }
@@ -187,6 +215,7 @@ impl Pushes {
         let (upload, refusal) = match refusal {
             Some(refusal) => (upload, Some(refusal)),
             None => {
+                let _held = self.metrics.uploads.hold();
                 let (upload, end) = receive(upload, body, length, &mut turn).await?;
                 let size = upload.size();
                 let refusal = match end {
@@ -279,13 +308,23 @@ impl Pushes {
         .await
     }
 
+    /// A place among those who may have to wait until something is removed.
+    pub(crate) async fn writer(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.writers).acquire_owned().await.ok()
+    }
+
     /// Does something with the directory that may take its time.
     async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Arc<Directory>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let directory = Arc::clone(&self.directory);
-        spawn_blocking(move || work(&directory))
+        let place = self.writer().await;
+        let work = move || {
+            let _place = place;
+            work(&directory)
+        };
+        spawn_blocking(work)
             .await
             .or_fail(ErrorKind::Internal, || "a thread of the registry died")?
     }
@@ -337,12 +376,20 @@ fn place_of(directory: &Directory, name: &Repository, upstream: Option<&Host>) -
 }
 
 fn mount(
-    directory: &Directory,
+    (directory, verdicts): (&Directory, &Verdicts),
     repository: &Repository,
     digest: &BlobDigest,
     from: Option<&str>,
     upstream: Option<&Host>,
 ) -> Result<bool> {
+    // What is damaged has to be sent again.
+    if let Some(stored) = directory.content(digest)?
+        && verdicts
+            .is_damaged(digest, &stored.file)
+            .or_io(|| format!("cannot read {digest}"))?
+    {
+        return Ok(false);
+    }
     let Some(from) = from else {
         return Ok(directory.mount(repository, digest, None)?);
     };

@@ -131,6 +131,15 @@ impl Refusal {
         )
     }
 
+    /// Its bytes on the disk are not those of its digest.
+    pub(crate) fn damaged_blob(digest: &str) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "BLOB_DAMAGED",
+            format!("the registry's copy of {digest} is damaged: it has to be pushed or unpacked again"),
+        )
+    }
+
     pub(crate) fn bad_tag(tag: &str) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,

@@ -16,7 +16,7 @@ use hyper::header::AUTHORIZATION;
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use sealrs_image::error::{ErrorKind, IoResultExt as _, Result, ResultExt as _};
@@ -29,15 +29,19 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use crate::answer::{answer, is_push, refused, route, whatever};
-use crate::body::Body;
+use crate::body::{Body, Sent};
 use crate::directory::Directory;
 use crate::listen::Listeners;
+use crate::metrics::Metrics;
+use crate::monitor::{HEALTH, Monitor};
 use crate::passwords::Passwords;
 use crate::push::Pushes;
 use crate::receive::drain;
 use crate::refusal::Refusal;
-use crate::route::Route;
+use crate::route::{Item, Route};
 use crate::tls::TlsFiles;
+use crate::verdict::Verdicts;
+use crate::wire::{Outlet, Wire};
 
 /// How many connections are served at once; more wait to be accepted.
 const CONNECTIONS: usize = 1024;
@@ -52,7 +56,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Uploads that nobody went on with for so long are removed when the server starts.
-const UPLOADS_EXPIRE: Duration = Duration::from_secs(7 * 24 * 3600);
+pub const UPLOADS_EXPIRE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How long to wait when the system has no room for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -70,6 +74,8 @@ pub struct ServeOptions {
     pub htpasswd: Option<PathBuf>,
     /// Whether clients may push, and remove what is there.
     pub push: PushPolicy,
+    /// The address that gives out counters for Prometheus, in plain HTTP and to anybody.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// What clients may change.
@@ -120,14 +126,22 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
     let directory = Arc::new(Directory::open(&options.dir)?);
+    let metrics = Arc::<Metrics>::default();
+    let verdicts = Arc::new(Verdicts::new(Arc::clone(&progress), Arc::clone(&metrics)));
+    let pushes = |may_be_sparse| {
+        let (directory, verdicts) = (Arc::clone(&directory), Arc::clone(&verdicts));
+        Some(Pushes::to(directory, verdicts, Arc::clone(&metrics), may_be_sparse))
+    };
     let pushes = match options.push {
         PushPolicy::Refuse => None,
-        PushPolicy::Allow => Some(Pushes::to(Arc::clone(&directory), false)),
-        PushPolicy::AllowSparse => Some(Pushes::to(Arc::clone(&directory), true)),
+        PushPolicy::Allow => pushes(false),
+        PushPolicy::AllowSparse => pushes(true),
     };
     if pushes.is_some() {
         directory.prepare()?;
-    } else if !directory.is_in_use()? {
+    }
+    let was_in_use = directory.is_in_use()?;
+    if !was_in_use {
         progress.event(Event::Warning(&format!(
             "`{}` holds no images: there is no `docker/registry/v2` in it",
             options.dir.display()
@@ -136,6 +150,21 @@ pub async fn serve(
     let tls = options.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
     let passwords = options.htpasswd.as_deref().map(Passwords::read).transpose()?;
     let listeners = Listeners::bind(&options.listen)?;
+    let monitor = Arc::new(Monitor {
+        directory: Arc::clone(&directory),
+        metrics: Arc::clone(&metrics),
+        progress: Arc::clone(&progress),
+        was_in_use,
+    });
+    // Ends with the server.
+    let mut monitoring = JoinSet::new();
+    if let Some(address) = options.metrics {
+        let listeners = Listeners::bind(&[address])?;
+        for address in listeners.addresses().or_io(|| "cannot tell where counters are")? {
+            progress.event(Event::Message(&format!("counters at http://{address}/metrics")));
+        }
+        monitoring.spawn(Arc::clone(&monitor).serve(listeners));
+    }
     ready(
         &listeners
             .addresses()
@@ -146,6 +175,9 @@ pub async fn serve(
         directory,
         passwords: passwords.map(Arc::new),
         pushes,
+        verdicts,
+        monitor,
+        metrics,
         progress,
     });
     if registry.pushes.is_some() {
@@ -161,6 +193,9 @@ struct Registry {
     directory: Arc<Directory>,
     passwords: Option<Arc<Passwords>>,
     pushes: Option<Pushes>,
+    verdicts: Arc<Verdicts>,
+    monitor: Arc<Monitor>,
+    metrics: Arc<Metrics>,
     progress: Arc<dyn Progress>,
 }
 
@@ -179,7 +214,8 @@ impl Registry {
                         let registry = Arc::clone(&self);
                         let (tls, watcher) = (tls.clone(), graceful.watcher());
                         connections.spawn(async move {
-                            registry.connection(stream, tls, watcher).await;
+                            let _held = registry.metrics.connections.hold();
+                            Arc::clone(&registry).connection(stream, tls, watcher).await;
                             drop(permit);
                         });
                     }
@@ -213,16 +249,24 @@ impl Registry {
 
     /// Serves one connection to its end. Whatever breaks it off is between the client and its network.
     async fn connection(self: Arc<Self>, stream: TcpStream, tls: Option<TlsAcceptor>, watcher: Watcher) {
+        let wire = Wire::new(stream, Arc::clone(&self.metrics));
         let Some(tls) = tls else {
-            return self.requests(stream, watcher).await;
+            let outlet = wire.outlet();
+            return self.requests(wire, Some(outlet), watcher).await;
         };
-        if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-            self.requests(stream, watcher).await;
+        // What is encrypted comes through memory.
+        if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(wire)).await {
+            self.requests(stream, None, watcher).await;
         }
     }
 
-    async fn requests(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Unpin + 'static, watcher: Watcher) {
-        let service = service_fn(|request| Arc::clone(&self).request(request));
+    async fn requests(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+        outlet: Option<Outlet>,
+        watcher: Watcher,
+    ) {
+        let service = service_fn(|request| Arc::clone(&self).request(request, outlet.clone()));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
@@ -230,9 +274,14 @@ impl Registry {
         let _ = watcher.watch(connection).await;
     }
 
-    async fn request(self: Arc<Self>, request: Request<Incoming>) -> std::result::Result<Response<Body>, Infallible> {
+    async fn request(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        outlet: Option<Outlet>,
+    ) -> std::result::Result<Response<Sent>, Infallible> {
         let (request, mut body) = request.into_parts();
         // A task of its own: it comes to its end, and an upload to its last byte, when the connection does not.
+        let (registry, method) = (Arc::clone(&self), request.method.clone());
         let answered = tokio::spawn(async move {
             let response = self.answer(&request, &mut body).await;
             if !response.status().is_success() {
@@ -241,10 +290,15 @@ impl Registry {
             response
         });
         let failed = |_| refused(&Refusal::trouble());
-        Ok(answered.await.unwrap_or_else(failed))
+        let response = answered.await.unwrap_or_else(failed);
+        registry.metrics.answered(&method, response.status());
+        Ok(response.map(|body| body.send(outlet)))
     }
 
     async fn answer(self: &Arc<Self>, request: &Parts, body: &mut Incoming) -> Response<Body> {
+        if request.uri.path() == HEALTH {
+            return self.monitor.health(&request.method).await;
+        }
         if let Some(passwords) = &self.passwords
             && !passwords.admit(request.headers.get(AUTHORIZATION)).await
         {
@@ -259,14 +313,50 @@ impl Registry {
                 let result = pushes.answer(request, (name, upstream, item), body).await;
                 whatever(result, request, self.progress.as_ref())
             }
-            (_, route) => {
+            (pushes, route) => {
+                let place = match pushes {
+                    Some(pushes) if is_for_a_push(&request.method, &route) => pushes.writer().await,
+                    _ => None,
+                };
                 let (registry, request) = (Arc::clone(self), request.clone());
                 let answered = tokio::task::spawn_blocking(move || {
-                    let result = answer(&registry.directory, &request, route);
+                    let _place = place;
+                    if registry.pushes.is_some() {
+                        registry.lease(&request, &route);
+                    }
+                    let result = answer(&registry.directory, &registry.verdicts, &request, route);
                     whatever(result, &request, registry.progress.as_ref())
                 });
                 answered.await.unwrap_or_else(|_| refused(&Refusal::trouble()))
             }
+        }
+    }
+
+    /// Keeps what a client asks for before it pushes what needs it.
+    fn lease(&self, request: &Parts, route: &Route) {
+        let Route::Repository { name, upstream, item } = route else {
+            return;
+        };
+        let leased = || -> Result<()> {
+            let Some(repository) = self.directory.find(name, upstream.as_ref())? else {
+                return Ok(());
+            };
+            match item {
+                Item::Blob(digest) if is_for_a_push(&request.method, route) => {
+                    self.directory.lease_blob(&repository, digest)
+                }
+                Item::Manifest(digest, _) => self.directory.lease_manifest(&repository, digest),
+                Item::Tagged(tag) => match self.directory.tag(&repository, tag)? {
+                    Some(digest) => self.directory.lease_manifest(&repository, &digest),
+                    None => Ok(()),
+                },
+                _ => Ok(()),
+            }
+        };
+        if let Err(error) = leased() {
+            let path = request.uri.path();
+            self.progress
+                .event(Event::Warning(&format!("cannot keep {path} for its client: {error:?}")));
         }
     }
 
@@ -281,6 +371,18 @@ impl Registry {
                 .event(Event::Warning(&format!("cannot remove old uploads: {error:?}"))),
         }
     }
+}
+
+/// Whether it is what clients ask before they push: who pulls has no use for a blob's size.
+fn is_for_a_push(method: &Method, route: &Route) -> bool {
+    let is_blob = matches!(
+        route,
+        Route::Repository {
+            item: Item::Blob(_),
+            ..
+        }
+    );
+    is_blob && method == Method::HEAD
 }
 
 /// The next connection, once there is room for it.

@@ -300,14 +300,24 @@ fn a_damaged_blob_is_not_taken_by_anybody() {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     write(&data, &bytes);
-    assert!(fail(&mut pull("library/app:1")).contains("match"), "a changed layer");
+    assert!(fail(&mut pull("library/app:1")).contains("500"), "a changed layer");
+    let answer = ours.get(&format!("/v2/library/app/blobs/{layer}"));
+    assert_eq!((answer.status, answer.code().as_str()), (500, "BLOB_DAMAGED"));
+    let said = ours.heard.all();
+    assert_eq!(said.matches("is damaged").count(), 1, "once: {said}");
+    assert!(said.contains(&layer.hex()), "{said}");
     write(&data, &bytes[..middle]);
     fail(&mut pull("library/app:1"));
     fs::remove_file(&data).unwrap();
     fail(&mut pull("library/app:1"));
     write(&data, &image.blobs[layer]);
     succeed(&mut pull("library/app:1"));
-    assert_eq!(ours.heard.all(), "");
+    assert_eq!(
+        ours.heard.all().lines().count(),
+        2,
+        "each damage once: {}",
+        ours.heard.all()
+    );
 
     // A manifest is small enough for the server to see for itself.
     let data = dir.path().join(layout::blob_data(image.manifest));

@@ -12,7 +12,7 @@
 mod support;
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use sealrs_image::progress::Silent;
 use sealrs_registry::layout;
 use sealrs_registry::server::{ServeOptions, run, serve};
 use sealrs_registry::tls::TlsFiles;
-use support::{Ours, Sample, ask, have, plainly, succeed, write};
+use support::{Ours, Process, Sample, ask, have, noise, plainly, push_blob, succeed, write};
 
 /// Starts a server that must not start.
 fn start_error(options: &ServeOptions) -> Error {
@@ -184,12 +184,6 @@ fn several_addresses_and_both_families() {
     drop(ours);
 }
 
-/// Makes `size` zeros, which take no room on disk, the blob of the sample's image.
-fn big_blob(sample: &Sample, size: u64) {
-    let data = sample.dir.path().join(layout::blob_data(sample.layer));
-    File::create(data).unwrap().set_len(size).unwrap();
-}
-
 /// Asks for the sample's blob without reading the answer.
 fn begin_download(ours: &Ours, sample: &Sample) -> TcpStream {
     let mut stream = TcpStream::connect(ours.address).unwrap();
@@ -201,9 +195,8 @@ fn begin_download(ours: &Ours, sample: &Sample) -> TcpStream {
 
 #[test]
 fn downloads_under_way_end_before_the_server_does() {
-    let sample = Sample::new();
     let size = 64 << 20;
-    big_blob(&sample, size);
+    let sample = Sample::new().with_zeros(size);
     let mut ours = Ours::plain(sample.dir.path());
     let mut idle = TcpStream::connect(ours.address).unwrap();
     let mut stream = begin_download(&ours, &sample);
@@ -223,8 +216,7 @@ fn downloads_under_way_end_before_the_server_does() {
 
 #[test]
 fn a_client_that_hangs_does_not_keep_the_server() {
-    let sample = Sample::new();
-    big_blob(&sample, 64 << 20);
+    let sample = Sample::new().with_zeros(64 << 20);
     let mut ours = Ours::plain(sample.dir.path());
     let stream = begin_download(&ours, &sample);
     std::thread::sleep(Duration::from_millis(200));
@@ -241,9 +233,8 @@ fn a_client_that_hangs_does_not_keep_the_server() {
 
 #[test]
 fn slow_clients_get_everything_and_hold_up_nobody() {
-    let sample = Sample::new();
     let size = 16 << 20;
-    big_blob(&sample, size);
+    let sample = Sample::new().with_zeros(size);
     let ours = Ours::plain(sample.dir.path());
     let hanging: Vec<TcpStream> = (0..100).map(|_| begin_download(&ours, &sample)).collect();
     let mut slow = begin_download(&ours, &sample);
@@ -260,15 +251,80 @@ fn slow_clients_get_everything_and_hold_up_nobody() {
     drop(hanging);
 }
 
+/// Asks for `target` over a connection that stays open, and reads the answer's body.
+fn ask_on(stream: &mut BufReader<TcpStream>, target: &str, header: &str) -> Vec<u8> {
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n{header}\r\n");
+    stream.get_mut().write_all(request.as_bytes()).unwrap();
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).unwrap();
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    body
+}
+
+#[test]
+fn many_clients_at_once_get_the_right_bytes_in_little_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs: Vec<Vec<u8>> = [5_000_000, 16 << 20, 70_000, 1000, 3 << 20]
+        .into_iter()
+        .zip(1..)
+        .map(|(size, seed)| noise(size, seed))
+        .collect();
+    let first = Process::start(dir.path());
+    let targets: Vec<String> = blobs
+        .iter()
+        .map(|bytes| format!("/v2/a/blobs/{}", push_blob(first.address, "a", bytes)))
+        .collect();
+    drop(first);
+    // One that knows none of the blobs.
+    let server = Process::start(dir.path());
+    std::thread::scope(|scope| {
+        for client in 0..64 {
+            let (blobs, targets, address) = (&blobs, &targets, server.address);
+            scope.spawn(move || {
+                let mut stream = BufReader::new(TcpStream::connect(address).unwrap());
+                for round in 0..blobs.len() {
+                    let number = (client + round) % blobs.len();
+                    let (bytes, target) = (&blobs[number], &targets[number]);
+                    assert!(ask_on(&mut stream, target, "") == *bytes, "{target}");
+                    let (start, end) = (bytes.len() / 3, bytes.len() - client);
+                    let range = format!("Range: bytes={start}-{}\r\n", end - 1);
+                    assert!(
+                        ask_on(&mut stream, target, &range) == bytes[start..end],
+                        "{range} of {target}"
+                    );
+                    assert!(!ask_on(&mut stream, "/v2/a/tags/list", "").is_empty());
+                }
+            });
+        }
+    });
+    let peak = server.peak_memory();
+    println!("64 clients: {} MiB", peak >> 20);
+    assert!(peak < 96 << 20, "{peak} bytes");
+}
+
 #[test]
 fn a_blob_that_shrinks_breaks_the_connection() {
-    let sample = Sample::new();
     let size: u64 = 64 << 20;
-    big_blob(&sample, size);
+    let sample = Sample::new().with_zeros(size);
     let ours = Ours::plain(sample.dir.path());
     let mut stream = begin_download(&ours, &sample);
     stream.read_exact(&mut [0; 1000]).unwrap();
-    big_blob(&sample, 1 << 20);
+    File::options()
+        .write(true)
+        .open(sample.data())
+        .unwrap()
+        .set_len(1 << 20)
+        .unwrap();
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
     assert!((rest.len() as u64) < size - 1000, "the client has to notice");

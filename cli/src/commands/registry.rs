@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::progress::{Event, Progress as _};
-use sealrs_registry::server::{PushPolicy, ServeOptions, run};
+use sealrs_registry::directory::{Collect, Directory};
+use sealrs_registry::server::{PushPolicy, ServeOptions, UPLOADS_EXPIRE, run};
 use sealrs_registry::tls::TlsFiles;
 
 use crate::printer::Printer;
@@ -18,6 +20,31 @@ Example:
   sealrs registry serve --dir /var/lib/sealer/data/my-cluster/rootfs/registry")]
 pub(crate) enum Registry {
     Serve(Serve),
+    Gc(Gc),
+}
+
+/// Remove what no image of a registry folder needs, while it is served or not.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sealrs registry gc --dir ./registry --dry-run
+  sealrs registry gc --dir ./registry --delete-untagged")]
+pub(crate) struct Gc {
+    /// Folder in the layout of the docker-distribution registry.
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+
+    /// Change nothing, and say what would go.
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Also remove manifests that no tag leads to. Images that are asked for by digest have none.
+    #[arg(long)]
+    delete_untagged: bool,
+
+    /// Keep what was pushed or asked for within so many minutes.
+    #[arg(long, value_name = "MINUTES", default_value_t = 60)]
+    grace: u32,
 }
 
 /// Serve the container images of a folder, until it is stopped by a signal.
@@ -44,6 +71,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
+    /// Address that gives out counters for Prometheus at /metrics, in plain HTTP and to anybody.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
+    metrics: Option<SocketAddr>,
+
     /// Let only the users of this file in (`htpasswd -B`).
     #[arg(long, value_name = "FILE")]
     htpasswd: Option<PathBuf>,
@@ -59,7 +90,10 @@ pub(crate) struct Serve {
 
 impl Registry {
     pub(crate) fn run(self, printer: &Printer) -> Result<()> {
-        let Self::Serve(serve) = self;
+        let serve = match self {
+            Self::Serve(serve) => serve,
+            Self::Gc(gc) => return gc.run(printer),
+        };
         let tls = serve
             .tls_cert
             .zip(serve.tls_key)
@@ -75,6 +109,7 @@ impl Registry {
                 (true, false) => PushPolicy::Allow,
                 (true, true) => PushPolicy::AllowSparse,
             },
+            metrics: serve.metrics,
         };
         let progress = printer.progress();
         let dir = options.dir.display().to_string();
@@ -82,6 +117,24 @@ impl Registry {
             for address in addresses {
                 progress.event(Event::Message(&format!("serving {dir} at {scheme}://{address}")));
             }
+        })
+    }
+}
+
+impl Gc {
+    fn run(self, printer: &Printer) -> Result<()> {
+        let collected = Directory::open(&self.dir)?.collect(&Collect {
+            dry_run: self.dry_run,
+            delete_untagged: self.delete_untagged,
+            grace: Duration::from_secs(u64::from(self.grace) * 60),
+            uploads_expire: UPLOADS_EXPIRE,
+        })?;
+        let verb = if self.dry_run { "would free" } else { "freed" };
+        printer.result(&collected, |it| {
+            format!(
+                "{verb} {} bytes: {} blobs, {} uploads, {} leftovers; unlinked {} manifests, {} layers\n",
+                it.bytes, it.blobs, it.uploads, it.leftovers, it.manifests, it.layers
+            )
         })
     }
 }

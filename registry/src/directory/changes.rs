@@ -50,6 +50,8 @@ impl<'d> Changes<'d> {
     /// Writes a `link` file, if it is not there already.
     pub(super) fn link(&mut self, path: &str, digest: &BlobDigest) -> Result<()> {
         if self.directory.link(path).is_ok_and(|there| there == Some(*digest)) {
+            // It may be old, and what needs it is yet to come.
+            self.directory.renew(path)?;
             return Ok(());
         }
         self.file(path, layout::link_content(digest).as_bytes())
@@ -117,6 +119,8 @@ impl<'d> Changes<'d> {
             folder => folder,
         };
         self.folders.insert(folder.to_owned());
+        #[cfg(test)]
+        super::kill::step();
     }
 }
 

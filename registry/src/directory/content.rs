@@ -4,9 +4,13 @@
 //! tag, and the other way round when something is removed. Removing takes links away; the bytes stay under `blobs`,
 //! where other repositories may need them.
 
-use std::sync::{PoisonError, RwLockReadGuard};
+use std::fs::File;
+use std::io;
+use std::sync::{PoisonError, RwLockReadGuard, TryLockError};
 
-use sealrs_image::error::Result;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 
 use super::Directory;
 use super::changes::Changes;
@@ -42,7 +46,7 @@ impl Directory {
     /// Stores a manifest. Gives a refusal when something that it names is missing.
     pub(crate) fn push(&self, repository: &Repository, pushed: &Pushed<'_>) -> Result<Option<Refusal>> {
         let Pushed { digest, manifest, .. } = pushed;
-        let _adding = self.adding();
+        let _adding = self.adding()?;
         if let Some(refusal) = self.missing(repository, pushed)? {
             return Ok(Some(refusal));
         }
@@ -96,7 +100,7 @@ impl Directory {
         digest: &BlobDigest,
         from: Option<&Repository>,
     ) -> Result<bool> {
-        let _adding = self.adding();
+        let _adding = self.adding()?;
         let stored = match from {
             Some(from) => self.blob(from, digest)?,
             None => self.content(digest)?,
@@ -112,6 +116,7 @@ impl Directory {
     /// Removes a tag, and not what it means. Says whether it was there.
     pub(crate) fn remove_tag(&self, repository: &Repository, tag: &Tag) -> Result<bool> {
         let _removing = self.removing.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.lock(FlockOperation::LockExclusive)?;
         let mut changes = Changes::of(self);
         let was_there = changes.untag(repository, tag)?;
         changes.sync()?;
@@ -121,6 +126,7 @@ impl Directory {
     /// Removes a manifest and the tags that mean it. Says whether it was there.
     pub(crate) fn remove_manifest(&self, repository: &Repository, digest: &BlobDigest) -> Result<bool> {
         let _removing = self.removing.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.lock(FlockOperation::LockExclusive)?;
         let link = layout::revision_link(repository, digest);
         if !self.exists(&link)? {
             return Ok(false);
@@ -149,6 +155,7 @@ impl Directory {
     /// Takes a blob out of a repository. Says whether it was in it.
     pub(crate) fn remove_blob(&self, repository: &Repository, digest: &BlobDigest) -> Result<bool> {
         let _removing = self.removing.write().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.lock(FlockOperation::LockExclusive)?;
         let mut changes = Changes::of(self);
         let was_there = changes.remove_link(&layout::layer_link(repository, digest))?;
         changes.sync()?;
@@ -156,9 +163,61 @@ impl Directory {
     }
 
     /// Keeps what is there until the guard is dropped.
-    pub(super) fn adding(&self) -> RwLockReadGuard<'_, ()> {
-        self.removing.read().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn adding(&self) -> Result<Adding<'_>> {
+        let here = self.removing.read().unwrap_or_else(PoisonError::into_inner);
+        let everywhere = self.lock(FlockOperation::LockShared)?;
+        Ok(Adding {
+            _here: here,
+            _everywhere: everywhere,
+        })
     }
+
+    /// The same, and nothing if it would have to wait for who removes.
+    pub(super) fn try_adding(&self) -> Result<Option<Adding<'_>>> {
+        let here = match self.removing.try_read() {
+            Ok(here) => here,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        let everywhere = self.try_lock(FlockOperation::NonBlockingLockShared)?;
+        Ok(everywhere.map(|everywhere| Adding {
+            _here: here,
+            _everywhere: everywhere,
+        }))
+    }
+
+    /// Locks the directory against other processes, until the file is dropped or the process is gone.
+    pub(super) fn lock(&self, how: FlockOperation) -> Result<File> {
+        let locked = self.try_lock(how)?;
+        locked.ok_or_else(|| Error::new(ErrorKind::Conflict, self.cannot("lock", layout::ROOT)))
+    }
+
+    /// The same, and nothing if somebody else has a lock that is waited for by no means.
+    fn try_lock(&self, how: FlockOperation) -> Result<Option<File>> {
+        let failed = || self.cannot("lock", layout::ROOT);
+        Changes::of(self).folder(layout::ROOT)?;
+        let file = self.dir.open(layout::ROOT).or_io(failed)?.into_std();
+        Ok(locked(&file, how).or_io(failed)?.then_some(file))
+    }
+}
+
+/// Locks a file until it is dropped or the process is gone. Says whether it is locked: one that does not wait may fail to.
+pub(super) fn locked(file: &File, how: FlockOperation) -> io::Result<bool> {
+    loop {
+        match rustix::fs::flock(file, how) {
+            Ok(()) => return Ok(true),
+            Err(Errno::INTR) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Nothing is removed while this is held.
+#[derive(Debug)]
+pub(super) struct Adding<'d> {
+    _here: RwLockReadGuard<'d, ()>,
+    _everywhere: File,
 }
 
 impl Changes<'_> {
@@ -170,7 +229,7 @@ impl Changes<'_> {
     }
 
     /// Removes a `link` file and the folder that is there for it alone.
-    fn remove_link(&mut self, path: &str) -> Result<bool> {
+    pub(super) fn remove_link(&mut self, path: &str) -> Result<bool> {
         let was_there = self.remove_file(path)?;
         self.remove_folder(path.trim_end_matches("/link"))?;
         Ok(was_there)

@@ -5,15 +5,17 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use cap_std::fs::OpenOptions;
+use rustix::fs::FlockOperation;
 use sealrs_image::digest::Hasher;
 use sealrs_image::error::{ErrorKind, IoResultExt as _, Result, ResultExt as _};
 
 use super::changes::Changes;
+use super::content::locked;
 use super::{Directory, found};
 use crate::digest::{BlobDigest, hashed};
 use crate::layout;
@@ -70,7 +72,15 @@ impl Upload {
             return Ok(None);
         };
         let file = file.into_std();
-        let size = file.metadata().or_io(failed)?.len();
+        // Who removes idle uploads holds this lock alone. One that is being removed, or was, is no more.
+        if !locked(&file, FlockOperation::NonBlockingLockShared).or_io(failed)? {
+            return Ok(None);
+        }
+        let metadata = file.metadata().or_io(failed)?;
+        if metadata.nlink() == 0 {
+            return Ok(None);
+        }
+        let size = metadata.len();
         Ok(Some(Self {
             directory: Arc::clone(directory),
             repository: repository.clone(),
@@ -125,7 +135,7 @@ impl Upload {
             return Ok(UploadEnd::OtherDigest(found));
         }
         self.file.sync_data().or_io(|| self.place("write"))?;
-        let _adding = self.directory.adding();
+        let _adding = self.directory.adding()?;
         let mut changes = Changes::of(&self.directory);
         let data = layout::upload_data(&self.repository, &self.id);
         // One that is there is replaced: it may have been damaged since, and this one is whole.
@@ -175,8 +185,37 @@ impl Directory {
 
     /// Removes the uploads that nothing was added to for so long. Gives their number.
     pub(crate) fn expire_uploads(&self, age: Duration) -> Result<usize> {
-        let now = SystemTime::now();
         let mut expired = 0;
+        for (repository, id) in self.idle_uploads(age)? {
+            expired += usize::from(self.expire_upload(&repository, &id, age)?);
+        }
+        Ok(expired)
+    }
+
+    /// Removes an upload that was idle for so long, unless somebody goes on with it now. Says whether it went.
+    pub(super) fn expire_upload(&self, repository: &Repository, id: &UploadId, age: Duration) -> Result<bool> {
+        let path = layout::upload_data(repository, id);
+        let failed = || self.cannot("remove", &path);
+        // Held until it is gone.
+        let data = self.file(&path)?;
+        if let Some(data) = &data {
+            let is_ours = locked(&data.file, FlockOperation::NonBlockingLockExclusive).or_io(failed)?;
+            let changed = data
+                .file
+                .metadata()
+                .and_then(|metadata| metadata.modified())
+                .or_io(failed)?;
+            if !is_ours || !is_older(changed, age) {
+                return Ok(false);
+            }
+        }
+        self.cancel_upload(repository, id)?;
+        Ok(true)
+    }
+
+    /// The uploads that nothing was added to for so long.
+    pub(super) fn idle_uploads(&self, age: Duration) -> Result<Vec<(Repository, UploadId)>> {
+        let mut expired = Vec::new();
         self.each_repository(&mut |repository| {
             for name in self.folders(&layout::uploads(repository))? {
                 let Ok(id) = name.parse::<UploadId>() else { continue };
@@ -184,11 +223,8 @@ impl Directory {
                     Some(changed) => Some(changed),
                     None => self.changed(&layout::upload(repository, &id))?,
                 };
-                // One from the future has an age of nothing.
-                let idle = changed.and_then(|changed| now.duration_since(changed).ok());
-                if idle.is_some_and(|idle| idle > age) {
-                    self.cancel_upload(repository, &id)?;
-                    expired += 1;
+                if changed.is_some_and(|changed| is_older(changed, age)) {
+                    expired.push((repository.clone(), id));
                 }
             }
             Ok(())
@@ -203,6 +239,11 @@ impl Directory {
         };
         Ok(Some(metadata.modified().or_io(failed)?.into_std()))
     }
+}
+
+/// One from the future has an age of nothing.
+fn is_older(changed: SystemTime, age: Duration) -> bool {
+    SystemTime::now().duration_since(changed).is_ok_and(|idle| idle > age)
 }
 
 /// Reads a file from its start, whoever else reads it.

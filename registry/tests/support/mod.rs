@@ -3,7 +3,7 @@
 #![allow(dead_code, missing_docs, unreachable_pub)] // Each test file uses its own part of this.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sealrs_image::digest::Digest;
+use sealrs_image::digest::{Digest, Hasher};
 use sealrs_image::error::Result;
 use sealrs_image::progress::{Event, Progress};
 use sealrs_registry::layout;
@@ -196,6 +196,32 @@ impl Sample {
     pub fn blob(&self) -> String {
         format!("/v2/library/app/blobs/{}", self.layer)
     }
+
+    /// Makes `size` zeros, which take no room on disk, the blob of the image.
+    pub fn with_zeros(mut self, size: u64) -> Self {
+        let mut hasher = Hasher::new();
+        let zeros = vec![0; 1 << 20];
+        for _ in 0..size >> 20 {
+            hasher.update(&zeros);
+        }
+        self.layer = hasher.finish();
+        let name = "library/app".parse().unwrap();
+        let link = self.dir.path().join(layout::layer_link(&name, self.layer));
+        write(&link, self.layer.to_string().as_bytes());
+        write(&self.data(), b"");
+        File::options()
+            .write(true)
+            .open(self.data())
+            .unwrap()
+            .set_len(size)
+            .unwrap();
+        self
+    }
+
+    /// The file of the blob.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join(layout::blob_data(self.layer))
+    }
 }
 
 /// Remembers what it is told.
@@ -224,6 +250,7 @@ pub fn plainly(dir: &Path) -> ServeOptions {
         tls: None,
         htpasswd: None,
         push: PushPolicy::Refuse,
+        metrics: None,
     }
 }
 
