@@ -8,12 +8,16 @@ mod application;
 mod cluster;
 mod config;
 mod document;
+mod fault;
+mod hidden;
 mod label;
 mod mistakes;
+mod reader;
 mod secret;
 mod taint;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod v1;
 mod validate;
 
@@ -24,12 +28,14 @@ pub use cluster::{
 };
 pub use config::{ConfigSpec, PluginSpec, Strategy};
 pub use document::{Metadata, Named, RuntimeDocument};
+pub use hidden::is_secret;
 pub use secret::Secret;
 pub use taint::Taint;
 
 use sealrs_image::error::{Error, ErrorKind, Result};
+use serde::de::DeserializeOwned;
 
-use self::document::{Family, Source};
+use self::document::{Document, Family, Source};
 use self::mistakes::Mistakes;
 
 /// A Clusterfile is written by people: more is a mistake.
@@ -84,8 +90,12 @@ impl Clusterfile {
         Ok(clusterfile)
     }
 
-    fn add(&mut self, source: &Source, mistakes: &mut Mistakes<'_>) {
-        let Some((family, head)) = source.head(mistakes) else {
+    fn add(&mut self, source: &Source<'_>, mistakes: &mut Mistakes<'_>) {
+        mistakes.partial = false;
+        let Some(document) = source.open(mistakes) else {
+            return;
+        };
+        let Some((family, head)) = document.head(mistakes) else {
             return;
         };
         let once = |there: bool, mistakes: &mut Mistakes<'_>| {
@@ -96,53 +106,53 @@ impl Clusterfile {
         };
         match family {
             Family::Cluster => {
-                let cluster = source.read::<ClusterSpec>(mistakes);
                 once(self.cluster.is_some(), mistakes);
-                self.keep_cluster(cluster, &head, mistakes);
+                if let Some(cluster) = read(&document, mistakes) {
+                    self.keep_cluster(cluster, &head, mistakes);
+                }
             }
             Family::ClusterV1 => {
-                let cluster = source.read::<v1::ClusterSpecV1>(mistakes);
-                let cluster = cluster.map(|cluster| cluster.map(|spec| spec.convert(head.kind.referenced, mistakes)));
                 once(self.cluster.is_some(), mistakes);
-                self.keep_cluster(cluster, &head, mistakes);
+                if let Some(cluster) = read::<v1::ClusterSpecV1>(&document, mistakes) {
+                    let cluster = cluster.map(|spec| spec.convert(head.kind.referenced, mistakes));
+                    self.keep_cluster(cluster, &head, mistakes);
+                }
             }
             Family::Config => {
-                if let Some(config) = source.read::<ConfigSpec>(mistakes) {
+                if let Some(config) = read::<ConfigSpec>(&document, mistakes) {
                     validate::config(&config.spec, mistakes);
                     self.configs.push(config);
                 }
             }
             Family::Plugin => {
-                if let Some(plugin) = source.read::<PluginSpec>(mistakes) {
+                if let Some(plugin) = read::<PluginSpec>(&document, mistakes) {
                     validate::plugin(&plugin.spec, head.kind.referenced, mistakes);
                     self.plugins.push(plugin);
                 }
             }
             Family::Application => {
                 once(self.application.is_some(), mistakes);
-                if let Some(application) = source.read::<ApplicationSpec>(mistakes) {
+                if let Some(application) = read::<ApplicationSpec>(&document, mistakes) {
                     validate::application(&application.spec, mistakes);
                     self.application = Some(application);
                 }
             }
             Family::Runtime => {
                 once(self.runtime.iter().any(|other| other.kind == head.kind.value), mistakes);
-                if let Some(document) = source.keep(&head, mistakes) {
-                    self.runtime.push(document);
-                }
+                self.runtime.extend(document.keep(&head));
             }
         }
     }
 
-    fn keep_cluster(
-        &mut self,
-        cluster: Option<Named<ClusterSpec>>,
-        head: &document::Head,
-        mistakes: &mut Mistakes<'_>,
-    ) {
-        if let Some(cluster) = cluster {
-            validate::cluster(&cluster.spec, head.kind.referenced, mistakes);
-            self.cluster = Some(cluster);
-        }
+    fn keep_cluster(&mut self, cluster: Named<ClusterSpec>, head: &document::Head, mistakes: &mut Mistakes<'_>) {
+        validate::cluster(&cluster.spec, head.kind.referenced, mistakes);
+        self.cluster = Some(cluster);
     }
+}
+
+/// The document as a type. What is wrong in it was told, and is not in what is read.
+fn read<T: DeserializeOwned>(document: &Document, mistakes: &mut Mistakes<'_>) -> Option<Named<T>> {
+    let (read, whole) = document.read(mistakes)?;
+    mistakes.partial = !whole;
+    Some(read)
 }

@@ -1,9 +1,14 @@
 //! What is wrong in a Clusterfile, collected to be shown together.
 
+use std::collections::BTreeSet;
+
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::finding::Finding;
 use sealrs_image::suggest::nearest;
-use serde_saphyr::Location;
+use serde_saphyr::{Error as Yaml, Location};
+
+use super::hidden;
+use super::tree::Node;
 
 /// Lines that are longer are not shown.
 const WIDEST: usize = 160;
@@ -11,6 +16,10 @@ const WIDEST: usize = 160;
 pub(super) struct Mistakes<'t> {
     file: &'t str,
     lines: Vec<&'t str>,
+    /// The lines that are not shown.
+    hidden: BTreeSet<u64>,
+    /// Whether parts of the document were left out, so that nothing is known of what it lacks.
+    pub(super) partial: bool,
     findings: Vec<Finding>,
 }
 
@@ -19,6 +28,8 @@ impl<'t> Mistakes<'t> {
         Self {
             file,
             lines: text.lines().collect(),
+            hidden: BTreeSet::new(),
+            partial: false,
             findings: Vec::new(),
         }
     }
@@ -30,9 +41,25 @@ impl<'t> Mistakes<'t> {
         self.findings.push(finding);
     }
 
+    /// Secrets in a document stay hidden.
+    pub(super) fn hide(&mut self, document: &Node, text: &str) {
+        hidden::collect(document, text, &mut self.hidden);
+    }
+
     /// Something wrong at a place.
     pub(super) fn at(&mut self, place: Location, message: impl Into<String>, hint: impl Into<String>) {
-        let hint = hint.into();
+        let finding = self.finding(place, message.into(), hint.into());
+        self.findings.push(finding);
+    }
+
+    /// Something that is not there, unless it was left out.
+    pub(super) fn absent(&mut self, place: Location, message: impl Into<String>, hint: impl Into<String>) {
+        if !self.partial {
+            self.at(place, message, hint);
+        }
+    }
+
+    fn finding(&self, place: Location, message: String, hint: String) -> Finding {
         let mut finding = Finding::new(ErrorKind::Input, self.file, message);
         finding.hint = Some(hint).filter(|hint| !hint.is_empty());
         if place.line() > 0 {
@@ -40,11 +67,8 @@ impl<'t> Mistakes<'t> {
             let column = usize::try_from(place.column()).unwrap_or(usize::MAX).max(1);
             finding.line = Some(line);
             finding.column = Some(column);
-            // A line with a password is not shown.
             let shown = self.lines.get(line - 1).filter(|text| {
-                !text.to_lowercase().contains("passw")
-                    && text.chars().count() <= WIDEST
-                    && !text.chars().any(char::is_control)
+                text.chars().count() <= WIDEST && !text.chars().any(char::is_control) && !self.is_hidden(line)
             });
             if let Some(text) = shown {
                 let number = line.to_string();
@@ -54,26 +78,30 @@ impl<'t> Mistakes<'t> {
                 finding.source = Some((*text).to_owned());
             }
         }
-        self.findings.push(finding);
+        finding
     }
 
-    /// What the YAML parser or a type found.
-    pub(super) fn yaml(&mut self, error: &serde_saphyr::Error) {
+    fn is_hidden(&self, line: usize) -> bool {
+        let text = |line: usize| self.lines.get(line).copied().unwrap_or_default();
+        // A value may stand below its name.
+        let above = line.checked_sub(2).map(text).unwrap_or_default();
+        self.hidden.contains(&(line as u64))
+            || hidden::may_hold(text(line - 1))
+            || above.trim_end().ends_with(':') && hidden::may_hold(above)
+    }
+
+    /// What the YAML parser found.
+    pub(super) fn yaml(&mut self, error: &Yaml) {
         let error = error.without_snippet();
         let place = error.location().unwrap_or(Location::UNKNOWN);
-        match error {
-            serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
-                let hint = suggestion(field, expected);
-                self.at(place, format!("there is no field `{field}`"), hint);
-            }
-            serde_saphyr::Error::SerdeUnknownVariant { variant, expected, .. } => {
-                let hint = suggestion(variant, expected);
-                self.at(place, format!("`{variant}` is not known here"), hint);
-            }
-            serde_saphyr::Error::SerdeMissingField { field, .. } => {
-                self.at(place, format!("the field `{field}` is missing"), "add it");
-            }
-            other => self.at(place, other.to_string(), ""),
+        if is_too_much(error) {
+            let message = "the document is too deep, too long, or made of too many aliases";
+            self.at(place, message, "write what a cluster needs, without aliases of aliases");
+        } else if matches!(error, Yaml::UnknownAnchor { .. }) {
+            let hint = "put a value that begins with `*` in quotes";
+            self.at(place, "there is no anchor of this name", hint);
+        } else {
+            self.at(place, error.to_string(), "");
         }
     }
 
@@ -86,6 +114,16 @@ impl<'t> Mistakes<'t> {
             count => format!("{count} errors"),
         };
         Err(Error::together(format!("{} has {count}", self.file), self.findings))
+    }
+}
+
+fn is_too_much(error: &Yaml) -> bool {
+    match error {
+        Yaml::Budget { .. } | Yaml::AliasReplayLimitExceeded { .. } | Yaml::AliasReplayStackDepthExceeded { .. } => {
+            true
+        }
+        Yaml::AliasError { error, .. } => is_too_much(error),
+        _ => false,
     }
 }
 

@@ -137,6 +137,198 @@ spec: {path: ../x, data: a}
     );
 }
 
+/// A wrong type, an unknown field or a missing one hides nothing else that is wrong, and adds nothing that is not.
+#[test]
+fn every_wrong_field_of_a_document_is_told() {
+    let text = "\
+apiVersion: sealer.io/v2
+kind: Cluster
+metadata: {nmae: a}
+spec:
+  env: {A: 1}
+  imgae: x
+  hosts:
+  - {ips: 10.0.0.1, roles: [master]}
+  - {ips: [10.0.0.2], rols: [node]}
+  - {ips: [[10.0.0.3], 10.0.0.400], roles: [node]}
+  ssh: [root]
+  hostAliases: [{hostnames: [a]}, {ip: x, hostnames: [b]}]
+  registry: {localRegistry: {ha: maybe, port: {}}, externalRegistry: {port: 1}}
+---
+apiVersion: sealer.io/v1
+kind: Config
+metadata: {}
+spec: {path: [a], strategy: mrege, data: 1, more: 2}
+---
+apiVersion: sealer.io/v1
+kind: Config
+specs: {}
+---
+apiVersion: sealer.io/v2
+kind: [Cluster]
+";
+    let error = refused(text);
+    let told: Vec<_> = error
+        .findings()
+        .iter()
+        .map(|finding| format!("{} {}", finding.line.unwrap(), finding.message))
+        .collect();
+    let expected = [
+        "3 there is no field `nmae`",
+        "5 a group of fields stands where a list belongs",
+        "6 there is no field `imgae`",
+        "8 a text stands where a list belongs",
+        "9 there is no field `rols`",
+        "10 a list stands where a text belongs",
+        "10 `10.0.0.400` is no IP address",
+        "11 a list stands where a group of fields belongs",
+        "12 the field `ip` is missing",
+        "12 `x` is no IP address",
+        "13 a text stands where `true` or `false` belongs",
+        "13 a group of fields stands where a text belongs",
+        "13 the field `domain` is missing",
+        "18 a list stands where a text belongs",
+        "18 `mrege` is not known here",
+        "18 there is no field `more`",
+        "20 the field `spec` is missing",
+        "22 there is no field `specs`",
+        "25 a list stands where a text belongs",
+    ];
+    assert_eq!(told, expected, "{}", listed(error.findings()));
+}
+
+#[test]
+fn nothing_stands_for_an_empty_list_and_for_no_fields() {
+    let text = "\
+apiVersion: sealer.io/v2
+kind: Cluster
+metadata:
+spec:
+  image:
+  env:
+  cmd: ~
+  appNames: null
+  ssh:
+  registry: {localRegistry: , externalRegistry: }
+  hostAliases:
+  hosts:
+  - ips: [10.0.0.1]
+    roles: [master]
+    env:
+    labels:
+    taints: null
+";
+    let cluster = parse(text).cluster.unwrap();
+    assert_eq!(cluster.spec.hosts.len(), 1);
+    assert!(cluster.spec.env.is_empty() && cluster.spec.app_names.is_none());
+    let error = refused("apiVersion: sealer.io/v2\nkind: Cluster\nspec:\n");
+    assert_eq!(error.findings()[0].message, "the cluster has no master");
+    let error = refused("apiVersion: sealer.io/v1\nkind: Config\nspec:\n");
+    assert_eq!(error.findings()[0].message, "the field `path` is missing");
+}
+
+#[test]
+fn leftovers_of_kubectl_are_no_errors() {
+    let text = "\
+apiVersion: sealer.io/v2
+kind: Cluster
+metadata:
+  name: a
+  namespace: default
+  creationTimestamp: null
+  uid: 8a3f
+  resourceVersion: \"12\"
+  generation: 1
+  labels: {a: b}
+  annotations: {kubectl.kubernetes.io/last-applied-configuration: '{}'}
+  managedFields: [{manager: kubectl}]
+spec:
+  hosts: [{ips: [10.0.0.1], roles: [master]}]
+status: {}
+";
+    assert_eq!(parse(text).cluster.unwrap().metadata.name.as_deref(), Some("a"));
+}
+
+#[test]
+fn files_of_other_systems_are_read() {
+    let text = format!("\u{feff}{}", cluster("  image: ä\n  imgae: b\n").replace('\n', "\r\n"));
+    let error = refused(&text);
+    let [finding] = error.findings() else {
+        panic!("{}", listed(error.findings()))
+    };
+    assert_eq!(finding.place(), "Clusterfile:6:3");
+    assert_eq!(finding.source.as_deref(), Some("  imgae: b"));
+    assert!(parse(&text.replace("imgae", "dataRoot")).cluster.is_some());
+}
+
+#[test]
+fn documents_end_where_yaml_ends_them() {
+    let config = "apiVersion: sealer.io/v1\nkind: Config\nspec: {path: a, data: b}\n";
+    for text in [
+        format!("{config}...\n"),
+        format!("%YAML 1.2\n--- # first\n{config}...\n# last\n"),
+        format!("...\n---\n{config}---\n---\n...\n"),
+    ] {
+        assert_eq!(parse(&text).configs.len(), 1, "{text}");
+    }
+    let clusterfile = parse(&format!("{config}...\n{config}... # end\n--- \n{config}"));
+    assert_eq!(clusterfile.configs.len(), 3);
+    assert_eq!(clusterfile.configs[2].spec.path.referenced.line(), 12);
+    let block = "apiVersion: sealer.io/v1\nkind: Config\nspec:\n  path: a\n  data: |\n    ---\n    ...\n    x\n";
+    assert_eq!(parse(block).configs[0].spec.data.value, "---\n...\nx\n");
+}
+
+#[test]
+fn clusters_of_ipv6() {
+    let text = "apiVersion: sealer.io/v2\nkind: Cluster\nspec:\n  hosts:\n  - {ips: [\"fd00::1\", fd00::2-fd00::3], roles: [master]}\n  - ips:\n    - fd00::ffff\n    roles: [node]\n  hostAliases: [{ip: \"::1\", hostnames: [a]}]\n";
+    let hosts = parse(text).cluster.unwrap().spec.hosts;
+    assert_eq!(hosts[0].ips[1].value, "fd00::2-fd00::3");
+    let error = refused(&text.replace("fd00::ffff", "fd00:0::3"));
+    assert_eq!(
+        error.findings()[0].message,
+        "the host fd00::3 is there already, in line 5"
+    );
+    let error = refused(&text.replace("fd00::ffff", "10.0.0.1"));
+    assert!(
+        error.findings()[0].message.contains("not of the same family"),
+        "{error:?}"
+    );
+}
+
+/// Whatever is wrong, the excerpt, the message and the hint hold no secret.
+#[test]
+fn secrets_are_never_shown() {
+    for spec in [
+        "  env: [TOKEN=hunter2, B]\n",
+        "  env: [AWS_SECRET_ACCESS_KEY=hunter2, B]\n",
+        "  env: [[KEY=hunter2]]\n",
+        "  env: {DB_PASSWORD: hunter2}\n",
+        "  ssh:\n    passwd:\n      [hunter2]\n",
+        "  ssh:\n    passwd:\n    - hunter2\n",
+        "  ssh:\n    passwd: |\n      hunter2\n    pasword: x\n",
+        "  ssh: {user: root, passwd hunter2}\n",
+        "  ssh: {passwd: *hunter2}\n",
+        "  ssh: {passwd: &hunter2 }\n  env: [A]\n",
+        "  ssh: {passwd: !hunter2 }\n  env: [A]\n",
+        "  ssh: {passwd: @hunter2}\n",
+        "  ssh: {passwd: %hunter2}\n",
+        "  ssh: {passwd: \"hunter2}\n",
+        "  ssh: {passwd: \"hunter2\\q\"}\n",
+        "  ssh:\n    passwd: hunter2: a\n",
+        "  ssh:\n    passwd: hunter2\n   port: 1\n",
+        "  registry: {localRegistry: {password: {hunter2: 1}}}\n",
+    ] {
+        for text in [cluster(spec), cluster(spec).replace("v2", "v1")] {
+            let error = refused(&text);
+            let json = serde_json::to_string(error.findings()).unwrap();
+            let told = format!("{} {json} {error:?}", listed(error.findings()));
+            assert!(!told.contains("hunter2"), "{spec}: {told}");
+        }
+    }
+    let clusterfile = cluster("  ssh: {passwd: hunter2}\n");
+    assert!(!format!("{:?}", parse(&clusterfile)).contains("hunter2"));
+}
+
 #[test]
 fn a_line_with_a_password_is_not_shown() {
     let error = refused(&cluster("  ssh: {passwd: hunter2, passwdEnv: PW, port: x}\n"));
@@ -151,6 +343,9 @@ fn what_is_no_clusterfile_is_refused() {
         c: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n\
         e: &e [*d,*d,*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e,*e,*e]\ng: [*f,*f,*f,*f,*f,*f,*f,*f,*f,*f]\n";
     let many = "---\nkind: x\n".repeat(300);
+    // Bounded by what aliases repeat, which is far less than what a document may hold.
+    let told = refused(bomb).findings()[0].message.clone();
+    assert!(told.contains("too many aliases"), "{told}");
     let big = " ".repeat(super::MOST_BYTES + 1);
     for text in [
         "",

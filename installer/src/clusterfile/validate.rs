@@ -66,7 +66,7 @@ pub(super) fn cluster(spec: &ClusterSpec, place: Location, mistakes: &mut Mistak
     }
     let master = |host: &Host| host.roles.iter().any(|role| role.value == "master") && !host.ips.is_empty();
     if !spec.hosts.iter().any(master) {
-        mistakes.at(
+        mistakes.absent(
             place,
             "the cluster has no master",
             "give a host of `spec.hosts` the role `master`",
@@ -117,7 +117,7 @@ pub(super) fn plugin(spec: &PluginSpec, place: Location, mistakes: &mut Mistakes
         .any(|phase| HOST_PHASES.contains(&phase.trim()));
     let scope = spec.scope.as_ref().map_or("", |scope| scope.value.trim());
     if on_hosts && scope.is_empty() {
-        mistakes.at(
+        mistakes.absent(
             place,
             "the plugin has no scope and would run nowhere",
             "add for instance `scope: master|node`",
@@ -139,7 +139,7 @@ pub(super) fn application(spec: &ApplicationSpec, mistakes: &mut Mistakes<'_>) {
 fn addresses(host: &Host, place: Location, seen: &mut BTreeMap<IpAddr, Location>, mistakes: &mut Mistakes<'_>) {
     if host.ips.is_empty() {
         let place = host.roles.first().map_or(place, |role| role.referenced);
-        mistakes.at(place, "a host has no address", "add `ips`");
+        mistakes.absent(place, "a host has no address", "add `ips`");
     }
     for ips in &host.ips {
         let parsed = match ips.value.parse::<Addresses>() {
@@ -179,7 +179,7 @@ fn roles(host: &Host, place: Location, mistakes: &mut Mistakes<'_>) {
     const KNOWN: [&str; 2] = ["master", "node"];
     if host.roles.is_empty() {
         let place = host.ips.first().map_or(place, |ip| ip.referenced);
-        mistakes.at(place, "a host has no role", "add `roles: [master]` or `roles: [node]`");
+        mistakes.absent(place, "a host has no role", "add `roles: [master]` or `roles: [node]`");
     }
     let joins = host.roles.iter().any(|role| KNOWN.contains(&role.value.as_str()));
     for role in &host.roles {
