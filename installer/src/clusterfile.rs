@@ -9,11 +9,17 @@ mod cluster;
 mod config;
 mod document;
 mod fault;
+mod generate;
 mod hidden;
+mod k3s;
 mod label;
 mod mistakes;
+#[cfg(test)]
+mod random;
 mod reader;
+mod schema;
 mod secret;
+mod secrets;
 mod taint;
 #[cfg(test)]
 mod tests;
@@ -28,11 +34,15 @@ pub use cluster::{
 };
 pub use config::{ConfigSpec, PluginSpec, Strategy};
 pub use document::{Metadata, Named, RuntimeDocument};
+pub use generate::Draft;
 pub use hidden::is_secret;
+pub use schema::schema;
 pub use secret::Secret;
+pub use secrets::{Ask, SecretSource, Secrets};
 pub use taint::Taint;
 
-use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::error::{Error, Result};
+use sealrs_image::finding::Finding;
 use serde::de::DeserializeOwned;
 
 use self::document::{Document, Family, Source};
@@ -54,6 +64,17 @@ pub struct Clusterfile {
     pub application: Option<Named<ApplicationSpec>>,
     /// What the cluster runtimes read themselves.
     pub runtime: Vec<RuntimeDocument>,
+    /// What may be wrong, to be told to the user.
+    pub warnings: Vec<Finding>,
+}
+
+/// What is wrong in a Clusterfile, and what may be.
+#[derive(Debug, Clone, Default)]
+pub struct Lint {
+    /// What is wrong, in the order of the lines.
+    pub errors: Vec<Finding>,
+    /// What may be wrong.
+    pub warnings: Vec<Finding>,
 }
 
 impl Clusterfile {
@@ -63,15 +84,36 @@ impl Clusterfile {
     ///
     /// One error with all findings, in the order of the lines.
     pub fn parse(file: &str, text: &str) -> Result<Self> {
-        if text.len() > MOST_BYTES {
-            return Err(
-                Error::new(ErrorKind::Input, format!("{file} has more than {MOST_BYTES} bytes"))
-                    .hint("give a Clusterfile: YAML documents with a `kind`"),
-            );
-        }
+        let (mut clusterfile, told) = Self::read(file, text);
+        let count = match told.errors.len() {
+            0 => {
+                clusterfile.warnings = told.warnings;
+                return Ok(clusterfile);
+            }
+            1 => "an error".to_owned(),
+            count => format!("{count} errors"),
+        };
+        Err(Error::together(format!("{file} has {count}"), told.errors))
+    }
+
+    /// Tells all that is wrong in `text`, and all that may be.
+    #[must_use]
+    pub fn lint(file: &str, text: &str) -> Lint {
+        Self::read(file, text).1
+    }
+
+    fn read(file: &str, text: &str) -> (Self, Lint) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut mistakes = Mistakes::new(file, text);
         let mut clusterfile = Self::default();
+        if text.len() > MOST_BYTES {
+            let mut mistakes = Mistakes::new(file, "");
+            mistakes.whole(
+                &format!("it has more than {MOST_BYTES} bytes"),
+                "give a Clusterfile: YAML documents with a `kind`",
+            );
+            return (clusterfile, mistakes.told());
+        }
+        let mut mistakes = Mistakes::new(file, text);
         let sources = document::split(text);
         if sources.is_empty() {
             mistakes.whole("there is no document in it", "write a document of `kind: Cluster`");
@@ -86,8 +128,8 @@ impl Clusterfile {
                 clusterfile.add(source, &mut mistakes);
             }
         }
-        mistakes.into_result()?;
-        Ok(clusterfile)
+        validate::scopes(&clusterfile, &mut mistakes);
+        (clusterfile, mistakes.told())
     }
 
     fn add(&mut self, source: &Source<'_>, mistakes: &mut Mistakes<'_>) {
@@ -139,6 +181,9 @@ impl Clusterfile {
             }
             Family::Runtime => {
                 once(self.runtime.iter().any(|other| other.kind == head.kind.value), mistakes);
+                if head.kind.value == k3s::KIND {
+                    k3s::settings(&document, mistakes);
+                }
                 self.runtime.extend(document.keep(&head));
             }
         }

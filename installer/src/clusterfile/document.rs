@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 use serde_saphyr::Spanned;
 
+use super::k3s;
 use super::mistakes::{Mistakes, suggestion};
 use super::reader;
 use super::tree::{self, Node};
@@ -53,7 +55,7 @@ const KINDS: [(&str, &[&str], Family); 12] = [
         Family::Runtime,
     ),
     ("ClusterConfig", &["k0s.k0sproject.io/v1beta1"], Family::Runtime),
-    ("K3sConfig", &["sealer.io/v2"], Family::Runtime),
+    (k3s::KIND, &["sealer.io/v2"], Family::Runtime),
 ];
 
 /// What tells documents apart.
@@ -240,6 +242,16 @@ impl Document {
     /// The document as a type, and whether that is all of it.
     pub(super) fn read<T: DeserializeOwned>(&self, mistakes: &mut Mistakes<'_>) -> Option<(Named<T>, bool)> {
         reader::read(&self.root, &self.text, mistakes)
+    }
+
+    /// The fields below `path`, with their values as JSON.
+    pub(super) fn settings(&self, path: &[&str]) -> Vec<(&Spanned<String>, Value)> {
+        let part = path.iter().try_fold(&self.root, |node, name| tree::field(node, name));
+        let entries = part.map_or(&[][..], tree::entries);
+        // Any part of a document is JSON: nothing can be wrong with it that is not told already.
+        let value =
+            |node| reader::read(node, &self.text, &mut Mistakes::new("", "")).map_or(Value::Null, |read| read.0);
+        entries.iter().map(|(key, node)| (key, value(node))).collect()
     }
 
     /// The document as it is.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::error::ErrorKind;
 use sealrs_image::finding::Finding;
 use sealrs_image::suggest::nearest;
 use serde_saphyr::{Error as Yaml, Location};
 
+use super::Lint;
 use super::hidden;
 use super::tree::Node;
 
@@ -21,6 +22,7 @@ pub(super) struct Mistakes<'t> {
     /// Whether parts of the document were left out, so that nothing is known of what it lacks.
     pub(super) partial: bool,
     findings: Vec<Finding>,
+    warnings: Vec<Finding>,
 }
 
 impl<'t> Mistakes<'t> {
@@ -31,6 +33,7 @@ impl<'t> Mistakes<'t> {
             hidden: BTreeSet::new(),
             partial: false,
             findings: Vec::new(),
+            warnings: Vec::new(),
         }
     }
 
@@ -57,6 +60,12 @@ impl<'t> Mistakes<'t> {
         if !self.partial {
             self.at(place, message, hint);
         }
+    }
+
+    /// Something that may be wrong.
+    pub(super) fn warn(&mut self, place: Location, message: impl Into<String>, hint: impl Into<String>) {
+        let finding = self.finding(place, message.into(), hint.into());
+        self.warnings.push(finding);
     }
 
     fn finding(&self, place: Location, message: String, hint: String) -> Finding {
@@ -105,15 +114,15 @@ impl<'t> Mistakes<'t> {
         }
     }
 
-    /// The findings as one error, if there are any.
-    pub(super) fn into_result(mut self) -> Result<()> {
-        self.findings.sort_by_key(|finding| (finding.line, finding.column));
-        let count = match self.findings.len() {
-            0 => return Ok(()),
-            1 => "an error".to_owned(),
-            count => format!("{count} errors"),
-        };
-        Err(Error::together(format!("{} has {count}", self.file), self.findings))
+    /// What is wrong and what may be, in the order of the lines.
+    pub(super) fn told(mut self) -> Lint {
+        for findings in [&mut self.findings, &mut self.warnings] {
+            findings.sort_by_key(|finding| (finding.line, finding.column));
+        }
+        Lint {
+            errors: self.findings,
+            warnings: self.warnings,
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 use sealrs_image::error::Error;
 use sealrs_image::finding::listed;
 
-use super::Clusterfile;
+use super::{Clusterfile, SecretSource};
 
 fn parse(text: &str) -> Clusterfile {
     Clusterfile::parse("Clusterfile", text).unwrap_or_else(|error| panic!("{}", listed(error.findings())))
@@ -360,5 +360,142 @@ fn what_is_no_clusterfile_is_refused() {
         let error = refused(text);
         assert!(!error.findings().is_empty(), "{text}");
     }
-    assert!(refused(&big).to_string().contains("more than"));
+    assert!(refused(&big).findings()[0].message.contains("more than"));
+}
+
+#[test]
+fn settings_of_k3s_are_those_of_the_role() {
+    let text = "\
+apiVersion: sealer.io/v2
+kind: K3sConfig
+metadata: {name: a}
+spec:
+  server: {disable: [traefik], tls-sans: [a], token: b, cluster-cidr: {a: b}}
+  agent:
+    kubelet-arg+: [max-pods=50]
+    tls-san: [a]
+    v: 5
+    selinux: 1
+  servers: {}
+";
+    let error = refused(text);
+    let told: Vec<_> = error
+        .findings()
+        .iter()
+        .map(|finding| (finding.place(), finding.hint.clone().unwrap_or_default()))
+        .collect();
+    let places: Vec<_> = told
+        .iter()
+        .map(|(place, _)| place.trim_start_matches("Clusterfile:"))
+        .collect();
+    assert_eq!(
+        places,
+        ["5:32", "5:47", "5:57", "8:5", "10:5", "11:3"],
+        "{}",
+        listed(error.findings())
+    );
+    assert_eq!(told[0].1, "did you mean `tls-san`?");
+    assert!(told[3].1.contains("below `server`"));
+    assert_eq!(told[5].1, "did you mean `server`?");
+    let valid = "apiVersion: sealer.io/v2\nkind: K3sConfig\nspec: {agent: {node-label: [a=b]}, server: }\n";
+    assert_eq!(parse(valid).runtime.len(), 1);
+}
+
+#[test]
+fn what_may_be_wrong_is_a_warning() {
+    let text = "\
+apiVersion: sealer.io/v2
+kind: Cluster
+spec:
+  env: [TOKEN=a, A=b, PASSWORD=]
+  ssh: {passwd: a}
+  registry: {localRegistry: {password: b}}
+  hosts:
+  - {ips: [10.0.0.1-3], roles: [master]}
+  - {ips: [10.0.0.4], roles: [master, db], ssh: {pkPasswd: c}}
+---
+apiVersion: sealer.io/v1
+kind: Plugin
+spec: {type: SHELL, action: pre-init-host|pre-install, scope: nod|bd, data: x}
+---
+apiVersion: sealer.io/v1
+kind: Plugin
+spec: {type: SHELL, action: pre-init-host, scope: node|db, data: x}
+---
+apiVersion: sealer.io/v1
+kind: Plugin
+spec: {type: SHELL, action: pre-install, scope: nowhere, data: x}
+---
+apiVersion: sealer.io/v2
+kind: Application
+spec: {launchApps: [a], configs: [{name: b}]}
+";
+    let warnings = parse(text).warnings;
+    let lines: Vec<_> = warnings.iter().map(|finding| finding.line.unwrap()).collect();
+    assert_eq!(lines, [4, 5, 6, 8, 9, 13, 25], "{}", listed(&warnings));
+    assert!(warnings[3].message.contains("4 masters"), "{}", warnings[3]);
+    let lint = Clusterfile::lint("Clusterfile", text);
+    assert_eq!((lint.errors.len(), lint.warnings), (0, warnings));
+    let quiet = cluster("  env: [A=b]\n  ssh: {passwdFile: a, pkPasswdEnv: B}\n");
+    assert!(parse(&quiet).warnings.is_empty());
+}
+
+#[test]
+fn contents_of_documents_are_checked() {
+    let config = |spec: &str| format!("apiVersion: sealer.io/v1\nkind: Config\nspec: {{path: a, {spec}}}\n");
+    for spec in [
+        "strategy: merge, data: text",
+        "strategy: merge, data: '[a]'",
+        "process: tojson, data: a",
+    ] {
+        assert_eq!(refused(&config(spec)).findings().len(), 1, "{spec}");
+    }
+    for spec in [
+        "strategy: merge, data: 'a: {b: 1}'",
+        "strategy: merge, data: '{{ .A }}'",
+        "process: value|toBase64, strategy: merge, data: a",
+    ] {
+        parse(&config(spec));
+    }
+    for path in ["/etc/x", "../x", "a/../../x", "\"\""] {
+        let text = config("data: a").replace("path: a", &format!("path: {path}"));
+        assert!(refused(&text).findings()[0].message.contains("no path below"), "{path}");
+    }
+    let plugin = |scope: &str| {
+        format!(
+            "apiVersion: sealer.io/v1\nkind: Plugin\nspec: {{type: SHELL, action: pre-init-host, scope: '{scope}', data: x}}\n"
+        )
+    };
+    assert!(refused(&plugin("")).findings()[0].message.contains("no scope"));
+    assert!(
+        refused(&plugin("master,node")).findings()[0]
+            .hint
+            .as_ref()
+            .unwrap()
+            .contains("`|`")
+    );
+    parse(&plugin("master | node"));
+}
+
+#[test]
+fn a_secret_has_one_source() {
+    let spec = parse(&cluster(
+        "  ssh: {passwdFile: a, pkPasswdEnv: B}\n  registry: {externalRegistry: {domain: r, passwordEnv: C}, localRegistry: {password: d}}\n",
+    ));
+    let spec = spec.cluster.unwrap().spec;
+    assert_eq!(spec.ssh.password(), Some(SecretSource::File("a")));
+    assert_eq!(spec.ssh.passphrase(), Some(SecretSource::Environment("B")));
+    assert_eq!(
+        spec.registry.external_registry.unwrap().password(),
+        Some(SecretSource::Environment("C"))
+    );
+    assert!(matches!(
+        spec.registry.local_registry.unwrap().password(),
+        Some(SecretSource::Clear(_))
+    ));
+    assert_eq!(spec.hosts[0].ssh.password(), None);
+    let error = refused(&cluster(
+        "  registry: {localRegistry: {password: a, passwordFile: b}}\n  ssh: {passwdEnv: ''}\n",
+    ));
+    assert_eq!(error.findings().len(), 2, "{}", listed(error.findings()));
 }

@@ -49,7 +49,6 @@ pub(super) fn entries(node: &Node) -> &[Entry] {
 }
 
 /// The field of this name.
-#[cfg(test)]
 pub(super) fn field<'n>(node: &'n Node, name: &str) -> Option<&'n Node> {
     let entry = entries(node).iter().find(|(key, _)| key.value == name);
     entry.map(|(_, value)| value)

@@ -1,17 +1,21 @@
 //! What types can't say: rules between the fields of a Clusterfile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use sealrs_image::suggest::nearest;
+use serde::de::IgnoredAny;
 use serde_saphyr::{Location, Spanned};
 
+use super::Clusterfile;
 use super::addresses::Addresses;
 use super::application::ApplicationSpec;
 use super::cluster::{ClusterSpec, Host, Ssh};
-use super::config::{ConfigSpec, PluginSpec};
+use super::config::{ConfigSpec, PluginSpec, Strategy};
+use super::hidden::is_secret;
 use super::label;
 use super::mistakes::{Mistakes, suggestion};
+use super::secret::Secret;
 use super::taint::Taint;
 
 const PHASES: [&str; 13] = [
@@ -72,6 +76,7 @@ pub(super) fn cluster(spec: &ClusterSpec, place: Location, mistakes: &mut Mistak
             "give a host of `spec.hosts` the role `master`",
         );
     }
+    odd_masters(spec, mistakes);
     if let Some(runtime) = &spec.container_runtime
         && !CONTAINER_RUNTIMES.contains(&runtime.name.value.as_str())
     {
@@ -87,10 +92,14 @@ pub(super) fn cluster(spec: &ClusterSpec, place: Location, mistakes: &mut Mistak
         for ip in &local.cert.subject_alt_name.ips {
             address(ip, mistakes);
         }
+        let others = [&local.password_file, &local.password_env];
+        one_source("password", local.password.as_ref(), others, mistakes);
     }
     if let Some(external) = &spec.registry.external_registry {
         filled(&external.domain, "the registry's domain", mistakes);
         port(external.port.as_ref(), mistakes);
+        let others = [&external.password_file, &external.password_env];
+        one_source("password", external.password.as_ref(), others, mistakes);
     }
 }
 
@@ -100,6 +109,16 @@ pub(super) fn config(spec: &ConfigSpec, mistakes: &mut Mistakes<'_>) {
     filled(&spec.data, "the data", mistakes);
     if let Some(process) = &spec.process {
         words(process, &PROCESSORS, "processor", mistakes);
+    } else if spec.strategy == Strategy::Merge && !spec.data.value.contains("{{") {
+        let read = serde_saphyr::from_str::<BTreeMap<String, IgnoredAny>>(&spec.data.value);
+        if read.is_err() {
+            let hint = "write `field: value` to be merged, or `strategy: overwrite`";
+            mistakes.at(
+                spec.data.referenced,
+                "the data to be merged is no YAML with fields",
+                hint,
+            );
+        }
     }
 }
 
@@ -110,13 +129,13 @@ pub(super) fn plugin(spec: &PluginSpec, place: Location, mistakes: &mut Mistakes
         mistakes.at(spec.language.referenced, message, "write `SHELL` and a script");
     }
     words(&spec.action, &PHASES, "phase", mistakes);
-    let on_hosts = spec
-        .action
-        .value
-        .split('|')
-        .any(|phase| HOST_PHASES.contains(&phase.trim()));
+    if let Some(scope) = &spec.scope {
+        let told = scope.value.split('|').map(str::trim).filter(|role| !role.is_empty());
+        let told = told.map(label::key).find(std::result::Result::is_err).unwrap_or(Ok(()));
+        report(scope, told, "write roles with `|` between them", mistakes);
+    }
     let scope = spec.scope.as_ref().map_or("", |scope| scope.value.trim());
-    if on_hosts && scope.is_empty() {
+    if runs_on_hosts(spec) && scope.is_empty() {
         mistakes.absent(
             place,
             "the plugin has no scope and would run nowhere",
@@ -125,14 +144,71 @@ pub(super) fn plugin(spec: &PluginSpec, place: Location, mistakes: &mut Mistakes
     }
 }
 
+/// Plugins that would run on no host of the cluster. It may grow later: so it is no error.
+pub(super) fn scopes(clusterfile: &Clusterfile, mistakes: &mut Mistakes<'_>) {
+    let Some(cluster) = &clusterfile.cluster else {
+        return;
+    };
+    let roles: BTreeSet<&str> = cluster
+        .spec
+        .hosts
+        .iter()
+        .flat_map(|host| &host.roles)
+        .map(|role| role.value.as_str())
+        .collect();
+    for plugin in &clusterfile.plugins {
+        let Some(scope) = plugin.spec.scope.as_ref().filter(|_| runs_on_hosts(&plugin.spec)) else {
+            continue;
+        };
+        let mut named = scope.value.split('|').map(str::trim);
+        if !scope.value.trim().is_empty() && !named.any(|role| roles.contains(role)) {
+            let message = format!(
+                "no host has a role of the scope `{}`: the plugin runs nowhere",
+                scope.value
+            );
+            let known: Vec<&str> = roles.iter().copied().collect();
+            mistakes.warn(scope.referenced, message, suggestion(&scope.value, &known));
+        }
+    }
+}
+
 /// An Application.
 pub(super) fn application(spec: &ApplicationSpec, mistakes: &mut Mistakes<'_>) {
     for config in &spec.configs {
         filled(&config.name, "the name of the app", mistakes);
+        if !spec.launch_apps.is_empty() && !spec.launch_apps.contains(&config.name.value) {
+            let known: Vec<&str> = spec.launch_apps.iter().map(String::as_str).collect();
+            let message = format!("the app `{}` is not launched: nothing comes of this", config.name.value);
+            mistakes.warn(config.name.referenced, message, suggestion(&config.name.value, &known));
+        }
         variables(&config.env, mistakes);
         for file in &config.files {
             path(&file.path, mistakes);
         }
+    }
+}
+
+fn runs_on_hosts(plugin: &PluginSpec) -> bool {
+    let mut phases = plugin.action.value.split('|').map(str::trim);
+    phases.any(|phase| HOST_PHASES.contains(&phase))
+}
+
+/// Of an even number of masters no more can fail than of one less.
+fn odd_masters(spec: &ClusterSpec, mistakes: &mut Mistakes<'_>) {
+    let masters = spec
+        .hosts
+        .iter()
+        .filter(|host| host.roles.iter().any(|role| role.value == "master"));
+    let ips: Vec<_> = masters.flat_map(|host| &host.ips).collect();
+    let parsed = ips.iter().filter_map(|ips| ips.value.parse::<Addresses>().ok());
+    let count: usize = parsed.map(|addresses| addresses.as_slice().len()).sum();
+    if let Some(first) = ips.first().filter(|_| count > 0 && count.is_multiple_of(2)) {
+        let message = format!(
+            "there are {count} masters: no more of them may fail than of {}",
+            count - 1
+        );
+        let hint = "take an odd number, unless the cluster's data is in a database outside of it";
+        mistakes.warn(first.referenced, message, hint);
     }
 }
 
@@ -209,18 +285,30 @@ fn ssh(ssh: &Ssh, mistakes: &mut Mistakes<'_>) {
         ("pkPasswd", &ssh.pk_passwd, &ssh.pk_passwd_file, &ssh.pk_passwd_env),
     ];
     for (name, clear, file, env) in sources {
-        let clear = clear.as_ref().map(|secret| secret.referenced);
-        let rest = [file, env].map(|source| source.as_ref().map(|source| source.referenced));
-        let mut places = std::iter::once(clear).chain(rest).flatten();
-        places.next();
-        if let Some(place) = places.next() {
-            let message = format!("`{name}` is given twice");
-            mistakes.at(
-                place,
-                message,
-                format!("keep one of `{name}`, `{name}File` and `{name}Env`"),
-            );
-        }
+        one_source(name, clear.as_ref(), [file, env], mistakes);
+    }
+}
+
+/// A secret has one source, and better not this file.
+fn one_source(
+    name: &str,
+    clear: Option<&Spanned<Secret>>,
+    others: [&Option<Spanned<String>>; 2],
+    mistakes: &mut Mistakes<'_>,
+) {
+    if let Some(secret) = clear {
+        let message = format!("`{name}` stands here in clear, for everybody who reads the file");
+        mistakes.warn(secret.referenced, message, format!("write `{name}Env` or `{name}File`"));
+    }
+    for source in others.iter().copied().flatten() {
+        filled(source, &format!("the place of `{name}`"), mistakes);
+    }
+    let clear = clear.map(|secret| secret.referenced);
+    let rest = others.map(|source| source.as_ref().map(|source| source.referenced));
+    if let Some(place) = std::iter::once(clear).chain(rest).flatten().nth(1) {
+        let message = format!("`{name}` is given twice");
+        let hint = format!("keep one of `{name}`, `{name}File` and `{name}Env`");
+        mistakes.at(place, message, hint);
     }
 }
 
@@ -229,6 +317,10 @@ fn variables(env: &[Spanned<String>], mistakes: &mut Mistakes<'_>) {
         let name = variable.value.split_once('=').map_or("", |(name, _)| name);
         if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
             mistakes.at(variable.referenced, "this is no variable", "write `NAME=VALUE`");
+        } else if is_secret(name) && !variable.value.ends_with('=') {
+            let message = format!("`{name}` stands here in clear, for everybody who reads the file");
+            let hint = format!("leave it out, and give `-e {name}` with the value in the environment");
+            mistakes.warn(variable.referenced, message, hint);
         }
     }
 }

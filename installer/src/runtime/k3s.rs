@@ -3,7 +3,7 @@
 //! mirrored to the private registry.
 
 mod claims;
-mod config;
+pub(crate) mod config;
 mod diagnose;
 mod images;
 mod start;
