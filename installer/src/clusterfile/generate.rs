@@ -129,16 +129,14 @@ kind: Cluster
 metadata:
 ";
 const MASTER: &str = "      #taints: [node-role.kubernetes.io/control-plane:NoSchedule]\n";
-const NODE: &str = "\
-      # Over the cluster's variables and access, for these hosts only.
+const NODE: &str = "      # Over the cluster's variables and access, for these hosts only.
       #env: [DISK=/dev/sdb]
       #labels: {zone: a}
       #ssh: {port: 2222}
 ";
 const PASSWORD: &str = "    # A file, or as `passwdEnv` a variable.\n    #passwdFile: ~/.sealrs-password\n";
 const PASSPHRASE: &str = "    # That of the key, also as `pkPasswdFile`.\n    #pkPasswdEnv: KEY_PASSPHRASE\n";
-const REST: &str = "\
-  # What to start at the end instead of what the image says: apps, or commands.
+const REST: &str = "  # What to start at the end instead of what the image says: apps, or commands.
   #appNames: [app]
   #cmd: [kubectl get nodes]
   # What runs containers, where the cluster runtime brings none: containerd or docker.
@@ -273,6 +271,7 @@ mod tests {
         for draft in [draft(), full.clone()] {
             let (text, clusterfile) = draft.text().unwrap();
             assert_eq!(clusterfile.warnings, [], "{text}");
+            assert!(text.contains("\n  # What to start"), "{text}");
             let open = uncovered(&text);
             // The values given by the user have no `#` at the start of a line.
             let clusterfile = Clusterfile::parse("open", &open).unwrap_or_else(|error| panic!("{error:?}\n{open}"));
@@ -316,6 +315,12 @@ mod tests {
             masters: masters.to_owned(),
             ..draft()
         };
+        let text = Draft {
+            nodes: Some("10.0.0.9".to_owned()),
+            ..draft()
+        };
+        let text = text.text().unwrap().0;
+        assert!(text.contains("\n      # Over the cluster's"), "{text}");
         assert!(told(masters("10.0.0")).contains("`--masters 10.0.0` names no hosts"));
         assert!(told(masters("")).contains("an address is missing"));
         let nodes = Some("10.0.0.3-9".to_owned());
