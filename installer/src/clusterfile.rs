@@ -190,6 +190,7 @@ impl Clusterfile {
     }
 
     fn keep_cluster(&mut self, cluster: Named<ClusterSpec>, head: &document::Head, mistakes: &mut Mistakes<'_>) {
+        validate::name(cluster.metadata.name.as_deref(), head.kind.referenced, mistakes);
         validate::cluster(&cluster.spec, head.kind.referenced, mistakes);
         self.cluster = Some(cluster);
     }

@@ -39,6 +39,8 @@ pub(super) fn read<T: DeserializeOwned>(root: &Node, text: &str, mistakes: &mut 
             return None;
         }
     }
+    let message = format!("more than {MOST_FAULTS} fields of this document are wrong");
+    mistakes.at(root.referenced, message, "correct these first");
     None
 }
 

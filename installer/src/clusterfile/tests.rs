@@ -258,7 +258,7 @@ fn files_of_other_systems_are_read() {
     };
     assert_eq!(finding.place(), "Clusterfile:6:3");
     assert_eq!(finding.source.as_deref(), Some("  imgae: b"));
-    assert!(parse(&text.replace("imgae", "dataRoot")).cluster.is_some());
+    assert!(parse(&text.replace("imgae: b", "dataRoot: /b")).cluster.is_some());
 }
 
 #[test]
@@ -498,4 +498,40 @@ fn a_secret_has_one_source() {
         "  registry: {localRegistry: {password: a, passwordFile: b}}\n  ssh: {passwdEnv: ''}\n",
     ));
     assert_eq!(error.findings().len(), 2, "{}", listed(error.findings()));
+}
+
+/// Names become folders, lines of files and variables of scripts.
+#[test]
+fn names_stay_in_their_places() {
+    for spec in [
+        "  dataRoot: data\n",
+        "  dataRoot: /\n",
+        "  dataRoot: /var/../etc\n",
+        "  hostAliases: [{ip: 10.0.0.9, hostnames: [\"a b\"]}]\n",
+        "  hostAliases: [{ip: 10.0.0.9, hostnames: [\"a\\n10.0.0.1 b\"]}]\n",
+        "  registry: {localRegistry: {domain: \"a:5000\"}}\n",
+        "  registry: {externalRegistry: {domain: \"\"}}\n",
+        "  env: [a-b=1]\n",
+        "  env: [\"A\\nB=1\"]\n",
+        "metadata: {name: ../x}\n",
+        "---\napiVersion: sealer.io/v1\nkind: Config\nspec: {path: a, data: b, appName: ../..}\n",
+        "---\napiVersion: sealer.io/v2\nkind: Application\nspec: {configs: [{name: a/b}]}\n",
+    ] {
+        let error = refused(&cluster(spec));
+        assert_eq!(error.findings().len(), 1, "{spec}: {}", listed(error.findings()));
+    }
+    let spec = "  dataRoot: /data\n  hostAliases: [{ip: 10.0.0.9, hostnames: [A.b-1]}]\n  registry: {externalRegistry: {domain: \"fd00::9\"}}\nmetadata: {name: a_1}\n";
+    parse(&cluster(spec));
+}
+
+#[test]
+fn too_many_errors_end_the_reading_of_a_document() {
+    let wrong: String = (0..200).map(|number| format!("  wrong{number}: 1\n")).collect();
+    let error = refused(&cluster(&wrong));
+    assert_eq!(error.findings().len(), 101);
+    assert!(
+        error.findings()[0].message.contains("more than 100"),
+        "{}",
+        error.findings()[0]
+    );
 }

@@ -17,6 +17,7 @@ use super::label;
 use super::mistakes::{Mistakes, suggestion};
 use super::secret::Secret;
 use super::taint::Taint;
+use crate::options::{check_cluster_name, is_host_name, is_variable_name};
 
 const PHASES: [&str; 13] = [
     "pre-install",
@@ -43,6 +44,13 @@ const HOST_PHASES: [&str; 5] = [
 ];
 const PROCESSORS: [&str; 4] = ["value", "toJson", "toBase64", "toSecret"];
 const CONTAINER_RUNTIMES: [&str; 2] = ["containerd", "docker"];
+
+/// The name of a cluster, whose document is at `place`.
+pub(super) fn name(name: Option<&str>, place: Location, mistakes: &mut Mistakes<'_>) {
+    if let Some(Err(error)) = name.map(check_cluster_name) {
+        mistakes.at(place, error.to_string(), error.remedy().unwrap_or_default());
+    }
+}
 
 /// A cluster, whose document is at `place`.
 pub(super) fn cluster(spec: &ClusterSpec, place: Location, mistakes: &mut Mistakes<'_>) {
@@ -84,10 +92,20 @@ pub(super) fn cluster(spec: &ClusterSpec, place: Location, mistakes: &mut Mistak
         let hint = suggestion(&runtime.name.value, &CONTAINER_RUNTIMES);
         mistakes.at(runtime.name.referenced, message, hint);
     }
+    if let Some(root) = spec.data_root.as_ref().filter(|root| !is_root(root)) {
+        let message = format!("`{}` is no folder for the cluster's data", root.escape_debug());
+        mistakes.at(place, message, "write for instance `dataRoot: /var/lib/sealer/data`");
+    }
     for alias in &spec.host_aliases {
         address(&alias.ip, mistakes);
+        if let Some(name) = alias.hostnames.iter().find(|name| !is_host_name(name)) {
+            host_name(name, alias.ip.referenced, mistakes);
+        }
     }
     if let Some(local) = &spec.registry.local_registry {
+        if let Some(domain) = local.domain.as_ref().filter(|domain| !is_host_name(domain)) {
+            host_name(domain, place, mistakes);
+        }
         port(local.port.as_ref(), mistakes);
         for ip in &local.cert.subject_alt_name.ips {
             address(ip, mistakes);
@@ -96,7 +114,10 @@ pub(super) fn cluster(spec: &ClusterSpec, place: Location, mistakes: &mut Mistak
         one_source("password", local.password.as_ref(), others, mistakes);
     }
     if let Some(external) = &spec.registry.external_registry {
-        filled(&external.domain, "the registry's domain", mistakes);
+        let domain = &external.domain;
+        if !is_host_name(&domain.value) && domain.value.parse::<IpAddr>().is_err() {
+            host_name(&domain.value, domain.referenced, mistakes);
+        }
         port(external.port.as_ref(), mistakes);
         let others = [&external.password_file, &external.password_env];
         one_source("password", external.password.as_ref(), others, mistakes);
@@ -106,6 +127,9 @@ pub(super) fn cluster(spec: &ClusterSpec, place: Location, mistakes: &mut Mistak
 /// A Config.
 pub(super) fn config(spec: &ConfigSpec, mistakes: &mut Mistakes<'_>) {
     path(&spec.path, mistakes);
+    if let Some(name) = &spec.app_name {
+        app(name, spec.path.referenced, mistakes);
+    }
     filled(&spec.data, "the data", mistakes);
     if let Some(process) = &spec.process {
         words(process, &PROCESSORS, "processor", mistakes);
@@ -175,7 +199,7 @@ pub(super) fn scopes(clusterfile: &Clusterfile, mistakes: &mut Mistakes<'_>) {
 /// An Application.
 pub(super) fn application(spec: &ApplicationSpec, mistakes: &mut Mistakes<'_>) {
     for config in &spec.configs {
-        filled(&config.name, "the name of the app", mistakes);
+        app(&config.name.value, config.name.referenced, mistakes);
         if !spec.launch_apps.is_empty() && !spec.launch_apps.contains(&config.name.value) {
             let known: Vec<&str> = spec.launch_apps.iter().map(String::as_str).collect();
             let message = format!("the app `{}` is not launched: nothing comes of this", config.name.value);
@@ -315,13 +339,36 @@ fn one_source(
 fn variables(env: &[Spanned<String>], mistakes: &mut Mistakes<'_>) {
     for variable in env {
         let name = variable.value.split_once('=').map_or("", |(name, _)| name);
-        if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        if name.is_empty() {
             mistakes.at(variable.referenced, "this is no variable", "write `NAME=VALUE`");
+        } else if !is_variable_name(name) {
+            let message = format!("`{}` is not a variable's name", name.escape_debug());
+            let hint = "a name has letters, digits and `_` and does not start with a digit";
+            mistakes.at(variable.referenced, message, hint);
         } else if is_secret(name) && !variable.value.ends_with('=') {
             let message = format!("`{name}` stands here in clear, for everybody who reads the file");
             let hint = format!("leave it out, and give `-e {name}` with the value in the environment");
             mistakes.warn(variable.referenced, message, hint);
         }
+    }
+}
+
+/// The data of clusters have a folder of their own.
+fn is_root(text: &str) -> bool {
+    let mut parts = text.split('/').filter(|part| !part.is_empty()).peekable();
+    text.starts_with('/') && parts.peek().is_some() && parts.all(|part| part != "." && part != "..")
+}
+
+fn host_name(name: &str, place: Location, mistakes: &mut Mistakes<'_>) {
+    let message = format!("`{}` is no host name", name.escape_debug());
+    mistakes.at(place, message, "write a DNS name, for instance `sea.hub`");
+}
+
+/// The name of an app, which is that of a folder.
+fn app(name: &str, place: Location, mistakes: &mut Mistakes<'_>) {
+    if name.is_empty() || name == "." || name == ".." || name.contains('/') {
+        let message = format!("`{}` is no name of an app", name.escape_debug());
+        mistakes.at(place, message, "write the name that the image has for it");
     }
 }
 
