@@ -11,12 +11,14 @@ mod document;
 mod fault;
 mod generate;
 mod hidden;
+mod hosts;
 mod k3s;
 mod label;
 mod mistakes;
 #[cfg(test)]
 mod random;
 mod reader;
+mod rules;
 mod schema;
 mod secret;
 mod secrets;

@@ -3,21 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use sealrs_image::suggest::nearest;
 use serde::de::IgnoredAny;
-use serde_saphyr::{Location, Spanned};
+use serde_saphyr::Location;
 
 use super::Clusterfile;
-use super::addresses::Addresses;
 use super::application::ApplicationSpec;
-use super::cluster::{ClusterSpec, Host, Ssh};
+use super::cluster::{ClusterSpec, Host};
 use super::config::{ConfigSpec, PluginSpec, Strategy};
-use super::hidden::is_secret;
+use super::hosts::{addresses, odd_masters, roles, ssh};
 use super::label;
 use super::mistakes::{Mistakes, suggestion};
-use super::secret::Secret;
+use super::rules::{address, app, filled, host_name, is_root, one_source, path, port, report, variables, words};
 use super::taint::Taint;
-use crate::options::{check_cluster_name, is_host_name, is_variable_name};
+use crate::options::{check_cluster_name, is_host_name};
 
 const PHASES: [&str; 13] = [
     "pre-install",
@@ -215,214 +213,4 @@ pub(super) fn application(spec: &ApplicationSpec, mistakes: &mut Mistakes<'_>) {
 fn runs_on_hosts(plugin: &PluginSpec) -> bool {
     let mut phases = plugin.action.value.split('|').map(str::trim);
     phases.any(|phase| HOST_PHASES.contains(&phase))
-}
-
-/// Of an even number of masters no more can fail than of one less.
-fn odd_masters(spec: &ClusterSpec, mistakes: &mut Mistakes<'_>) {
-    let masters = spec
-        .hosts
-        .iter()
-        .filter(|host| host.roles.iter().any(|role| role.value == "master"));
-    let ips: Vec<_> = masters.flat_map(|host| &host.ips).collect();
-    let parsed = ips.iter().filter_map(|ips| ips.value.parse::<Addresses>().ok());
-    let count: usize = parsed.map(|addresses| addresses.as_slice().len()).sum();
-    if let Some(first) = ips.first().filter(|_| count > 0 && count.is_multiple_of(2)) {
-        let message = format!(
-            "there are {count} masters: no more of them may fail than of {}",
-            count - 1
-        );
-        let hint = "take an odd number, unless the cluster's data is in a database outside of it";
-        mistakes.warn(first.referenced, message, hint);
-    }
-}
-
-fn addresses(host: &Host, place: Location, seen: &mut BTreeMap<IpAddr, Location>, mistakes: &mut Mistakes<'_>) {
-    if host.ips.is_empty() {
-        let place = host.roles.first().map_or(place, |role| role.referenced);
-        mistakes.absent(place, "a host has no address", "add `ips`");
-    }
-    for ips in &host.ips {
-        let parsed = match ips.value.parse::<Addresses>() {
-            Ok(parsed) => parsed,
-            Err(message) => {
-                mistakes.at(
-                    ips.referenced,
-                    message,
-                    "write an address, or a range as `10.0.0.4-10.0.0.40`",
-                );
-                continue;
-            }
-        };
-        for &address in parsed.as_slice() {
-            if seen
-                .keys()
-                .next()
-                .is_some_and(|first| first.is_ipv4() != address.is_ipv4())
-            {
-                let message = format!("{address} is not of the same family as the hosts before it");
-                mistakes.at(
-                    ips.referenced,
-                    message,
-                    "give all hosts IPv4 addresses, or all of them IPv6",
-                );
-                break;
-            }
-            if let Some(other) = seen.insert(address, ips.referenced) {
-                let message = format!("the host {address} is there already, in line {}", other.line());
-                mistakes.at(ips.referenced, message, "name each host once, with all its roles");
-            }
-        }
-    }
-}
-
-fn roles(host: &Host, place: Location, mistakes: &mut Mistakes<'_>) {
-    const KNOWN: [&str; 2] = ["master", "node"];
-    if host.roles.is_empty() {
-        let place = host.ips.first().map_or(place, |ip| ip.referenced);
-        mistakes.absent(place, "a host has no role", "add `roles: [master]` or `roles: [node]`");
-    }
-    let joins = host.roles.iter().any(|role| KNOWN.contains(&role.value.as_str()));
-    for role in &host.roles {
-        // Roles of one's own are welcome: only where no other role is known may one of them be a slip.
-        if let Some(near) = nearest(&role.value, KNOWN).filter(|_| !joins) {
-            let message = format!("there is no role `{}`", role.value);
-            mistakes.at(role.referenced, message, format!("did you mean `{near}`?"));
-        } else {
-            report(
-                role,
-                label::key(&role.value),
-                "roles become labels of the node",
-                mistakes,
-            );
-        }
-    }
-}
-
-fn ssh(ssh: &Ssh, mistakes: &mut Mistakes<'_>) {
-    if let Some(encrypted) = ssh.encrypted.as_ref().filter(|encrypted| encrypted.value) {
-        let hint = "its key is public: use `passwdFile` or `passwdEnv`";
-        mistakes.at(encrypted.referenced, "sealer's encryption is not supported", hint);
-    }
-    port(ssh.port.as_ref(), mistakes);
-    let sources = [
-        ("passwd", &ssh.passwd, &ssh.passwd_file, &ssh.passwd_env),
-        ("pkPasswd", &ssh.pk_passwd, &ssh.pk_passwd_file, &ssh.pk_passwd_env),
-    ];
-    for (name, clear, file, env) in sources {
-        one_source(name, clear.as_ref(), [file, env], mistakes);
-    }
-}
-
-/// A secret has one source, and better not this file.
-fn one_source(
-    name: &str,
-    clear: Option<&Spanned<Secret>>,
-    others: [&Option<Spanned<String>>; 2],
-    mistakes: &mut Mistakes<'_>,
-) {
-    if let Some(secret) = clear {
-        let message = format!("`{name}` stands here in clear, for everybody who reads the file");
-        mistakes.warn(secret.referenced, message, format!("write `{name}Env` or `{name}File`"));
-    }
-    for source in others.iter().copied().flatten() {
-        filled(source, &format!("the place of `{name}`"), mistakes);
-    }
-    let clear = clear.map(|secret| secret.referenced);
-    let rest = others.map(|source| source.as_ref().map(|source| source.referenced));
-    if let Some(place) = std::iter::once(clear).chain(rest).flatten().nth(1) {
-        let message = format!("`{name}` is given twice");
-        let hint = format!("keep one of `{name}`, `{name}File` and `{name}Env`");
-        mistakes.at(place, message, hint);
-    }
-}
-
-fn variables(env: &[Spanned<String>], mistakes: &mut Mistakes<'_>) {
-    for variable in env {
-        let name = variable.value.split_once('=').map_or("", |(name, _)| name);
-        if name.is_empty() {
-            mistakes.at(variable.referenced, "this is no variable", "write `NAME=VALUE`");
-        } else if !is_variable_name(name) {
-            let message = format!("`{}` is not a variable's name", name.escape_debug());
-            let hint = "a name has letters, digits and `_` and does not start with a digit";
-            mistakes.at(variable.referenced, message, hint);
-        } else if is_secret(name) && !variable.value.ends_with('=') {
-            let message = format!("`{name}` stands here in clear, for everybody who reads the file");
-            let hint = format!("leave it out, and give `-e {name}` with the value in the environment");
-            mistakes.warn(variable.referenced, message, hint);
-        }
-    }
-}
-
-/// The data of clusters have a folder of their own.
-fn is_root(text: &str) -> bool {
-    let mut parts = text.split('/').filter(|part| !part.is_empty()).peekable();
-    text.starts_with('/') && parts.peek().is_some() && parts.all(|part| part != "." && part != "..")
-}
-
-fn host_name(name: &str, place: Location, mistakes: &mut Mistakes<'_>) {
-    let message = format!("`{}` is no host name", name.escape_debug());
-    mistakes.at(place, message, "write a DNS name, for instance `sea.hub`");
-}
-
-/// The name of an app, which is that of a folder.
-fn app(name: &str, place: Location, mistakes: &mut Mistakes<'_>) {
-    if name.is_empty() || name == "." || name == ".." || name.contains('/') {
-        let message = format!("`{}` is no name of an app", name.escape_debug());
-        mistakes.at(place, message, "write the name that the image has for it");
-    }
-}
-
-/// A path that stays below its root.
-fn path(path: &Spanned<String>, mistakes: &mut Mistakes<'_>) {
-    let text = path.value.as_str();
-    if text.is_empty() || text.starts_with('/') || text.split('/').any(|part| part == "..") {
-        mistakes.at(
-            path.referenced,
-            format!("`{text}` is no path below the rootfs"),
-            "write for instance `etc/app.yaml`",
-        );
-    }
-}
-
-fn words(text: &Spanned<String>, known: &[&str], what: &str, mistakes: &mut Mistakes<'_>) {
-    for word in text.value.split('|').map(str::trim) {
-        if !known.contains(&word) {
-            let message = format!("there is no {what} `{word}`");
-            mistakes.at(text.referenced, message, suggestion(word, known));
-        }
-    }
-}
-
-fn filled(text: &Spanned<String>, what: &str, mistakes: &mut Mistakes<'_>) {
-    if text.value.is_empty() {
-        mistakes.at(text.referenced, format!("{what} is empty"), "write it");
-    }
-}
-
-fn address(text: &Spanned<String>, mistakes: &mut Mistakes<'_>) {
-    if text.value.parse::<IpAddr>().is_err() {
-        mistakes.at(
-            text.referenced,
-            format!("`{}` is no IP address", text.value),
-            "write an address",
-        );
-    }
-}
-
-fn port(port: Option<&Spanned<String>>, mistakes: &mut Mistakes<'_>) {
-    if let Some(port) = port
-        && !port.value.parse::<u16>().is_ok_and(|number| number > 0)
-    {
-        mistakes.at(
-            port.referenced,
-            format!("`{}` is no port", port.value),
-            "write a number from 1 to 65535",
-        );
-    }
-}
-
-fn report(place: &Spanned<String>, told: Result<(), String>, hint: &str, mistakes: &mut Mistakes<'_>) {
-    if let Err(message) = told {
-        mistakes.at(place.referenced, message, hint);
-    }
 }
