@@ -4,8 +4,10 @@ mod build;
 mod completion;
 mod copy;
 mod delete;
+mod generate;
 mod images;
 mod inspect;
+mod lint;
 mod load;
 mod login;
 mod logout;
@@ -63,6 +65,9 @@ pub(crate) enum Command {
     Logout(logout::Logout),
     Search(search::Search),
     Verify(verify::Verify),
+    #[command(subcommand, name = "gen")]
+    Generate(generate::Generate),
+    Lint(lint::Lint),
     Run(Box<run::Run>),
     ScaleUp(Box<scale_up::ScaleUp>),
     Delete(Box<delete::Delete>),
@@ -94,6 +99,8 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Logout(command) => command.run(printer),
         Command::Search(command) => command.run(printer),
         Command::Verify(command) => command.run(root, printer),
+        Command::Generate(command) => command.run(printer),
+        Command::Lint(command) => command.run(printer),
         Command::Run(command) => command.run(root, printer),
         Command::ScaleUp(command) => command.run(root, printer),
         Command::Delete(command) => command.run(root, printer),

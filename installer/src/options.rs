@@ -204,7 +204,7 @@ pub(crate) fn check_cluster_name(name: &str) -> Result<()> {
     .hint("a name has up to 63 letters, digits, `-`, `_` or `.` and starts with a letter or digit"))
 }
 
-fn is_host_name(name: &str) -> bool {
+pub(crate) fn is_host_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 253
         && name.split('.').all(|label| {
@@ -218,7 +218,7 @@ fn is_host_name(name: &str) -> bool {
         })
 }
 
-fn is_variable_name(name: &str) -> bool {
+pub(crate) fn is_variable_name(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
         && name
             .chars()

@@ -1,7 +1,7 @@
 //! Cluster runtimes: what turns hosts into a cluster. A runtime *plans*; it opens no connection and runs nothing.
 //! What it needs the core to know (ports, paths, rights) it gives as data.
 
-mod k3s;
+pub(crate) mod k3s;
 mod script;
 
 use std::net::IpAddr;

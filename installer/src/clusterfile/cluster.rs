@@ -111,7 +111,7 @@ pub struct Registry {
 
 /// A registry on the masters.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct LocalRegistry {
     /// Its name, `sea.hub` if none.
     pub domain: Option<String>,
@@ -121,6 +121,10 @@ pub struct LocalRegistry {
     pub username: Option<String>,
     /// The user's password.
     pub password: Option<Spanned<Secret>>,
+    /// A file with the user's password.
+    pub password_file: Option<Spanned<String>>,
+    /// The environment variable with the user's password.
+    pub password_env: Option<Spanned<String>>,
     /// Whether all masters have it.
     pub ha: Option<bool>,
     /// Whether it speaks HTTP.
@@ -149,7 +153,7 @@ pub struct SubjectAltName {
 
 /// A registry that is there.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ExternalRegistry {
     /// Its name.
     pub domain: Spanned<String>,
@@ -162,4 +166,10 @@ pub struct ExternalRegistry {
     /// The user's password.
     #[serde(default)]
     pub password: Option<Spanned<Secret>>,
+    /// A file with the user's password.
+    #[serde(default)]
+    pub password_file: Option<Spanned<String>>,
+    /// The environment variable with the user's password.
+    #[serde(default)]
+    pub password_env: Option<Spanned<String>>,
 }

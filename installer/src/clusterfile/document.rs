@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use serde_json::Value;
 use serde_saphyr::Spanned;
 
+use super::k3s;
 use super::mistakes::{Mistakes, suggestion};
+use super::reader;
+use super::tree::{self, Node};
 
 /// More documents than this are no Clusterfile.
 pub(super) const MOST: usize = 256;
@@ -51,7 +55,7 @@ const KINDS: [(&str, &[&str], Family); 12] = [
         Family::Runtime,
     ),
     ("ClusterConfig", &["k0s.k0sproject.io/v1beta1"], Family::Runtime),
-    ("K3sConfig", &["sealer.io/v2"], Family::Runtime),
+    (k3s::KIND, &["sealer.io/v2"], Family::Runtime),
 ];
 
 /// What tells documents apart.
@@ -108,6 +112,15 @@ pub struct Metadata {
     _annotations: Option<BTreeMap<String, String>>,
     #[serde(default, rename = "creationTimestamp")]
     _creation_timestamp: Option<String>,
+    // What an API server has written into what somebody copied from it.
+    #[serde(default, rename = "uid")]
+    _uid: Option<IgnoredAny>,
+    #[serde(default, rename = "resourceVersion")]
+    _resource_version: Option<IgnoredAny>,
+    #[serde(default, rename = "generation")]
+    _generation: Option<IgnoredAny>,
+    #[serde(default, rename = "managedFields")]
+    _managed_fields: Option<IgnoredAny>,
 }
 
 /// A document that a cluster runtime reads itself.
@@ -128,44 +141,76 @@ impl std::fmt::Debug for RuntimeDocument {
     }
 }
 
-/// The text of a document, below as many empty lines as it has lines above: places are those of the file.
-pub(super) struct Source {
-    padded: String,
+/// A document of a file.
+pub(super) struct Source<'t> {
+    /// How many lines are above it.
+    above: usize,
+    text: &'t str,
 }
 
-/// The documents of `text` that say anything. In YAML, `---` at the start of a line is nothing else anywhere.
-pub(super) fn split(text: &str) -> Vec<Source> {
+/// The documents of `text` that say anything. In YAML, `---` and `...` at the start of a line are nothing else anywhere.
+pub(super) fn split(text: &str) -> Vec<Source<'_>> {
     let mut sources = Vec::new();
-    let mut document = String::new();
-    let mut start = 0;
+    let (mut above, mut start, mut end) = (0, 0, 0);
     for (number, line) in text.split_inclusive('\n').enumerate() {
-        let marker = line.trim_end();
-        if marker == "---" || marker.starts_with("--- ") || marker.starts_with("---\t") {
-            keep(start, &std::mem::take(&mut document), &mut sources);
-            start = number;
+        let marker = |marker: &str| {
+            let rest = line.strip_prefix(marker);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+        };
+        if marker("---") {
+            keep(above, text.get(start..end), &mut sources);
+            (above, start) = (number, end);
         }
-        document.push_str(line);
+        end += line.len();
+        if marker("...") {
+            keep(above, text.get(start..end), &mut sources);
+            (above, start) = (number + 1, end);
+        }
     }
-    keep(start, &document, &mut sources);
+    keep(above, text.get(start..end), &mut sources);
     sources
 }
 
-fn keep(start: usize, document: &str, sources: &mut Vec<Source>) {
+fn keep<'t>(above: usize, text: Option<&'t str>, sources: &mut Vec<Source<'t>>) {
     let says = |line: &str| {
         let line = line.trim();
         !line.is_empty() && !line.starts_with(['#', '%']) && line != "---" && line != "..."
     };
+    let text = text.unwrap_or_default();
     // One more is enough to know that they are too many.
-    if sources.len() <= MOST && document.lines().any(says) {
-        let padded = "\n".repeat(start) + document;
-        sources.push(Source { padded });
+    if sources.len() <= MOST && text.lines().any(says) {
+        sources.push(Source { above, text });
     }
 }
 
-impl Source {
+impl Source<'_> {
+    /// The document as a tree.
+    pub(super) fn open(&self, mistakes: &mut Mistakes<'_>) -> Option<Document> {
+        // Below as many empty lines as it has lines above, its places are those of the file.
+        let text = "\n".repeat(self.above) + self.text;
+        match tree::parse(&text) {
+            Ok(root) => {
+                mistakes.hide(&root, &text);
+                Some(Document { text, root })
+            }
+            Err(error) => {
+                mistakes.yaml(&error);
+                None
+            }
+        }
+    }
+}
+
+/// A document that is YAML.
+pub(super) struct Document {
+    text: String,
+    root: Node,
+}
+
+impl Document {
     /// What the document is; what is wrong with its kind goes to `mistakes`.
     pub(super) fn head(&self, mistakes: &mut Mistakes<'_>) -> Option<(Family, Head)> {
-        let head: Head = self.parse(mistakes)?;
+        let (head, _): (Head, _) = reader::read(&self.root, &self.text, mistakes)?;
         let kind = head.kind.value.as_str();
         let place = head.kind.referenced;
         let of_kind: Vec<_> = KINDS.iter().filter(|(known, ..)| *known == kind).collect();
@@ -194,29 +239,27 @@ impl Source {
         Some((*family, head))
     }
 
-    /// The document as a type.
-    pub(super) fn read<T: DeserializeOwned>(&self, mistakes: &mut Mistakes<'_>) -> Option<Named<T>> {
-        self.parse(mistakes)
+    /// The document as a type, and whether that is all of it.
+    pub(super) fn read<T: DeserializeOwned>(&self, mistakes: &mut Mistakes<'_>) -> Option<(Named<T>, bool)> {
+        reader::read(&self.root, &self.text, mistakes)
+    }
+
+    /// The fields below `path`, with their values as JSON.
+    pub(super) fn settings(&self, path: &[&str]) -> Vec<(&Spanned<String>, Value)> {
+        let part = path.iter().try_fold(&self.root, |node, name| tree::field(node, name));
+        let entries = part.map_or(&[][..], tree::entries);
+        // Any part of a document is JSON: nothing can be wrong with it that is not told already.
+        let value =
+            |node| reader::read(node, &self.text, &mut Mistakes::new("", "")).map_or(Value::Null, |read| read.0);
+        entries.iter().map(|(key, node)| (key, value(node))).collect()
     }
 
     /// The document as it is.
-    pub(super) fn keep(&self, head: &Head, mistakes: &mut Mistakes<'_>) -> Option<RuntimeDocument> {
-        let _: serde_json::Value = self.parse(mistakes)?;
+    pub(super) fn keep(&self, head: &Head) -> Option<RuntimeDocument> {
         Some(RuntimeDocument {
             api_version: head.api_version.as_ref()?.value.clone(),
             kind: head.kind.value.clone(),
-            text: self.padded.trim_start_matches('\n').to_owned(),
+            text: self.text.trim_start_matches('\n').to_owned(),
         })
-    }
-
-    fn parse<T: DeserializeOwned>(&self, mistakes: &mut Mistakes<'_>) -> Option<T> {
-        let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
-        match serde_saphyr::from_str_with_options(&self.padded, options) {
-            Ok(read) => Some(read),
-            Err(error) => {
-                mistakes.yaml(&error);
-                None
-            }
-        }
     }
 }

@@ -3,17 +3,24 @@
 use std::fmt;
 
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
-/// Something that is never shown: neither printed nor serialised.
+/// Something that is never shown: neither printed nor serialised, and overwritten when it is no longer needed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
+#[serde(from = "String")]
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// The secret itself, for the one that has to be told.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
     }
 }
 

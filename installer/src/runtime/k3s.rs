@@ -7,7 +7,7 @@
 //! knows at once whom it trusts and whom it lets in.
 
 mod claims;
-mod config;
+pub(crate) mod config;
 mod diagnose;
 mod images;
 mod leave;

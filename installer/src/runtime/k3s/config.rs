@@ -10,10 +10,22 @@ use serde_json::{Map, Value};
 use super::{AGENT_TOKEN, IMAGE_CONFIG, TOKEN};
 use crate::plan::Context;
 
-/// The settings of `k3s server` with their types.
-const FLAGS: &str = include_str!("server-flags.txt");
-/// The names of those that `k3s agent` has as well.
-const AGENT_FLAGS: &str = include_str!("agent-flags.txt");
+/// What a host with k3s is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Server,
+    Agent,
+}
+
+impl Role {
+    /// Its command, and its settings with their types.
+    fn flags(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Server => ("server", include_str!("server-flags.txt")),
+            Self::Agent => ("agent", include_str!("agent-flags.txt")),
+        }
+    }
+}
 
 pub(super) type Settings = Map<String, Value>;
 
@@ -27,9 +39,9 @@ enum Kind {
 }
 
 /// Settings by each of their names: the setting's own name and its type.
-fn flags() -> BTreeMap<&'static str, (&'static str, Kind)> {
+fn flags(role: Role) -> BTreeMap<&'static str, (&'static str, Kind)> {
     let mut flags = BTreeMap::new();
-    for line in FLAGS.lines().filter(|line| !line.starts_with('#')) {
+    for line in role.flags().1.lines().filter(|line| !line.starts_with('#')) {
         let Some((names, kind)) = line.split_once(' ') else {
             continue;
         };
@@ -99,7 +111,8 @@ pub(super) fn server(context: &Context<'_>, notes: &mut Vec<String>) -> Result<S
 /// As [`server`].
 pub(super) fn agent(context: &Context<'_>, notes: &mut Vec<String>) -> Result<Settings> {
     let mut settings = given(context, notes)?;
-    settings.retain(|name, _| AGENT_FLAGS.lines().any(|known| known == name));
+    let known = flags(Role::Agent);
+    settings.retain(|name, _| known.contains_key(name.as_str()));
     settings.insert("token-file".to_owned(), TOKEN.into());
     settings.insert("server".to_owned(), join_url(context).into());
     Ok(settings)
@@ -161,7 +174,7 @@ fn from_image(text: &str, path: &str, notes: &mut Vec<String>) -> Result<Setting
     for (name, value) in read {
         // `name+` adds to what other files set; there are none.
         let name = name.trim_end_matches('+');
-        match check_name(name)? {
+        match check_name(Role::Server, name)? {
             Some((main, kind)) => {
                 let value = check_value(main, kind, &value)
                     .map_err(|error| error.hint(format!("correct {} and build it again", place())))?;
@@ -194,7 +207,7 @@ pub(super) fn from_user(given: &[String]) -> Result<Settings> {
             .hint("write it like `--runtime-config disable=traefik`"));
         };
         let name = name.trim().trim_start_matches('-');
-        let Some((main, kind)) = check_name(name)? else {
+        let Some((main, kind)) = check_name(Role::Server, name)? else {
             return Err(Error::new(
                 ErrorKind::Input,
                 format!("k3s has no setting `{}`", name.escape_debug()),
@@ -210,9 +223,43 @@ pub(super) fn from_user(given: &[String]) -> Result<Settings> {
     Ok(settings)
 }
 
+/// Whether k3s takes this setting in this role.
+///
+/// # Errors
+/// [`ErrorKind::Input`] when it has no such setting, the value is not of its type, or sealrs sets it.
+pub(crate) fn check(role: Role, name: &str, value: &Value) -> Result<()> {
+    let name = name.trim_end_matches('+');
+    let command = role.flags().0;
+    let server_only =
+        |name| role == Role::Agent && !flags(role).contains_key(name) && flags(Role::Server).contains_key(name);
+    if server_only(name) {
+        let what = format!("`k3s {command}` has no setting `{name}`: it would not start");
+        return Err(Error::new(ErrorKind::Input, what).hint("it is a setting of servers: write it below `server`"));
+    }
+    let Some((main, kind)) = check_name(role, name)? else {
+        let what = format!("k3s has no setting `{}`", name.escape_debug());
+        let hint = format!("settings are the flags of `k3s {command}` without their hyphens");
+        return Err(Error::new(ErrorKind::Input, what).hint(hint));
+    };
+    check_value(main, kind, value).map(drop)
+}
+
+/// The settings of a role by their names, and what each takes: `bool`, `int`, `list` or `text`. Those that sealrs sets itself
+/// are not among them.
+pub(crate) fn settings(role: Role) -> BTreeMap<&'static str, &'static str> {
+    let word = |kind| match kind {
+        Kind::Bool => "bool",
+        Kind::Int => "int",
+        Kind::List => "list",
+        Kind::Text => "text",
+    };
+    let flags = flags(role).into_values().filter(|(main, _)| refused(main).is_none());
+    flags.map(|(main, kind)| (main, word(kind))).collect()
+}
+
 /// The setting that a name stands for; `None` when it is not known and not like any that is.
-fn check_name(name: &str) -> Result<Option<(&'static str, Kind)>> {
-    let flags = flags();
+fn check_name(role: Role, name: &str) -> Result<Option<(&'static str, Kind)>> {
+    let flags = flags(role);
     if let Some(&(main, kind)) = flags.get(name) {
         return match refused(main) {
             None => Ok(Some((main, kind))),
@@ -302,12 +349,31 @@ mod tests {
 
     #[test]
     fn knows_all_kinds_of_settings() {
-        let flags = flags();
+        let flags = flags(Role::Server);
         assert!(flags.len() > 115, "{}", flags.len());
         assert_eq!(flags["disable"], ("disable", Kind::List));
         assert_eq!(flags["d"], ("data-dir", Kind::Text));
         assert_eq!(flags["debug"], ("debug", Kind::Bool));
         assert_eq!(flags["https-listen-port"], ("https-listen-port", Kind::Int));
+    }
+
+    #[test]
+    fn agents_have_settings_of_their_own() {
+        let server = flags(Role::Server);
+        for (name, setting) in flags(Role::Agent) {
+            if name != "disable-apiserver-lb" {
+                assert_eq!(server.get(name), Some(&setting), "{name}");
+            }
+        }
+        let told = |role, name, value: Value| format!("{:?}", check(role, name, &value).unwrap_err());
+        assert!(check(Role::Server, "tls-san", &json!(["a"])).is_ok());
+        assert!(check(Role::Agent, "kubelet-arg+", &json!(["a=b"])).is_ok());
+        assert!(check(Role::Agent, "disable-apiserver-lb", &json!(true)).is_ok());
+        assert!(told(Role::Agent, "tls-san", json!([])).contains("below `server`"));
+        assert!(told(Role::Agent, "kubelet-args", json!([])).contains("did you mean `kubelet-arg`"));
+        assert!(told(Role::Server, "disable-apiserver-lb", json!(true)).contains("no setting"));
+        assert!(told(Role::Agent, "node-label", json!({"a": 1})).contains("a list"));
+        assert!(told(Role::Agent, "token", json!("x")).contains("token itself"));
     }
 
     #[test]

@@ -1,0 +1,34 @@
+//! The document `kind: K3sConfig`: settings of k3s for all servers and for all agents.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::document::Document;
+use super::mistakes::Mistakes;
+use crate::runtime::k3s::config::{Role, check};
+
+pub(super) const KIND: &str = "K3sConfig";
+
+/// What k3s's `config.yaml` says, by role.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct K3sSpec {
+    #[serde(default, rename = "server")]
+    _server: BTreeMap<String, IgnoredAny>,
+    #[serde(default, rename = "agent")]
+    _agent: BTreeMap<String, IgnoredAny>,
+}
+
+/// Checks each setting against those that k3s has in that role.
+pub(super) fn settings(document: &Document, mistakes: &mut Mistakes<'_>) {
+    let _ = document.read::<K3sSpec>(mistakes);
+    for (section, role) in [("server", Role::Server), ("agent", Role::Agent)] {
+        for (name, value) in document.settings(&["spec", section]) {
+            if let Err(error) = check(role, &name.value, &value) {
+                mistakes.at(name.referenced, error.to_string(), error.remedy().unwrap_or_default());
+            }
+        }
+    }
+}
