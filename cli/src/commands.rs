@@ -5,6 +5,7 @@ mod completion;
 mod copy;
 mod delete;
 mod images;
+mod images_in;
 mod inspect;
 mod load;
 mod login;
@@ -47,6 +48,7 @@ pub(crate) enum Command {
     Build(Box<build::Build>),
     Merge(merge::Merge),
     Images(images::Images),
+    ImagesIn(images_in::ImagesIn),
     Inspect(inspect::Inspect),
     Tag(tag::Tag),
     Rmi(rmi::Rmi),
@@ -78,6 +80,7 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Build(command) => command.run(root, printer),
         Command::Merge(command) => command.run(root, printer),
         Command::Images(command) => command.run(root, printer),
+        Command::ImagesIn(command) => command.run(printer),
         Command::Inspect(command) => command.run(root, printer),
         Command::Tag(command) => command.run(root, printer),
         Command::Rmi(command) => command.run(root, printer),

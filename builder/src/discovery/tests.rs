@@ -1,0 +1,101 @@
+//! The corpus in `testdata/discovery`: what is found is what its hand-made lists say, no more and no less.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::{Kind, discover};
+
+/// The folders of the corpus.
+fn corpus() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/discovery");
+    let entries = std::fs::read_dir(root).unwrap();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// What the list of a folder says, and what is found there.
+fn read(folder: &Path) -> (BTreeSet<String>, BTreeSet<String>) {
+    let expected = std::fs::read_to_string(folder.join("expected.txt")).unwrap();
+    let discovered = discover(folder).unwrap();
+    assert_eq!(discovered.wrong, [], "{}", folder.display());
+    let found = discovered.images.iter().map(|found| {
+        let file = Path::new(&found.file).strip_prefix(folder).unwrap().display();
+        format!("{} {} {file}:{}", found.kind.word(), found.image, found.line)
+    });
+    (expected.lines().map(str::to_owned).collect(), found.collect())
+}
+
+#[test]
+fn the_corpus_is_found_whole_and_nothing_else() {
+    let corpus = corpus();
+    assert!(corpus.len() >= 25, "{}", corpus.len());
+    for folder in corpus {
+        let (expected, found) = read(&folder);
+        assert!(!expected.is_empty(), "{}", folder.display());
+        assert_eq!(found, expected, "{}", folder.display());
+    }
+}
+
+#[test]
+fn an_image_that_is_renamed_in_a_file_is_missed() {
+    for folder in corpus() {
+        let (expected, _) = read(&folder);
+        for line in &expected {
+            let place = line.rsplit(' ').next().unwrap();
+            let (file, number) = place.rsplit_once(':').unwrap();
+            let number: usize = number.parse().unwrap();
+            let text = std::fs::read_to_string(folder.join(file)).unwrap();
+            let kept = text.lines().enumerate().map(|(at, line)| {
+                let blank = at + 1 == number;
+                if blank {
+                    line.replace('/', "/changed-").replace("nginx", "changed")
+                } else {
+                    line.to_owned()
+                }
+            });
+            let kept = kept.collect::<Vec<_>>().join("\n").replace("python", "changed");
+            let scratch = tempfile::tempdir().unwrap();
+            std::fs::write(scratch.path().join(file), kept).unwrap();
+            std::fs::write(scratch.path().join("expected.txt"), "").unwrap();
+            let (_, found) = read(scratch.path());
+            assert!(!found.contains(line), "{line}");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_understood_is_told_with_its_line() {
+    let scratch = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(scratch.path().join(name), text).unwrap();
+    write(
+        "a.yaml",
+        "kind: Pod\napiVersion: v1\nspec:\n  containers:\n  - image: UPPER/x\n",
+    );
+    write("b.yaml", "a: b\n{{ if .Values.x }}\n  c: [\n");
+    write("Chart.yaml", "name: x\n");
+    write("c-1.tgz", "");
+    write("imageList", "ok:1\nNOT/ok\n");
+    std::os::unix::fs::symlink("a.yaml", scratch.path().join("d.yaml")).unwrap();
+    let discovered = discover(scratch.path()).unwrap();
+    assert_eq!(discovered.images.len(), 1);
+    assert!(discovered.images.iter().all(|found| found.kind == Kind::List));
+    let names = discovered.wrong.iter().map(|finding| {
+        let name = Path::new(&finding.file)
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
+        (name, finding.line.is_some())
+    });
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    let expected = [
+        ("Chart.yaml", false),
+        ("a.yaml", true),
+        ("b.yaml", true),
+        ("c-1.tgz", false),
+        ("d.yaml", false),
+        ("imageList", true),
+    ];
+    assert_eq!(names, expected.map(|(name, line)| (name.to_owned(), line)));
+    assert!(discover(&scratch.path().join("none")).is_err());
+}
