@@ -119,15 +119,17 @@ impl Finding<'_> {
         };
         // An image without an index is looked at later, when it can be said what FROM may do about it.
         let wanted = Wanted::Fitting(platforms.to_vec());
-        if self.store.resolve(&reference)?.is_some() {
-            return Ok(puller.pull(&reference, &wanted, self.progress)?.root);
-        }
-        // Who builds on an image did not ask to keep it: it gets no name in the store. The cache knows it until `prune`.
-        let known = self.known(&reference, platforms);
+        // Who builds on an image did not ask to keep it: it gets no name in the store, and a name that is there stays
+        // where it is. The cache knows the image until `prune`.
+        let named = self.store.resolve(&reference)?;
+        let is_named = named.is_some();
+        let known = named.or_else(|| self.known(&reference, platforms));
         let found = puller.fetch(&reference, known, &wanted, self.progress);
         let root = found.map_err(|error| self.suggest(&reference, error))?.root;
-        for platform in platforms {
-            self.cache.remember_base(&reference, platform, &root)?;
+        if !is_named {
+            for platform in platforms {
+                self.cache.remember_base(&reference, platform, &root)?;
+            }
         }
         Ok(root)
     }

@@ -86,6 +86,7 @@ pub fn build(
     client: &Client,
     progress: &dyn Progress,
 ) -> Result<Built> {
+    options.name.check_givable()?;
     let _lock = store.share()?;
     let platforms = distinct(&options.platforms)?;
     let on = |platform: &Platform, error: Error| match platforms.len() {
@@ -161,8 +162,19 @@ pub fn build(
 fn read_kubefile(options: &Options, platforms: &[Platform]) -> Result<Vec<Kubefile>> {
     let path = options.kubefile.display().to_string();
     let bytes = fs::read(&options.kubefile).or_read(|| format!("cannot read the Kubefile {path}"));
-    let bytes =
-        bytes.map_err(|error| error.hint("name it with `-f`, for instance `sealrs build -f Kubefile -t NAME .`"))?;
+    let bytes = bytes.map_err(|error| {
+        // Docker looks in the context, sealer where one stands.
+        let inside = options.context.join("Kubefile");
+        let named = if inside.is_file() {
+            inside.display().to_string()
+        } else {
+            "Kubefile".to_owned()
+        };
+        error.hint(format!(
+            "name it with `-f`, for instance `sealrs build -f {named} -t NAME {}`",
+            options.context.display()
+        ))
+    })?;
     let read = |platform| Kubefile::read(&bytes, &path, &options.build_args, platform);
     Ok(platforms.iter().map(read).collect())
 }

@@ -62,6 +62,7 @@ pub fn merge(
     client: &Client,
     progress: &dyn Progress,
 ) -> Result<Built> {
+    options.name.check_givable()?;
     let _lock = store.share()?;
     let platforms = distinct(&options.platforms)?;
     let cache = Cache::open(root)?;

@@ -51,6 +51,15 @@ fn an_index_is_made_changed_and_shown() {
         let said = scratch.fails(2, &["manifest", command, &pinned, what]);
         assert_has(&said, &["can't be given: it has a digest"]);
     }
+    scratch.write("named/Kubefile", b"FROM scratch\n");
+    let folder = scratch.path("named");
+    for command in [
+        &["build", "-t", &pinned, &folder][..],
+        &["merge", "arm:1", "amd:1", "-t", &pinned],
+    ] {
+        let said = scratch.fails(2, command);
+        assert_has(&said, &["can't be given: it has a digest"]);
+    }
     assert_eq!(
         platforms(&created),
         [pair("linux/amd64", &amd), pair("linux/arm64", &arm)]

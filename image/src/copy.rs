@@ -271,7 +271,9 @@ fn missing(images: &[Image<'_>], jobs: usize) -> Vec<Work> {
     let mut works: Vec<Work> = Vec::new();
     let mut places = BTreeMap::new();
     for (owner, blob) in lacking.into_iter().flatten() {
-        let place = *places.entry(blob.digest).or_insert(works.len());
+        // One image's wrong words about a blob are not to be another's.
+        let key = (blob.digest, blob.size, graph::is_document(blob));
+        let place = *places.entry(key).or_insert(works.len());
         match works.get_mut(place) {
             Some(work) => work.owners.push(owner),
             None => works.push(Work {
@@ -535,6 +537,36 @@ mod tests {
         one.forget(first.digest);
         let copied = run(&one, &two);
         assert!(copied[0].is_err() && copied[1].is_ok());
+    }
+
+    #[test]
+    fn a_wrong_size_of_one_image_is_no_others() {
+        let bytes = noise(4000, 9);
+        let build = |size: u64| {
+            let mut memory = Memory::default();
+            let layer = memory.add(media_type::LAYER, bytes.clone());
+            let digest = layer.digest;
+            let root = memory.image(vec![(Descriptor { size, ..layer }, digest)]);
+            (memory, root)
+        };
+        let ((lying, first), (honest, second)) = (build(3999), build(4000));
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        for jobs in [1, 4] {
+            let item = |source, root: &'static str, descriptor| Item {
+                source,
+                root: descriptor,
+                sink: Box::new(StoreSink {
+                    store: &store,
+                    root: Descriptor::clone(descriptor),
+                    names: vec![root.parse().unwrap()],
+                }),
+            };
+            let items = vec![item(&lying, "lying:1", &first), item(&honest, "honest:1", &second)];
+            let copied = copy_all(items, jobs, &Silent);
+            assert_eq!(copied[0].as_ref().unwrap_err().kind(), ErrorKind::Integrity);
+            copied[1].as_ref().unwrap();
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which blobs an image is made of: index, manifests, configs, layers.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
@@ -22,8 +22,8 @@ const MAX_DOCUMENTS: u64 = 64 << 20;
 pub struct Graph {
     /// Each once: children before the documents that name them, the root last.
     pub blobs: Vec<Descriptor>,
-    /// The layers, each once, in the order of each image that has them.
-    layers: Vec<Digest>,
+    /// The layers of each image, in their order.
+    layers: Vec<Vec<Digest>>,
     documents: BTreeMap<Digest, Vec<u8>>,
 }
 
@@ -100,7 +100,7 @@ impl Graph {
             let layers = image.parts.iter().filter(|part| !is_json(part));
             layers.map(|layer| layer.digest).collect()
         };
-        let layers = in_common_order(images.map(layers).collect());
+        let layers = images.map(layers).collect();
         let documents = documents
             .into_iter()
             .filter_map(|(digest, document)| Some((digest, document?.bytes)))
@@ -114,7 +114,8 @@ impl Graph {
 
     /// The place of each layer in an order in which each image can be unpacked while it comes.
     pub(crate) fn layer_places(&self) -> BTreeMap<Digest, usize> {
-        self.layers.iter().enumerate().map(|(at, layer)| (*layer, at)).collect()
+        let order = in_common_order(self.layers.clone());
+        order.into_iter().enumerate().map(|(at, layer)| (layer, at)).collect()
     }
 
     /// The source that was read, which is not asked again for the documents that are known by now.
@@ -216,6 +217,12 @@ impl Walk<'_> {
             return Err(Error::new(ErrorKind::Integrity, what));
         }
         for part in document.iter().copied().flatten().flat_map(|document| &document.parts) {
+            let missing = matches!(self.documents.get(&part.digest), Some(None));
+            // Only an index may name what was not shipped.
+            if missing && !media_type::is_index(&descriptor.media_type) {
+                let what = format!("{}, a part of {}, is not there", part.digest, descriptor.digest);
+                return Err(Error::new(ErrorKind::NotFound, what));
+            }
             self.visit(part, depth + 1)?;
         }
         self.found.push(descriptor.clone());
@@ -226,40 +233,62 @@ impl Walk<'_> {
 /// Joins lists into one that has each item once and keeps the order of each list, as far as there is such an order:
 /// platforms share layers, and each wants them after its own.
 fn in_common_order(lists: Vec<Vec<Digest>>) -> Vec<Digest> {
+    // In how many lists something else comes before an item, and which lists have it first.
     let mut waiting: BTreeMap<Digest, usize> = BTreeMap::new();
-    let mut lists: Vec<_> = lists
-        .into_iter()
-        .map(|list| {
-            let mut seen = BTreeSet::new();
-            let list: Vec<Digest> = list.into_iter().filter(|item| seen.insert(*item)).collect();
-            // In how many lists something else comes before an item.
-            list.iter()
-                .skip(1)
-                .for_each(|item| *waiting.entry(*item).or_default() += 1);
-            list.into_iter().peekable()
-        })
-        .collect();
-    let (mut joined, mut placed) = (Vec::new(), BTreeSet::new());
-    loop {
-        let heads: Vec<Digest> = lists.iter_mut().filter_map(|list| list.peek().copied()).collect();
-        let free = heads
-            .iter()
-            .find(|head| waiting.get(head).is_none_or(|count| *count == 0));
-        // Without a free one there is no such order, and whoever needs it will say so.
-        let Some(next) = free.or(heads.first()).copied() else {
-            return joined;
-        };
-        if placed.insert(next) {
-            joined.push(next);
+    let mut heading: BTreeMap<Digest, Vec<usize>> = BTreeMap::new();
+    let (mut rests, mut ready, mut unfinished) = (Vec::new(), BTreeSet::new(), BTreeMap::new());
+    for (at, list) in lists.into_iter().enumerate() {
+        let mut seen = BTreeSet::new();
+        let mut list = list
+            .into_iter()
+            .filter(move |item| seen.insert(*item))
+            .collect::<VecDeque<_>>();
+        list.iter()
+            .skip(1)
+            .for_each(|item| *waiting.entry(*item).or_default() += 1);
+        if let Some(head) = list.pop_front() {
+            heading.entry(head).or_default().push(at);
+            unfinished.insert(at, head);
         }
-        for list in &mut lists {
-            if list.next_if_eq(&next).is_some()
-                && let Some(count) = list.peek().and_then(|head| waiting.get_mut(head))
-            {
-                *count -= 1;
+        rests.push(list);
+    }
+    let is_free = |waiting: &BTreeMap<Digest, usize>, item: &Digest| waiting.get(item).is_none_or(|count| *count == 0);
+    ready.extend(
+        unfinished
+            .iter()
+            .filter(|(_, head)| is_free(&waiting, head))
+            .map(|(at, _)| *at),
+    );
+    let (mut joined, mut placed) = (Vec::new(), BTreeSet::new());
+    // Without a free one there is no such order, and whoever needs it will say so.
+    while let Some(at) = ready.first().or(unfinished.keys().next()).copied() {
+        let Some(next) = unfinished.get(&at).copied() else {
+            break;
+        };
+        joined.push(next);
+        placed.insert(next);
+        for at in heading.remove(&next).unwrap_or_default() {
+            ready.remove(&at);
+            unfinished.remove(&at);
+            // What has its place already, because there is no order, is passed by.
+            while let Some(head) = rests.get_mut(at).and_then(VecDeque::pop_front) {
+                if let Some(count) = waiting.get_mut(&head) {
+                    *count = count.saturating_sub(1);
+                }
+                if placed.contains(&head) {
+                    continue;
+                }
+                unfinished.insert(at, head);
+                let same_head = heading.entry(head).or_default();
+                same_head.push(at);
+                if is_free(&waiting, &head) {
+                    ready.extend(same_head.iter().copied());
+                }
+                break;
             }
         }
     }
+    joined
 }
 
 /// Whether a blob is a document that names others, rather than payload.
@@ -329,9 +358,31 @@ mod tests {
             (&["", "a"], "a"),
             // There is none.
             (&["ab", "ba"], "ab"),
+            (&["abc", "cab", "bd"], "abcd"),
         ] {
             assert_eq!(order(lists), joined, "{lists:?}");
         }
+    }
+
+    #[test]
+    fn the_order_of_many_long_lists_is_found_fast() {
+        let digests: Vec<Digest> = (0..20_000u32).map(|number| Digest::of(&number.to_le_bytes())).collect();
+        let single = digests.iter().map(|digest| vec![*digest]);
+        let lists: Vec<_> = single.chain([digests.clone(), digests.clone()]).collect();
+        let started = std::time::Instant::now();
+        assert_eq!(in_common_order(lists), digests);
+        assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn only_an_index_may_name_what_is_not_there() {
+        let mut memory = Memory::default();
+        let inner = image(&mut memory, &["layer"]);
+        let outer = memory.image(vec![(inner.clone(), inner.digest)]);
+        memory.forget(inner.digest);
+        let error = blobs(&memory, &outer).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(format!("{error:?}").contains(&inner.digest.to_string()));
     }
 
     #[test]

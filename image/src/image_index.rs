@@ -13,7 +13,7 @@ use crate::reference::Reference;
 use crate::source::{Source, document};
 use crate::spec::{self, Descriptor, Index, annotation, media_type};
 use crate::store::Store;
-use crate::wanted::Wanted;
+use crate::wanted::{Wanted, attests};
 
 /// An index of the store, by its name.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +86,7 @@ impl NamedIndex<'_> {
     /// [`ErrorKind::Conflict`] when the name is taken, [`ErrorKind::Input`] when two images are for one platform or the
     /// name has a digest.
     pub fn create(&self, images: Vec<Descriptor>) -> Result<Changed> {
-        self.check_name()?;
+        self.name.check_givable()?;
         let mut index = Index::new(Vec::new());
         for image in images {
             let digest = image.digest;
@@ -106,15 +106,6 @@ impl NamedIndex<'_> {
                 "add to it with `sealrs manifest add {name} IMAGE`, or remove it with `sealrs rmi {name}`"
             ))
         })
-    }
-
-    /// A name with a digest can't come to mean another index.
-    fn check_name(&self) -> Result<()> {
-        if self.name.digest().is_none() {
-            return Ok(());
-        }
-        let what = format!("`{}` can't be given: it has a digest", self.name);
-        Err(Error::new(ErrorKind::Input, what).hint("give a name with a tag, for instance `edge/k3s:v1`"))
     }
 
     /// Puts images in, each in place of the one that is for the same platform.
@@ -144,27 +135,32 @@ impl NamedIndex<'_> {
                     None => member.digest.to_string(),
                 };
                 let lines: Vec<String> = kept.iter().chain(&gone).map(line).collect();
-                format!("it has: {}", lines.join(", "))
+                match lines.is_empty() {
+                    true => "it is empty".to_owned(),
+                    false => format!("it has: {}", lines.join(", ")),
+                }
             };
             let name = self.name.familiar();
             match gone.as_slice() {
                 [] => Err(Error::new(ErrorKind::NotFound, format!("{name} has no member {which}")).hint(listed())),
-                [_] => {
+                [first, others @ ..] if others.iter().all(|other| other.digest == first.digest) => {
                     index.manifests = kept;
                     Ok(gone)
                 }
-                _ => Err(Error::new(
-                    ErrorKind::Input,
-                    format!("{which} is the start of several digests of {name}"),
-                )
-                .hint(listed())),
+                _ => {
+                    let what = match which {
+                        Which::Platform(platform) => format!("{name} has several members for {platform}"),
+                        Which::Digest(hex) => format!("{hex} is the start of several digests of {name}"),
+                    };
+                    Err(Error::new(ErrorKind::Input, what).hint(format!("name one by its digest; {}", listed())))
+                }
             }
         })
     }
 
     /// Changes the index. Whoever else changes it at the same time loses nothing.
     fn edit(&self, mut change: impl FnMut(&mut Index) -> Result<Vec<Descriptor>>) -> Result<Changed> {
-        self.check_name()?;
+        self.name.check_givable()?;
         loop {
             let root = self.store.resolve(self.name)?.ok_or_else(|| {
                 let name = self.name.familiar();
@@ -173,6 +169,8 @@ impl NamedIndex<'_> {
             })?;
             let mut index = read(self.store, &root)?;
             let gone = change(&mut index)?;
+            let is_gone = |subject| gone.iter().any(|gone| gone.digest == subject);
+            index.manifests.retain(|member| !attests(member).is_some_and(is_gone));
             if let Some(changed) = self.write(Some(root.digest), index, gone)? {
                 return Ok(changed);
             }
@@ -224,16 +222,14 @@ pub fn find(
     let wanted = platform.map_or(Wanted::All, |platform| Wanted::Platforms(vec![platform.clone()]));
     let name = match in_store(puller.store, image) {
         Ok((root, None)) => Err(root),
-        Ok((_, Some(name))) => Ok(name),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(image.parse()?),
+        Ok((root, Some(name))) => Ok((name, Some(root))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok((image.parse()?, None)),
         Err(error) => return Err(error),
     };
     let root = match name {
-        Ok(name) => {
-            puller
-                .pull(&name, &wanted, progress)
-                .context(|| format!("cannot find {image}"))?
-                .root
+        Ok((name, known)) => {
+            let found = puller.fetch(&name, known, &wanted, progress);
+            found.context(|| format!("cannot find {image}"))?.root
         }
         // A digest has no name that a registry would know.
         Err(root) => root,

@@ -76,6 +76,18 @@ impl Reference {
         }
     }
 
+    /// Whether an image can be given this name: one with a digest means the image of that digest for ever.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when it has a digest.
+    pub fn check_givable(&self) -> Result<()> {
+        if self.digest.is_none() && self.tag.is_some() {
+            return Ok(());
+        }
+        let what = format!("`{self}` can't be given: it has a digest");
+        Err(Error::new(ErrorKind::Input, what).hint("give a name with a tag, for instance `example.com/k3s:v1`"))
+    }
+
     /// The same image under a digest instead of a tag.
     #[must_use]
     pub fn with_digest(&self, digest: Digest) -> Self {

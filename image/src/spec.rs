@@ -56,6 +56,8 @@ pub mod annotation {
     pub const CREATED: &str = "org.opencontainers.image.created";
     /// The full name under which containerd imports an image.
     pub const CONTAINERD_NAME: &str = "io.containerd.image.name";
+    /// The image that a member of an index attests something of (buildx).
+    pub const ATTESTED: &str = "vnd.docker.reference.digest";
 }
 
 /// The largest manifest, index or config that is read, in bytes: what registries accept, with room.

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::archive::{ArchiveSink, Delta, DockerArchiveSink, Output};
 use crate::copy::{Copied, Sink, copy};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::layout::LayoutSink;
 use crate::locate::Located;
 use crate::progress::Progress;
@@ -108,11 +108,6 @@ impl Transfer<'_> {
 /// A name that an image can be given.
 fn whole_name(text: &str) -> Result<Reference> {
     let name: Reference = text.parse()?;
-    if name.digest().is_some() || name.tag().is_none() {
-        return Err(
-            Error::new(ErrorKind::Input, format!("`{name}` can't be given: it has a digest"))
-                .hint("give a name with a tag, for instance `example.com/k3s:v1`"),
-        );
-    }
+    name.check_givable()?;
     Ok(name)
 }

@@ -10,11 +10,8 @@ use crate::graph::{Graph, Remembering};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::source::{Source, document};
-use crate::spec::{self, Config, Descriptor, Index, Manifest, media_type};
+use crate::spec::{self, Config, Descriptor, Index, Manifest, annotation, media_type};
 use crate::store::Store;
-
-/// Annotation of an attestation in an index: the digest of the manifest that it is about.
-const ATTESTED: &str = "vnd.docker.reference.digest";
 
 /// Which platforms of an image are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,8 +134,8 @@ impl Wanted {
 }
 
 /// The manifest that a member of an index is an attestation of, as buildx marks it: SBOM and provenance.
-fn attests(member: &Descriptor) -> Option<Digest> {
-    member.annotations.get(ATTESTED)?.parse().ok()
+pub(crate) fn attests(member: &Descriptor) -> Option<Digest> {
+    member.annotations.get(annotation::ATTESTED)?.parse().ok()
 }
 
 /// Makes sure that the image whose manifest is `image` is for `platform`. Where its descriptor does not tell, its

@@ -8,11 +8,13 @@
 //! * Doing it so that it can be interrupted at any point: [`journal`] (what was done), [`host_manifest`] (what was
 //!   made), `execute`, `undo`, [`service`].
 //! * For hosts that sealrs does not install: [`mirror`], what they have to know to pull from another registry.
+//! * What is wanted of many hosts, as a file: [`clusterfile`].
 //! * The commands: [`run`], [`plan()`], [`delete()`], [`supervise`].
 
 pub mod action;
 mod apps;
 mod cluster;
+pub mod clusterfile;
 mod command;
 mod delete;
 mod environment;

@@ -75,7 +75,7 @@ impl Push {
             return sent.map_err(|error| located.explain(error));
         }
         located.check_complete()?;
-        let name = self.destination.or(located.name).ok_or_else(|| {
+        let name = self.destination.or(located.name.clone()).ok_or_else(|| {
             Error::new(
                 ErrorKind::Input,
                 format!("`{}` has no name to be pushed to", self.image),
@@ -91,7 +91,9 @@ impl Push {
         let wanted = self
             .platform
             .map_or(Wanted::All, |platform| Wanted::Platforms(vec![platform]));
-        let (pushed, copied) = pusher.push(&*located.source, &located.root, &name, &wanted, &*printer.progress())?;
+        let (pushed, copied) = pusher
+            .push(&*located.source, &located.root, &name, &wanted, &*printer.progress())
+            .map_err(|error| located.explain(error))?;
         let document = serde_json::json!({
             "name": name.familiar(),
             "digest": pushed.digest,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::error::Result;
 use sealrs_image::locate::in_store;
 use sealrs_image::reference::Reference;
 use sealrs_image::store::Store;
@@ -29,12 +29,7 @@ impl Tag {
         let store = Store::look(root)?;
         let _lock = store.share()?;
         let (descriptor, _) = in_store(&store, &self.source)?;
-        if let Some(name) = self.names.iter().find(|name| name.digest().is_some()) {
-            return Err(
-                Error::new(ErrorKind::Input, format!("`{name}` can't be given: it has a digest"))
-                    .hint("give a name with a tag, for instance `example.com/k3s:v1`"),
-            );
-        }
+        self.names.iter().try_for_each(Reference::check_givable)?;
         for name in &self.names {
             store.tag(Some(name), &descriptor)?;
         }
