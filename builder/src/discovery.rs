@@ -1,11 +1,15 @@
 //! Which container images files of Kubernetes name, and where.
 
 mod candidates;
+mod file;
 mod kinds;
 mod manifest;
 mod node;
+mod scan;
+mod split;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,7 +21,8 @@ use serde::Serialize;
 use walkdir::WalkDir;
 
 use crate::image_list;
-use node::Node;
+use file::{FileKind, UNRENDERED};
+use scan::{Scan, doubtful};
 
 /// How sure it is that something is an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -70,110 +75,87 @@ pub struct Discovered {
 /// Reads a file, or all files below a folder.
 ///
 /// # Errors
-/// A folder or a file can't be read. What can't be understood is in the answer.
+/// A folder can't be read. What can't be understood is in the answer.
 pub fn discover(root: &Path) -> Result<Discovered> {
     let mut discovered = Discovered::default();
     for entry in WalkDir::new(root).sort_by_file_name() {
         let entry = entry.map_err(|error| {
             Error::new(ErrorKind::Input, format!("can't read {}", root.display())).because(std::io::Error::from(error))
         })?;
-        let name = entry.file_name().to_string_lossy();
         let file = entry.path().display().to_string();
-        let is_list = name == "imageList";
-        let is_yaml = [".yaml", ".yml", ".json", ".yaml.tmpl", ".yml.tmpl"]
-            .iter()
-            .any(|end| name.ends_with(end));
+        let name = entry.file_name().to_string_lossy();
+        let kind = FileKind::of(&name);
         if entry.file_type().is_dir() {
             continue;
         }
-        // A file that was named itself is a list, if it is nothing else.
-        let is_list = is_list || (entry.depth() == 0 && !is_yaml && !name.ends_with(".tgz"));
-        if (is_list || is_yaml) && entry.path_is_symlink() && entry.depth() > 0 {
-            discovered.wrong.push(Finding {
-                hint: Some("put the file itself there".to_owned()),
-                ..Finding::new(ErrorKind::Input, &file, "this is a link, and links are not followed")
-            });
-        } else if name == "Chart.yaml" || name.ends_with(".tgz") {
+        if entry.depth() > 0 && entry.path_is_symlink() {
+            // What a link to a folder hides is not known, whatever its name is.
+            if kind != FileKind::Other || entry.path().is_dir() {
+                discovered.wrong.push(Finding {
+                    hint: Some("put what it leads to in its place".to_owned()),
+                    ..Finding::new(ErrorKind::Input, &file, "this is a link, and links are not followed")
+                });
+            }
+        } else if name == "Chart.yaml" || kind == FileKind::Chart {
             discovered.wrong.push(Finding {
                 hint: Some("run `helm template` and give its output".to_owned()),
                 ..Finding::new(ErrorKind::Input, &file, "this is a chart, and charts are not rendered")
             });
-        } else if is_list || is_yaml {
-            let text = std::fs::read_to_string(entry.path())
-                .map_err(|error| Error::new(ErrorKind::Input, format!("can't read {file}")).because(error))?;
-            if is_list {
-                discovered.list(&text, &file);
-            } else {
-                discovered.manifest(&text, &file);
-            }
+        } else if kind == FileKind::List || (kind == FileKind::Other && entry.depth() == 0) {
+            // A file that was named itself is a list, if it is nothing else.
+            discovered.list(entry.path(), &file);
+        } else if kind != FileKind::Other {
+            discovered.manifest(entry.path(), &file);
         }
     }
     Ok(discovered)
 }
 
 impl Discovered {
-    fn list(&mut self, text: &str, file: &str) {
-        for wanted in image_list::parse(text, file, &mut self.wrong) {
+    fn list(&mut self, path: &Path, shown: &str) {
+        let text = match file::read(path, shown) {
+            Ok(text) => text,
+            Err(error) => return self.wrong.push(error.in_file(shown)),
+        };
+        for wanted in image_list::parse(&text, shown, &mut self.wrong) {
             let place = wanted.asked_by.first().and_then(|place| place.rsplit_once(':'));
             let line = place.and_then(|(_, line)| line.parse().ok()).unwrap_or(0);
             self.images.insert(Found {
                 image: wanted.reference,
                 kind: Kind::List,
-                file: file.to_owned(),
+                file: shown.to_owned(),
                 line,
                 path: String::new(),
             });
         }
     }
 
-    fn manifest(&mut self, text: &str, file: &str) {
-        let documents = match Node::read(text) {
-            Ok(documents) => documents,
-            Err(error) => {
-                let line = error
-                    .location()
-                    .and_then(|location| usize::try_from(location.line()).ok());
-                let mut finding = Finding::new(ErrorKind::Input, file, "this is not YAML: its images are not known");
-                finding.line = line;
-                finding
-                    .causes
-                    .push(error.to_string().lines().next().unwrap_or_default().to_owned());
-                self.wrong.push(finding);
-                return;
-            }
-        };
-        for document in &documents {
-            let mut typed = Vec::new();
-            manifest::images(document, "", &mut typed);
-            let mut known = BTreeSet::new();
-            for (path, line, image) in typed {
-                known.insert((line, image.to_owned()));
-                match image.parse::<Reference>() {
-                    Ok(image) => self.add(image, Kind::Typed, file, line, path),
-                    Err(error) => self.wrong.push(error.in_file(file).at(line)),
-                }
-            }
-            let mut candidates = Vec::new();
-            candidates::candidates(document, "", &mut candidates);
-            for (path, line, image) in candidates {
-                if known.contains(&(line, image.clone())) {
-                    continue;
-                }
-                if let Ok(image) = image.parse::<Reference>() {
-                    self.add(image, Kind::Candidate, file, line, path);
-                }
-            }
+    fn manifest(&mut self, path: &Path, shown: &str) {
+        match file::read(path, shown) {
+            Ok(text) => self.add(Scan::of(&text, shown), shown),
+            Err(error) => self.wrong.push(error.in_file(shown)),
         }
     }
 
-    fn add(&mut self, image: Reference, kind: Kind, file: &str, line: usize, path: String) {
-        let file = file.to_owned();
-        self.images.insert(Found {
-            image,
-            kind,
-            file,
-            line,
-            path,
-        });
+    /// Takes in what was seen in a file.
+    fn add(&mut self, scan: Scan, shown: &str) {
+        self.wrong.extend(scan.wrong);
+        for seen in scan.seen {
+            match seen.text.parse::<Reference>() {
+                Ok(image) => {
+                    self.images.insert(Found {
+                        image,
+                        kind: seen.kind,
+                        file: shown.to_owned(),
+                        line: seen.line,
+                        path: seen.path,
+                    });
+                }
+                Err(_) if seen.text.contains(UNRENDERED) => {
+                    self.wrong.push(doubtful(&seen.text, shown).at(seen.line));
+                }
+                Err(error) => self.wrong.push(error.in_file(shown).at(seen.line)),
+            }
+        }
     }
 }

@@ -11,13 +11,17 @@ pub(super) struct KindPaths {
     pub(super) images: &'static [&'static str],
 }
 
-/// The images of a pod spec.
-pub(super) const POD: [&str; 4] = [
-    "containers.*.image",
-    "initContainers.*.image",
-    "ephemeralContainers.*.image",
-    "volumes.*.image.reference",
-];
+/// Where a pod spec names images.
+pub(super) struct Pod {
+    pub(super) containers: [&'static str; 3],
+    pub(super) volumes: &'static str,
+}
+
+/// The containers and volumes of a pod spec.
+pub(super) const POD: Pod = Pod {
+    containers: ["containers.*", "initContainers.*", "ephemeralContainers.*"],
+    volumes: "volumes.*.image.reference",
+};
 
 /// Arguments whose value is an image.
 pub(super) const ARGUMENTS: [&str; 3] = [
@@ -69,7 +73,20 @@ const ARGO: &[&str] = &[
     "spec.templates.*.sidecars.*.image",
     "spec.templates.*.containerSet.containers.*.image",
 ];
+const CRON_ARGO: &[&str] = &[
+    "spec.workflowSpec.templates.*.container.image",
+    "spec.workflowSpec.templates.*.script.image",
+    "spec.workflowSpec.templates.*.initContainers.*.image",
+    "spec.workflowSpec.templates.*.sidecars.*.image",
+    "spec.workflowSpec.templates.*.containerSet.containers.*.image",
+];
 const TEKTON: &[&str] = &["spec.steps.*.image", "spec.sidecars.*.image", "spec.stepTemplate.image"];
+const TEKTON_PIPELINE: &[&str] = &[
+    "spec.tasks.*.taskSpec.steps.*.image",
+    "spec.tasks.*.taskSpec.sidecars.*.image",
+    "spec.finally.*.taskSpec.steps.*.image",
+    "spec.finally.*.taskSpec.sidecars.*.image",
+];
 const KUBEVIRT: &[&str] = &["spec.template.spec.volumes.*.containerDisk.image"];
 
 const TABLE: &[KindPaths] = &[
@@ -94,12 +111,36 @@ const TABLE: &[KindPaths] = &[
     both("monitoring.coreos.com", "PrometheusAgent", &["spec"], &["spec.image"]),
     both("monitoring.coreos.com", "Alertmanager", &["spec"], &["spec.image"]),
     both("monitoring.coreos.com", "ThanosRuler", &["spec"], &["spec.image"]),
+    pods("apps.openshift.io", "DeploymentConfig", TEMPLATE),
+    pods("apps.kruise.io", "CloneSet", TEMPLATE),
+    pods("apps.kruise.io", "DaemonSet", TEMPLATE),
+    pods("apps.kruise.io", "StatefulSet", TEMPLATE),
+    pods("batch.volcano.sh", "Job", &["spec.tasks.*.template.spec"]),
+    pods("keda.sh", "ScaledJob", &["spec.jobTargetRef.template.spec"]),
+    pods(
+        "jobset.x-k8s.io",
+        "JobSet",
+        &["spec.replicatedJobs.*.template.spec.template.spec"],
+    ),
+    both(
+        "operators.coreos.com",
+        "ClusterServiceVersion",
+        &["spec.install.spec.deployments.*.spec.template.spec"],
+        &["spec.relatedImages.*.image"],
+    ),
+    images("operators.coreos.com", "CatalogSource", &["spec.image"]),
+    images("postgresql.cnpg.io", "Cluster", &["spec.imageName"]),
+    images("rabbitmq.com", "RabbitmqCluster", &["spec.image"]),
+    images("opentelemetry.io", "OpenTelemetryCollector", &["spec.image"]),
+    images("ceph.rook.io", "CephCluster", &["spec.cephVersion.image"]),
     pods("argoproj.io", "Rollout", TEMPLATE),
     images("argoproj.io", "Workflow", ARGO),
     images("argoproj.io", "WorkflowTemplate", ARGO),
     images("argoproj.io", "ClusterWorkflowTemplate", ARGO),
+    images("argoproj.io", "CronWorkflow", CRON_ARGO),
     images("tekton.dev", "Task", TEKTON),
     images("tekton.dev", "ClusterTask", TEKTON),
+    images("tekton.dev", "Pipeline", TEKTON_PIPELINE),
     images("kubevirt.io", "VirtualMachine", KUBEVIRT),
     images(
         "kubevirt.io",

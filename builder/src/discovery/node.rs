@@ -3,34 +3,65 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_saphyr::Spanned;
+use serde_saphyr::{Options, Spanned, budget};
 
 /// A value and the line it begins at.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Node {
     /// From 1.
     pub(super) line: usize,
+    /// Which of several files it is from, by whoever joins values of several.
+    pub(super) source: usize,
     pub(super) value: Value,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Value {
-    /// Null, a boolean, bytes: nothing that names an image.
+    Null,
+    /// A boolean, or bytes: nothing that names an image.
     Other,
+    True,
+    /// As helm writes it: `1.10` is 1.1.
+    Number(String),
     Text(String),
     List(Vec<Node>),
     Map(Vec<(String, Node)>),
 }
 
+/// What lies at a path.
+#[derive(Debug, Default)]
+pub(super) struct Places<'n> {
+    /// Each with its whole path.
+    pub(super) found: Vec<(String, &'n Node)>,
+    /// What lies on the way and is neither null nor what the path goes through.
+    pub(super) odd: Vec<(String, &'n Node)>,
+}
+
 impl Node {
     /// Reads all documents of a file.
     pub(super) fn read(text: &str) -> Result<Vec<Self>, serde_saphyr::Error> {
-        serde_saphyr::from_multiple(text)
+        // The definitions of a large operator in one file are more than the library takes by itself.
+        let mut options = Options::default();
+        options.budget = budget! { max_events: 8_000_000, max_nodes: 4_000_000, max_documents: 10_000 };
+        serde_saphyr::from_multiple_with_options(text, options)
+    }
+
+    /// Says of itself and all below which file they are from, and moves them down by some lines.
+    pub(super) fn place(&mut self, source: usize, lines: usize) {
+        self.source = source;
+        self.line += lines;
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|item| item.place(source, lines)),
+            Value::Map(entries) => entries.iter_mut().for_each(|(_, entry)| entry.place(source, lines)),
+            _ => {}
+        }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
-        let Value::Map(entries) = &self.value else { return None };
-        entries.iter().find(|(name, _)| name == key).map(|(_, node)| node)
+        self.entries()
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, node)| node)
     }
 
     pub(super) fn text(&self) -> Option<&str> {
@@ -40,34 +71,49 @@ impl Node {
         }
     }
 
+    /// A text, or a number as text: versions look like numbers.
+    pub(super) fn word(&self) -> Option<&str> {
+        match &self.value {
+            Value::Text(text) | Value::Number(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// The text below `key`.
     pub(super) fn text_of(&self, key: &str) -> Option<&str> {
         self.get(key).and_then(Self::text)
     }
 
-    pub(super) fn items(&self) -> &[Self] {
+    pub(super) fn entries(&self) -> &[(String, Self)] {
         match &self.value {
-            Value::List(items) => items,
+            Value::Map(entries) => entries,
             _ => &[],
         }
     }
 
-    /// All nodes at a path of keys, in which `*` is every item of a list, each with its whole path.
-    pub(super) fn at<'n>(&'n self, path: &str, before: &str, found: &mut Vec<(String, &'n Self)>) {
+    /// All nodes at a path of keys, in which `*` is every item of a list.
+    pub(super) fn at<'n>(&'n self, path: &str, before: &str, places: &mut Places<'n>) {
         let (first, rest) = match path.split_once('.') {
             Some((first, rest)) => (first, Some(rest)),
             None => (path, None),
         };
         let mut step = |node: &'n Self, place: String| match rest {
-            Some(rest) => node.at(rest, &place, found),
-            None => found.push((place, node)),
+            Some(rest) => node.at(rest, &place, places),
+            None => places.found.push((place, node)),
         };
-        if first == "*" {
-            for (number, item) in self.items().iter().enumerate() {
-                step(item, format!("{before}[{number}]"));
+        match (&self.value, first) {
+            (Value::Null, _) => {}
+            (Value::List(items), "*") => {
+                for (number, item) in items.iter().enumerate() {
+                    step(item, format!("{before}[{number}]"));
+                }
             }
-        } else if let Some(node) = self.get(first) {
-            step(node, below(before, first));
+            (Value::Map(_), key) if key != "*" => {
+                if let Some(node) = self.get(key) {
+                    step(node, below(before, key));
+                }
+            }
+            _ => places.odd.push((before.to_owned(), self)),
         }
     }
 }
@@ -86,6 +132,7 @@ impl<'de> Deserialize<'de> for Node {
         let spanned = Spanned::<Value>::deserialize(deserializer)?;
         Ok(Self {
             line: usize::try_from(spanned.defined.line()).unwrap_or(0),
+            source: 0,
             value: spanned.value,
         })
     }
@@ -106,21 +153,20 @@ impl<'de> Visitor<'de> for ValueVisitor {
         formatter.write_str("a YAML value")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Value, E> {
-        Ok(Value::Other)
+    fn visit_bool<E>(self, is_true: bool) -> Result<Value, E> {
+        Ok(if is_true { Value::True } else { Value::Other })
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
-        Ok(Value::Text(number.to_string()))
+        Ok(Value::Number(number.to_string()))
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
-        Ok(Value::Text(number.to_string()))
+        Ok(Value::Number(number.to_string()))
     }
 
-    // `tag: 1.10` is 1.1 for helm as well.
     fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
-        Ok(Value::Text(number.to_string()))
+        Ok(Value::Number(number.to_string()))
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Value, E> {
@@ -132,11 +178,11 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Other)
+        Ok(Value::Null)
     }
 
     fn visit_none<E>(self) -> Result<Value, E> {
-        Ok(Value::Other)
+        Ok(Value::Null)
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use sealrs_image::reference::Reference;
+
 use super::{Kind, discover};
 
 /// The folders of the corpus.
@@ -44,15 +46,14 @@ fn an_image_that_is_renamed_in_a_file_is_missed() {
             let (file, number) = place.rsplit_once(':').unwrap();
             let number: usize = number.parse().unwrap();
             let text = std::fs::read_to_string(folder.join(file)).unwrap();
-            let kept = text.lines().enumerate().map(|(at, line)| {
-                let blank = at + 1 == number;
-                if blank {
-                    line.replace('/', "/changed-").replace("nginx", "changed")
-                } else {
-                    line.to_owned()
-                }
+            // The last part of the name, without host, tag and digest.
+            let image: Reference = line.split(' ').nth(1).unwrap().parse().unwrap();
+            let name = image.path().rsplit('/').next().unwrap();
+            let kept = text.lines().enumerate().map(|(at, line)| match at + 1 == number {
+                true => line.replace(name, "changed"),
+                false => line.to_owned(),
             });
-            let kept = kept.collect::<Vec<_>>().join("\n").replace("python", "changed");
+            let kept = kept.collect::<Vec<_>>().join("\n");
             let scratch = tempfile::tempdir().unwrap();
             std::fs::write(scratch.path().join(file), kept).unwrap();
             std::fs::write(scratch.path().join("expected.txt"), "").unwrap();
@@ -70,6 +71,17 @@ fn what_is_not_understood_is_told_with_its_line() {
         "a.yaml",
         "kind: Pod\napiVersion: v1\nspec:\n  containers:\n  - image: UPPER/x\n",
     );
+    write(
+        "a1.yaml",
+        "kind: Pod\napiVersion: v1\nspec:\n  containers:\n  - image: {a: b}\n  - image: 5\n  - image: null\n  initContainers: {}\n",
+    );
+    write("a2.yaml", "kind: X\napiVersion: v1\nimage: ${REGISTRY}/x:1\n");
+    write("a3.yaml.tmpl", "image: {{ .Registry }}/x:1\n");
+    write("a4.yaml", "a: \"");
+    let large = std::fs::File::create(scratch.path().join("a5.yaml")).unwrap();
+    large.set_len((16 << 20) + 1).unwrap();
+    std::fs::create_dir(scratch.path().join("z")).unwrap();
+    std::os::unix::fs::symlink("..", scratch.path().join("z/folder")).unwrap();
     write("b.yaml", "a: b\n{{ if .Values.x }}\n  c: [\n");
     write("Chart.yaml", "name: x\n");
     write("c-1.tgz", "");
@@ -91,9 +103,17 @@ fn what_is_not_understood_is_told_with_its_line() {
     let expected = [
         ("Chart.yaml", false),
         ("a.yaml", true),
+        ("a1.yaml", true),
+        ("a1.yaml", true),
+        ("a1.yaml", true),
+        ("a2.yaml", true),
+        ("a3.yaml.tmpl", true),
+        ("a4.yaml", true),
+        ("a5.yaml", false),
         ("b.yaml", true),
         ("c-1.tgz", false),
         ("d.yaml", false),
+        ("folder", false),
         ("imageList", true),
     ];
     assert_eq!(names, expected.map(|(name, line)| (name.to_owned(), line)));

@@ -13,7 +13,7 @@ use crate::printer::Printer;
 #[command(after_help = "\
 Examples:
   sealrs images-in manifests/
-  sealrs images-in manifests/ --why
+  sealrs images-in manifests/ imageList --why
   helm template charts/app > app.yaml && sealrs images-in app.yaml")]
 pub(crate) struct ImagesIn {
     /// File or folder. Charts are not rendered: they are an error.
