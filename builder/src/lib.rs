@@ -5,7 +5,7 @@
 //! * `contents`, `pack`, `cache`, `add_tar`: from files to layers, by the cache where it can be.
 //! * `rootfs`, `inside`: what the layers so far unpack to.
 //! * `image_list`, `asked`, `container_images`: from lists of container images to registry data.
-//! * `discovery`: the container images that files of Kubernetes name: [`discover()`].
+//! * `discovery`: the container images that files of Kubernetes name: [`Discovery`].
 //! * `sources`, `check`: what is wrong, before anything is fetched or packed.
 //! * `base`, `transfer`, `download`, `remote_layer`, `apps`: what FROM, COPY, ADD, URLs and APP mean.
 //! * `bundled`, `relocate`: the way back: container images out of a ClusterImage, and to a registry: [`Relocation`].
@@ -40,7 +40,7 @@ mod sources;
 mod transfer;
 
 pub use build::{Options, build};
-pub use discovery::{Discovered, Found, Kind, discover};
+pub use discovery::{Discovered, Discovery, Found, Kind};
 pub use merge::{MergeOptions, merge};
 pub use publish::{Built, BuiltPlatform};
 pub use relocate::{Relocated, RelocatedImage, Relocation};

@@ -42,7 +42,7 @@ pub(super) struct Around<'n> {
     /// How many documents inside texts of documents this is.
     pub(super) depth: usize,
     /// Registry, and tag, of images that have neither (Istio).
-    hub: Option<(&'n str, &'n str)>,
+    pub(super) hub: Option<(&'n str, &'n str)>,
     /// The tag of repositories that have none: the version of a chart's app.
     pub(super) version: Option<&'n str>,
     /// What takes the place of registries: `global.imageRegistry` of a chart.
