@@ -12,7 +12,7 @@ use sealrs_image::digest::Digest;
 use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::layer::{Compression, PackedLayer};
 use sealrs_image::platform::Platform;
-use sealrs_image::progress::{Event, Progress};
+use sealrs_image::progress::{Event, Progress, Task};
 use sealrs_image::pull::PullPolicy;
 use sealrs_image::reference::Reference;
 use sealrs_image::remote::Client;
@@ -29,8 +29,10 @@ use crate::check;
 use crate::container_images::{Fetching, listed};
 use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
+use crate::discovery::Discovery;
 use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock};
 use crate::kubefile::{Action, App, AppKind, BaseImage, Diagnostic, Kubefile, Span, Step, runtime};
+use crate::named::{self, named};
 use crate::pack::{Packed, Packing, Seen};
 use crate::publish::{Built, Member, distinct, publish};
 use crate::rootfs::Rootfs;
@@ -58,6 +60,10 @@ pub struct Options {
     pub image_lists: Vec<PathBuf>,
     /// Lists of container images that are not wanted.
     pub ignored_image_lists: Vec<PathBuf>,
+    /// Files that name what may be missing: container images, and manifests and charts that can't be understood.
+    pub allow_unresolved: Vec<PathBuf>,
+    /// How images that manifests and charts name are looked for, if they are.
+    pub discovery: Option<Discovery>,
     /// Whether container images are fetched at all.
     pub fetch_images: bool,
     /// When FROM asks the registry.
@@ -310,6 +316,15 @@ impl Building<'_> {
             }
         }
         image_list::refuse(wrong)?;
+        if let Some(discovery) = options.discovery.as_ref().filter(|_| options.fetch_images) {
+            let _task = Task::begin(packing.progress, "looking for container images", None);
+            let mut named = named(&rootfs, packing.layers(), target.platform, discovery)?;
+            for note in &named.notes {
+                packing.progress.event(Event::Warning(note));
+            }
+            self.asked.refuse(std::mem::take(&mut named.wrong), packing.progress)?;
+            lists.extend(named::wanted(&named));
+        }
         let base_lock = base::lock(&rootfs, packing.layers())?;
         let lock = if options.fetch_images {
             let fetching = Fetching {
@@ -318,6 +333,7 @@ impl Building<'_> {
                 cache: packing.cache,
                 resolved: &self.resolved,
                 platform: target.platform,
+                asked: self.asked,
                 jobs: options.jobs,
                 progress: packing.progress,
             };

@@ -97,6 +97,11 @@ pub struct Discovery {
     pub api_versions: Vec<String>,
 }
 
+/// Whether a file is read at all, by its path.
+pub(crate) fn may_name_images(path: &str) -> bool {
+    FileKind::of(path.rsplit('/').next().unwrap_or(path)) != FileKind::Other
+}
+
 impl Discovery {
     /// Reads a file, or all files below a folder, which `shown` names in what is said of them.
     ///

@@ -5,7 +5,7 @@
 //! * `contents`, `pack`, `cache`, `add_tar`: from files to layers, by the cache where it can be.
 //! * `rootfs`, `inside`: what the layers so far unpack to.
 //! * `image_list`, `asked`, `container_images`: from lists of container images to registry data.
-//! * `discovery`: the container images that files of Kubernetes name: [`Discovery`].
+//! * `discovery`: the container images that files of Kubernetes name: [`Discovery`]. `named` looks for those of the rootfs.
 //! * `sources`, `check`: what is wrong, before anything is fetched or packed.
 //! * `base`, `transfer`, `download`, `remote_layer`, `apps`: what FROM, COPY, ADD, URLs and APP mean.
 //! * `bundled`, `relocate`: the way back: container images out of a ClusterImage, and to a registry: [`Relocation`].
@@ -31,6 +31,7 @@ mod image_list;
 mod inside;
 mod kubefile;
 mod merge;
+mod named;
 mod pack;
 mod publish;
 mod relocate;
