@@ -67,7 +67,7 @@ impl Asked {
                 line == finding.place() || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             })
         };
-        let (allowed, wrong): (Vec<_>, Vec<_>) = wrong.into_iter().partition(is_allowed);
+        let (allowed, mut wrong): (Vec<_>, Vec<_>) = wrong.into_iter().partition(is_allowed);
         for finding in allowed {
             progress.event(Event::Warning(&format!(
                 "allowed: {}: {}",
@@ -75,11 +75,15 @@ impl Asked {
                 finding.message
             )));
         }
+        for finding in &mut wrong {
+            let allow = "name it in a file of `--allow-unresolved` if it needs no images";
+            let hint = finding.hint.as_ref().map(|hint| format!("{hint}; or {allow}"));
+            finding.hint = hint.or_else(|| Some(allow.to_owned()));
+        }
         match wrong.is_empty() {
             true => Ok(()),
             false => Err(Error::together(
-                "images may be missing: not all manifests and charts can be understood; what needs none of them may be \
-                 named in a file of `--allow-unresolved`",
+                "images may be missing: not all manifests and charts can be understood",
                 wrong,
             )),
         }

@@ -57,6 +57,9 @@ pub(crate) struct Fetched {
     pub(crate) layers: Vec<PackedLayer>,
     /// Everything small, by its path in the rootfs.
     pub(crate) files: Files,
+    /// The images that were fetched.
+    pub(crate) own: Vec<Locked>,
+    /// Those, and the base's.
     pub(crate) lock: Lock,
 }
 
@@ -115,6 +118,7 @@ impl Fetching<'_> {
         Ok(Fetched {
             layers,
             files,
+            own: own.images.clone(),
             lock: own.over(base),
         })
     }

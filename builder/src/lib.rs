@@ -5,6 +5,7 @@
 //! * `contents`, `pack`, `cache`, `add_tar`: from files to layers, by the cache where it can be.
 //! * `rootfs`, `inside`: what the layers so far unpack to.
 //! * `image_list`, `asked`, `container_images`: from lists of container images to registry data.
+//! * `lock_file`: the lock that a build writes or keeps to.
 //! * `discovery`: the container images that files of Kubernetes name: [`Discovery`]. `named` looks for those of the rootfs.
 //! * `sources`, `check`: what is wrong, before anything is fetched or packed.
 //! * `base`, `transfer`, `download`, `remote_layer`, `apps`: what FROM, COPY, ADD, URLs and APP mean.
@@ -30,6 +31,7 @@ mod ignore;
 mod image_list;
 mod inside;
 mod kubefile;
+mod lock_file;
 mod merge;
 mod named;
 mod pack;
@@ -42,6 +44,7 @@ mod transfer;
 
 pub use build::{Options, build};
 pub use discovery::{Discovered, Discovery, Found, Kind};
+pub use lock_file::LockUse;
 pub use merge::{MergeOptions, merge};
 pub use publish::{Built, BuiltPlatform};
 pub use relocate::{Relocated, RelocatedImage, Relocation};

@@ -269,3 +269,80 @@ fn removing_any_one_image_of_the_corpus_makes_the_build_fail() {
         fs::rename(&aside, &tag).unwrap();
     }
 }
+
+#[test]
+fn a_frozen_build_takes_what_is_locked_or_fails() {
+    needs!("docker-registry", "skopeo");
+    let scratch = Scratch::new();
+    let upstream = Registry::start(&Setup::default());
+    let host = upstream.host();
+    let both = &["linux/amd64", "linux/arm64"];
+    push(&scratch, &upstream, "app:1", both, &[b"old".to_vec()]);
+    push(&scratch, &upstream, "more:1", both, &[b"more".to_vec()]);
+    scratch.write("context/manifests/pod.yaml", pod(&format!("{host}/app:1")));
+    let kubefile = "FROM scratch\nCOPY manifests manifests\n";
+    let platforms = ["--platform", "linux/amd64,linux/arm64"];
+    let flags = |flag: &'static str| [&platforms[..], &[flag]].concat();
+    assert_has(
+        &scratch.build_fails(3, kubefile, &flags("--frozen")),
+        &["images.lock", "--update-lock"],
+    );
+    let locked = scratch.build("a:1", kubefile, &flags("--update-lock"));
+    let lock: Value = serde_json::from_slice(&scratch.read("images.lock")).unwrap();
+    let images = lock["images"].as_array().unwrap();
+    assert_eq!(images.len(), 2);
+    assert_eq!(images[0]["askedBy"], json!(["manifests/pod.yaml:5"]));
+    assert_ne!(images[0]["platform"], images[1]["platform"]);
+
+    // The tag moves on; a frozen build does not, in another store neither.
+    fs::remove_dir_all(scratch.path("layouts")).unwrap();
+    push(&scratch, &upstream, "app:1", both, &[b"new".to_vec()]);
+    assert_ne!(scratch.build("b:1", kubefile, &platforms).digest(), locked.digest());
+    let other = scratch.path("other");
+    let elsewhere = [&flags("--frozen")[..], &["--root", &other]].concat();
+    assert_eq!(scratch.build("c:1", kubefile, &elsewhere).digest(), locked.digest());
+    let before = scratch.read("images.lock");
+
+    // More or fewer images than are locked, another platform, or nothing to lock.
+    scratch.write("context/manifests/more.yaml", pod(&format!("{host}/more:1")));
+    let said = scratch.build_fails(2, kubefile, &flags("--frozen"));
+    assert_has(
+        &said,
+        &[
+            "manifests/more.yaml:5: error:",
+            "is not in images.lock",
+            "--update-lock",
+        ],
+    );
+    fs::remove_file(scratch.path("context/manifests/more.yaml")).unwrap();
+    let said = scratch.build_fails(2, kubefile, &[&flags("--frozen")[..], &["--no-discovery"]].concat());
+    assert_has(&said, &["app:1 is locked for linux/amd64, and nothing asks for it"]);
+    let said = scratch.build_fails(2, kubefile, &["--platform", "linux/s390x", "--frozen"]);
+    assert_has(&said, &["is not in images.lock for linux/s390x"]);
+    let said = scratch.build_fails(2, kubefile, &["--build-mode", "lite", "--frozen"]);
+    assert_has(&said, &["nothing to lock"]);
+
+    // A lock that was changed by hand, or is none.
+    let text = text(&before);
+    let digest = images[0]["digest"].as_str().unwrap();
+    let none = format!("sha256:{}", "0".repeat(64));
+    scratch.write("images.lock", text.replace(digest, &none));
+    assert_has(
+        &scratch.build_fails(3, kubefile, &flags("--frozen")),
+        &["manifests/pod.yaml:5", "cannot resolve"],
+    );
+    let manifest = images[0]["manifest"].as_str().unwrap();
+    scratch.write("images.lock", text.replace(manifest, &none));
+    assert_has(
+        &scratch.build_fails(4, kubefile, &flags("--frozen")),
+        &["is not what is locked"],
+    );
+    scratch.write("images.lock", "{}");
+    assert_has(
+        &scratch.build_fails(2, kubefile, &flags("--frozen")),
+        &["can't be understood"],
+    );
+    scratch.write("images.lock", &before);
+    scratch.build("d:1", kubefile, &flags("--frozen"));
+    assert_eq!(scratch.read("images.lock"), before);
+}

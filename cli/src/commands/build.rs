@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::HumanBytes;
-use sealrs_builder::{Built, BuiltPlatform, Options, build};
+use sealrs_builder::{Built, BuiltPlatform, LockUse, Options, build};
 use sealrs_image::cluster_image::ImageKind;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::layer::Compression;
@@ -69,6 +69,14 @@ pub(crate) struct Build {
     #[arg(long, value_name = "FILE")]
     allow_unresolved: Vec<PathBuf>,
 
+    /// Take exactly the container images of `images.lock` beside the Kubefile, or fail.
+    #[arg(long, conflicts_with = "update_lock")]
+    frozen: bool,
+
+    /// Write the container images that were taken to `images.lock` beside the Kubefile.
+    #[arg(long)]
+    update_lock: bool,
+
     /// Pull what image lists name, and not what manifests and charts do.
     #[arg(long)]
     no_discovery: bool,
@@ -112,6 +120,11 @@ impl Build {
             ignored_image_lists: self.ignored_image_lists,
             allow_unresolved: self.allow_unresolved,
             discovery: (!self.no_discovery).then(|| self.charts.discovery()),
+            lock: match (self.frozen, self.update_lock) {
+                (true, _) => LockUse::Frozen,
+                (_, true) => LockUse::Update,
+                _ => LockUse::Unused,
+            },
             fetch_images: self.build_mode == "all",
             pull: self.pull,
             compression: self.compression,
