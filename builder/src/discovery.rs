@@ -5,6 +5,7 @@ mod chart;
 mod file;
 mod helm;
 mod kinds;
+mod kustomize;
 mod manifest;
 mod node;
 mod scan;
@@ -27,6 +28,7 @@ use walkdir::WalkDir;
 use crate::image_list;
 use chart::Chart;
 use file::{FileKind, UNRENDERED};
+use kustomize::Kustomizations;
 use scan::{Scan, doubtful};
 use values::ByValues;
 
@@ -159,8 +161,20 @@ impl Discovery {
                 Err(error) => discovered.wrong.push(error.in_file(&shown)),
             }
         }
+        let mut kustomizations = Kustomizations::new(root, shown)?;
+        let is_one = |kind: &FileKind| *kind == FileKind::Kustomization;
+        let ones: Vec<PathBuf> = files
+            .iter()
+            .filter(|(.., kind)| is_one(kind))
+            .map(|(path, ..)| path.clone())
+            .collect();
+        kustomizations.read(&ones);
+        for (scan, file) in std::mem::take(&mut kustomizations.scans) {
+            discovered.add(scan, &file, None, None);
+        }
         for (path, shown, kind) in files {
-            if path.canonicalize().is_ok_and(|path| values.contains(&path)) {
+            let is_known = |path: &PathBuf| values.contains(path) || kustomizations.used.contains(path);
+            if is_one(&kind) || path.canonicalize().is_ok_and(|path| is_known(&path)) {
                 continue;
             }
             match kind {
@@ -224,7 +238,12 @@ impl Discovered {
 
     /// Takes in what was seen in a file, perhaps of a chart.
     fn add(&mut self, scan: Scan, shown: &str, chart: Option<&str>, by_values: Option<&ByValues>) {
-        self.wrong.extend(scan.wrong);
+        for wrong in scan.wrong {
+            // What several kustomizations refer to is read several times.
+            if !self.wrong.contains(&wrong) {
+                self.wrong.push(wrong);
+            }
+        }
         for seen in scan.seen {
             match seen.text.parse::<Reference>() {
                 Ok(image) => {

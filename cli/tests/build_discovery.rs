@@ -154,6 +154,14 @@ fn corpus() -> Vec<PathBuf> {
     folders
 }
 
+/// The files in a folder and in those in it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] })
+        .collect()
+}
+
 /// Hosts of the corpus, which are one registry here.
 const HOSTS: [&str; 9] = [
     "quay.io/",
@@ -184,8 +192,7 @@ fn removing_any_one_image_of_the_corpus_makes_the_build_fail() {
     let (mut here, mut elsewhere) = (BTreeSet::new(), String::new());
     for folder in corpus() {
         let name = folder.file_name().unwrap().to_str().unwrap().to_owned();
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
+        for path in files(&folder) {
             let mut text = fs::read_to_string(&path).unwrap();
             if path.ends_with("expected.txt") {
                 for line in text.lines() {
@@ -211,7 +218,7 @@ fn removing_any_one_image_of_the_corpus_makes_the_build_fail() {
                     &format!("\"registry\": \"{host}\""),
                 );
             }
-            let file = path.file_name().unwrap().to_str().unwrap();
+            let file = path.strip_prefix(&folder).unwrap().display();
             scratch.write(&format!("context/manifests/{name}/{file}"), text);
         }
     }

@@ -93,7 +93,9 @@ impl Candidates {
                 self.doubt(place.to_owned(), split.first, &split.image);
             }
         }
-        let variable = node.text_of("name").is_some_and(names_image);
+        // A variable, or a JSON patch.
+        let names = ["name", "path"].map(|key| node.text_of(key));
+        let variable = names.into_iter().flatten().any(names_image);
         for (key, value) in entries {
             if parts.contains(&key.as_str()) || TOLD.contains(&key.as_str()) {
                 continue;

@@ -62,8 +62,13 @@ fn an_image_that_is_renamed_in_a_file_is_missed() {
             });
             let kept = kept.collect::<Vec<_>>().join("\n");
             let scratch = tempfile::tempdir().unwrap();
+            let copy = std::process::Command::new("cp")
+                .arg("-r")
+                .arg(folder.join("."))
+                .arg(scratch.path())
+                .status();
+            assert!(copy.unwrap().success());
             std::fs::write(scratch.path().join(file), kept).unwrap();
-            std::fs::write(scratch.path().join("expected.txt"), "").unwrap();
             let (_, found) = read(scratch.path());
             assert!(!found.contains(line), "{line}");
         }
@@ -127,4 +132,32 @@ fn what_is_not_understood_is_told_with_its_line() {
     ];
     assert_eq!(names, expected.map(|(name, line)| (name.to_owned(), line)));
     assert!(discover(&scratch.path().join("none")).is_err());
+}
+
+#[test]
+fn kustomizations_that_lead_elsewhere_are_told() {
+    let scratch = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = scratch.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(
+        "outside.yaml",
+        "apiVersion: v1\nkind: Pod\nspec: {containers: [{image: x:1}]}\n",
+    );
+    write("in/folder/x.yaml", "a: 1\n");
+    write("in/circle/kustomization.yaml", "resources: [../circle]\n");
+    write(
+        "in/kustomization.yaml",
+        "resources:\n- ../outside.yaml\n- https://example.com/x?ref=v1\n- folder\n- 5\nhelmCharts: [{name: x}]\nimages:\n- name: x\n  tagSuffix: y\n",
+    );
+    let discovered = discover(&scratch.path().join("in")).unwrap();
+    assert!(discovered.images.is_empty());
+    let lines = |name: &str| {
+        let found = discovered.wrong.iter().filter(|finding| finding.file.ends_with(name));
+        found.filter_map(|finding| finding.line).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(lines("in/kustomization.yaml"), BTreeSet::from([2, 3, 4, 5, 6, 8]));
+    assert_eq!(lines("in/circle/kustomization.yaml"), BTreeSet::from([1]));
 }
