@@ -33,7 +33,7 @@ use crate::discovery::Discovery;
 use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock, Locked, pretty};
 use crate::kubefile::{Action, App, AppKind, BaseImage, Diagnostic, Kubefile, Span, Step, runtime};
 use crate::lock_file::{self, Frozen, LockUse};
-use crate::named::{self, named};
+use crate::named::{self, Which, named};
 use crate::pack::{Packed, Packing, Seen, collected, lock};
 use crate::publish::{Built, Member, distinct, publish};
 use crate::rootfs::Rootfs;
@@ -342,7 +342,7 @@ impl Building<'_> {
         image_list::refuse(wrong)?;
         if let Some(discovery) = options.discovery.as_ref().filter(|_| options.fetch_images) {
             let _task = Task::begin(packing.progress, "looking for container images", None);
-            let mut named = named(&rootfs, packing.layers(), target.platform, discovery)?;
+            let mut named = named(&rootfs, packing.layers(), Which::New, target.platform, discovery)?;
             for note in &named.notes {
                 packing.progress.event(Event::Warning(note));
             }

@@ -209,6 +209,13 @@ impl Discovery {
 }
 
 impl Discovered {
+    /// Takes in what was found elsewhere.
+    pub fn extend(&mut self, other: Self) {
+        self.images.extend(other.images);
+        self.wrong.extend(other.wrong);
+        self.notes.extend(other.notes);
+    }
+
     fn list(&mut self, path: &Path, shown: &str) {
         let text = match file::read(path, shown) {
             Ok(text) => text,

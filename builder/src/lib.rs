@@ -46,5 +46,6 @@ pub use build::{Options, build};
 pub use discovery::{Discovered, Discovery, Found, Kind};
 pub use lock_file::LockUse;
 pub use merge::{MergeOptions, merge};
+pub use named::discover_image;
 pub use publish::{Built, BuiltPlatform};
 pub use relocate::{Relocated, RelocatedImage, Relocation};

@@ -6,10 +6,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::error::{ErrorKind, IoResultExt as _, Result};
 use sealrs_image::finding::Finding;
 use sealrs_image::platform::Platform;
+use sealrs_image::progress::Progress;
+use sealrs_image::store::Store;
 
+use crate::base;
+use crate::cache::Cache;
 use crate::discovery::{Discovered, Discovery, may_name_images};
 use crate::image_list::Wanted;
 use crate::inside::Layers;
@@ -17,13 +22,49 @@ use crate::rootfs::Rootfs;
 
 /// The folders of the rootfs whose files are applied to the cluster.
 const FOLDERS: [&str; 3] = ["manifests", "charts", "application/apps"];
+/// The list that lies beside them.
+const ROOT_LIST: &str = "imageList";
 /// helm of the rootfs.
 const HELM: &str = "bin/helm";
+
+/// Which files are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// Those that this build brings.
+    New,
+    All,
+}
+
+/// Looks for the images that the manifests, charts, apps and image lists of a ClusterImage in the store name.
+///
+/// # Errors
+/// Layers or helm can't be read. What can't be understood is in the answer.
+pub fn discover_image(
+    discovery: &Discovery,
+    image: &ClusterImage,
+    root: &Path,
+    store: &Store,
+    jobs: usize,
+    progress: &dyn Progress,
+) -> Result<Discovered> {
+    let cache = Cache::open(root)?;
+    let layers = Layers { store, cache: &cache };
+    let rootfs = base::rootfs(image, layers, jobs, progress)?;
+    let mut all = named(&rootfs, layers, Which::All, &image.config.platform, discovery)?;
+    if let Some(list) = rootfs.base_file(ROOT_LIST, layers)? {
+        let scratch = tempfile::tempdir().or_io(|| "cannot make a temporary folder")?;
+        let path = scratch.path().join(ROOT_LIST);
+        fs::write(&path, list).or_io(|| "cannot write to a temporary folder")?;
+        all.extend(discovery.read(&path, ROOT_LIST)?);
+    }
+    Ok(all)
+}
 
 /// Looks for images. Links that lead to no file are among what is wrong.
 pub(crate) fn named(
     rootfs: &Rootfs,
     layers: Layers<'_>,
+    which: Which,
     platform: &Platform,
     discovery: &Discovery,
 ) -> Result<Discovered> {
@@ -45,7 +86,7 @@ pub(crate) fn named(
         }));
         let files: Vec<(&str, bool)> = files
             .iter()
-            .filter_map(|(path, is_new)| Some((path.as_str(), is_new.ok()?)))
+            .filter_map(|(path, is_new)| Some((path.as_str(), is_new.ok()? || which == Which::All)))
             .collect();
         let chosen = chosen(&files);
         if chosen.is_empty() {
@@ -59,10 +100,7 @@ pub(crate) fn named(
             }
             rootfs.copy_out(&format!("{folder}/{path}"), &to, layers)?;
         }
-        let found = discovery.read(scratch.path(), folder)?;
-        all.images.extend(found.images);
-        all.wrong.extend(found.wrong);
-        all.notes.extend(found.notes);
+        all.extend(discovery.read(scratch.path(), folder)?);
     }
     Ok(all)
 }

@@ -80,7 +80,7 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Build(command) => command.run(root, printer),
         Command::Merge(command) => command.run(root, printer),
         Command::Images(command) => command.run(root, printer),
-        Command::ImagesIn(command) => command.run(printer),
+        Command::ImagesIn(command) => command.run(root, printer),
         Command::Inspect(command) => command.run(root, printer),
         Command::Tag(command) => command.run(root, printer),
         Command::Rmi(command) => command.run(root, printer),

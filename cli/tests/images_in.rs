@@ -102,7 +102,37 @@ fn what_is_not_understood_fails_with_its_place_after_the_list() {
     let error: Value = said.lines().find_map(|line| serde_json::from_str(line).ok()).unwrap();
     assert_has(&error.to_string(), &["m/broken.yaml", "\"code\":\"input\""]);
 
-    assert_has(&scratch.fails(2, &["images-in", "none"]), &["can't read none"]);
+    let said = scratch.fails(3, &["images-in", "none"]);
+    assert_has(&said, &["there is no file `none`, and no such image in the store"]);
+    assert!(!scratch.exists("root"));
+}
+
+#[test]
+fn images_of_the_store_are_read_with_their_bases() {
+    let scratch = Scratch::new();
+    scratch.write("context/manifests/pod.yaml", POD);
+    scratch.write("context/imageList", "quay.io/acme/listed:1\n");
+    scratch.write("context/more/odd.yaml", POD.replace("nginx:1.27", "quay.io/acme/odd:1"));
+    scratch.write(
+        "context/other/pod.yaml",
+        POD.replace("nginx:1.27", "quay.io/acme/not:1"),
+    );
+    let lite = ["--build-mode", "lite"];
+    scratch.build(
+        "base:1",
+        "FROM scratch\nCOPY manifests manifests\nCOPY imageList other ./\n",
+        &lite,
+    );
+    scratch.build("top:1", "FROM base:1\nCOPY more manifests\n", &lite);
+    let why = scratch.ok(&["images-in", "top:1", "--why"]);
+    let lines: Vec<&str> = why.lines().filter(|line| !line.contains("sidecar")).collect();
+    let expected = [
+        "docker.io/library/nginx:1.27  typed  manifests/pod.yaml:5  spec.containers[0].image",
+        "quay.io/acme/listed:1  list  imageList:1",
+        "quay.io/acme/odd:1  typed  manifests/odd.yaml:5  spec.containers[0].image",
+    ];
+    assert_eq!(lines, expected);
+    assert_has(&scratch.fails(3, &["images-in", "tip:1"]), &["did you mean `top:1`"]);
 }
 
 /// The corpus of charts.

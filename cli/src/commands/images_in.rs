@@ -1,11 +1,15 @@
 //! `sealrs images-in`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
-use sealrs_builder::{Discovered, Discovery, Found};
-use sealrs_image::error::{Error, Result};
+use sealrs_builder::{Discovered, Discovery, Found, discover_image};
+use sealrs_image::cluster_image::ClusterImage;
+use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
+use sealrs_image::locate::in_store;
+use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress as _};
+use sealrs_image::store::Store;
 
 use crate::printer::Printer;
 
@@ -15,11 +19,16 @@ use crate::printer::Printer;
 Examples:
   sealrs images-in manifests/ charts/
   sealrs images-in charts/app-1.2.3.tgz --values prod.yaml --why
+  sealrs images-in edge/k3s:v1 --why
   sealrs images-in . --kube-version 1.36 --output json")]
 pub(crate) struct ImagesIn {
-    /// File or folder; a chart is a folder with a Chart.yaml, or an archive of one.
-    #[arg(value_name = "PATH", required = true)]
-    paths: Vec<PathBuf>,
+    /// File or folder, or a ClusterImage in the store; a chart is a folder with a Chart.yaml, or an archive of one.
+    #[arg(value_name = "PATH|IMAGE", required = true)]
+    places: Vec<String>,
+
+    /// Platform to read, of an image that has several; this machine's if left out.
+    #[arg(long, value_name = "OS/ARCH")]
+    platform: Option<Platform>,
 
     /// Say of each image how sure it is, and the file, line, field and chart value that name it.
     #[arg(long)]
@@ -61,14 +70,15 @@ impl Charts {
 }
 
 impl ImagesIn {
-    pub(crate) fn run(self, printer: &Printer) -> Result<()> {
+    pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
         let discovery = self.charts.discovery();
+        let platform = self.platform.unwrap_or_else(Platform::host);
         let mut all = Discovered::default();
-        for path in &self.paths {
-            let Discovered { images, wrong, notes } = discovery.read(path, &path.display().to_string())?;
-            all.images.extend(images);
-            all.wrong.extend(wrong);
-            all.notes.extend(notes);
+        for place in &self.places {
+            all.extend(match Path::new(place).symlink_metadata() {
+                Ok(_) => discovery.read(Path::new(place), place)?,
+                Err(_) => in_image(place, &platform, &discovery, root, printer)?,
+            });
         }
         for note in &all.notes {
             printer.progress().event(Event::Warning(note));
@@ -101,4 +111,23 @@ fn why(found: &Found) -> String {
         line.push_str(&format!("  by {value}"));
     }
     line
+}
+
+/// What is in an image of the store.
+fn in_image(
+    name: &str,
+    platform: &Platform,
+    discovery: &Discovery,
+    root: &Path,
+    printer: &Printer,
+) -> Result<Discovered> {
+    let nothing = || format!("there is no file `{name}`, and no such image in the store");
+    if !Store::is_there(root) {
+        return Err(Error::new(ErrorKind::NotFound, nothing()));
+    }
+    let store = Store::open(root)?;
+    let _lock = store.share()?;
+    let (image, _) = in_store(&store, name).context(nothing)?;
+    let image = ClusterImage::read(&store, &image, platform)?;
+    discover_image(discovery, &image, root, &store, super::cores(), &*printer.progress())
 }
