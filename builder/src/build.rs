@@ -12,7 +12,7 @@ use sealrs_image::digest::Digest;
 use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::layer::{Compression, PackedLayer};
 use sealrs_image::platform::Platform;
-use sealrs_image::progress::{Event, Progress};
+use sealrs_image::progress::{Event, Progress, Task};
 use sealrs_image::pull::PullPolicy;
 use sealrs_image::reference::Reference;
 use sealrs_image::remote::Client;
@@ -29,9 +29,12 @@ use crate::check;
 use crate::container_images::{Fetching, listed};
 use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
-use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock};
+use crate::discovery::Discovery;
+use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock, Locked, pretty};
 use crate::kubefile::{Action, App, AppKind, BaseImage, Diagnostic, Kubefile, Span, Step, runtime};
-use crate::pack::{Packed, Packing, Seen};
+use crate::lock_file::{self, Frozen, LockUse};
+use crate::named::{self, Which, named};
+use crate::pack::{Packed, Packing, Seen, collected, lock};
 use crate::publish::{Built, Member, distinct, publish};
 use crate::rootfs::Rootfs;
 use crate::sources::Found;
@@ -58,6 +61,12 @@ pub struct Options {
     pub image_lists: Vec<PathBuf>,
     /// Lists of container images that are not wanted.
     pub ignored_image_lists: Vec<PathBuf>,
+    /// Files that name what may be missing: container images, and manifests and charts that can't be understood.
+    pub allow_unresolved: Vec<PathBuf>,
+    /// How images that manifests and charts name are looked for, if they are.
+    pub discovery: Option<Discovery>,
+    /// What is done with the lock beside the Kubefile.
+    pub lock: LockUse,
     /// Whether container images are fetched at all.
     pub fetch_images: bool,
     /// When FROM asks the registry.
@@ -127,6 +136,17 @@ pub fn build(
     }
     warn(options, &kubefiles, progress);
     let asked = Asked::read(options)?;
+    let lock_path = lock_file::path(&options.kubefile);
+    if options.lock != LockUse::Unused && !options.fetch_images {
+        return Err(
+            Error::new(ErrorKind::Input, "without container images there is nothing to lock")
+                .hint("leave out `--build-mode lite`, or the lock"),
+        );
+    }
+    let frozen = match options.lock {
+        LockUse::Frozen => Some(Frozen::read(&lock_path)?),
+        LockUse::Unused | LockUse::Update => None,
+    };
     let known = cache.files(context.root());
     let packing = Packing {
         store,
@@ -145,7 +165,9 @@ pub fn build(
         finding: &finding,
         context: &context,
         asked: &asked,
+        frozen,
         resolved: Mutex::default(),
+        locked: Mutex::default(),
     };
     let mut members = Vec::new();
     for target in &targets {
@@ -155,7 +177,11 @@ pub fn build(
         }
         members.push(building.build(target).map_err(|error| on(platform, error))?);
     }
-    publish(&options.name, options.now.as_deref(), &members, store)
+    let built = publish(&options.name, options.now.as_deref(), &members, store)?;
+    if options.lock == LockUse::Update {
+        lock_file::write(&lock_path, collected(building.locked))?;
+    }
+    Ok(built)
 }
 
 /// The Kubefile as it is for each platform.
@@ -254,6 +280,10 @@ struct Building<'b> {
     asked: &'b Asked,
     /// The container images that were resolved so far.
     resolved: Mutex<BTreeMap<Reference, Digest>>,
+    /// What the container images have to be.
+    frozen: Option<Frozen>,
+    /// What they were.
+    locked: Mutex<Vec<Locked>>,
 }
 
 impl Building<'_> {
@@ -310,6 +340,15 @@ impl Building<'_> {
             }
         }
         image_list::refuse(wrong)?;
+        if let Some(discovery) = options.discovery.as_ref().filter(|_| options.fetch_images) {
+            let _task = Task::begin(packing.progress, "looking for container images", None);
+            let mut named = named(&rootfs, packing.layers(), Which::New, target.platform, discovery)?;
+            for note in &named.notes {
+                packing.progress.event(Event::Warning(note));
+            }
+            self.asked.refuse(std::mem::take(&mut named.wrong), packing.progress)?;
+            lists.extend(named::wanted(&named));
+        }
         let base_lock = base::lock(&rootfs, packing.layers())?;
         let lock = if options.fetch_images {
             let fetching = Fetching {
@@ -318,14 +357,24 @@ impl Building<'_> {
                 cache: packing.cache,
                 resolved: &self.resolved,
                 platform: target.platform,
+                asked: self.asked,
                 jobs: options.jobs,
                 progress: packing.progress,
             };
-            let fetched = fetching.fetch(
-                self.asked.join(lists, packing.progress),
-                base_lock,
-                &draft.container_images,
-            )?;
+            let mut wanted = self.asked.join(lists, packing.progress);
+            if let Some(frozen) = &self.frozen {
+                let locked = frozen.of(target.platform);
+                // What could not be had when the lock was written is not wanted now.
+                wanted.retain(|wanted| locked.contains_key(&wanted.reference) || !self.asked.allows(&wanted.reference));
+                frozen.check_names(&wanted, target.platform)?;
+                let digests = locked.into_iter().map(|(image, locked)| (image.clone(), locked.digest));
+                lock(&self.resolved).extend(digests);
+            }
+            let fetched = fetching.fetch(wanted, base_lock, &draft.container_images)?;
+            if let Some(frozen) = &self.frozen {
+                frozen.check_images(&fetched.own, target.platform)?;
+            }
+            lock(&self.locked).extend(fetched.own);
             draft.add_images(fetched.layers, fetched.files, &fetched.lock, packing, &rootfs)?;
             fetched.lock
         } else {
@@ -599,13 +648,6 @@ impl Draft {
             cached: self.cached,
         })
     }
-}
-
-fn pretty(lock: &Lock) -> Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec_pretty(lock)
-        .map_err(|error| Error::new(ErrorKind::Internal, "cannot write images.lock").because(error))?;
-    bytes.push(b'\n');
-    Ok(bytes)
 }
 
 fn rfc3339(epoch: i64) -> Result<String> {

@@ -23,6 +23,7 @@ use sealrs_registry::layout;
 use sealrs_registry::links::{StoredImage, link_files};
 use sealrs_registry::name::{Repository, Tag};
 
+use crate::asked::Asked;
 use crate::cache::Cache;
 use crate::image_list::{Lock, Locked, Wanted};
 use crate::pack::{collected, lock};
@@ -42,6 +43,8 @@ pub(crate) struct Fetching<'b> {
     /// What was resolved for other platforms: a tag means one image in all of a build.
     pub(crate) resolved: &'b Mutex<BTreeMap<Reference, Digest>>,
     pub(crate) platform: &'b Platform,
+    /// Says which images may be missing.
+    pub(crate) asked: &'b Asked,
     /// Requests and downloads at once.
     pub(crate) jobs: usize,
     pub(crate) progress: &'b dyn Progress,
@@ -54,6 +57,9 @@ pub(crate) struct Fetched {
     pub(crate) layers: Vec<PackedLayer>,
     /// Everything small, by its path in the rootfs.
     pub(crate) files: Files,
+    /// The images that were fetched.
+    pub(crate) own: Vec<Locked>,
+    /// Those, and the base's.
     pub(crate) lock: Lock,
 }
 
@@ -112,6 +118,7 @@ impl Fetching<'_> {
         Ok(Fetched {
             layers,
             files,
+            own: own.images.clone(),
             lock: own.over(base),
         })
     }
@@ -138,6 +145,11 @@ impl Fetching<'_> {
             in_parallel(wanted, self.jobs, |wanted| {
                 match self.resolve(wanted.clone()) {
                     Ok(image) => push(&resolved, image),
+                    Err(error) if self.asked.allows(&wanted.reference) => {
+                        let finding = wanted.failure(&error);
+                        let warning = format!("allowed: {}: {}", finding.place(), finding.message);
+                        self.progress.event(Event::Warning(&warning));
+                    }
                     Err(error) => push(&failed, wanted.failure(&error)),
                 }
                 Ok(())

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use sealrs_image::digest::Digest;
-use sealrs_image::error::{Error, Result};
+use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::finding::Finding;
 use sealrs_image::platform::Platform;
 use sealrs_image::reference::Reference;
@@ -133,6 +133,14 @@ pub(crate) struct Locked {
     pub(crate) size: u64,
     /// Every place that names it.
     pub(crate) asked_by: Vec<String>,
+}
+
+/// A lock as a file has it.
+pub(crate) fn pretty(lock: &Lock) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(lock)
+        .map_err(|error| Error::new(ErrorKind::Internal, "cannot write images.lock").because(error))?;
+    bytes.push(b'\n');
+    Ok(bytes)
 }
 
 impl Lock {

@@ -5,6 +5,8 @@
 //! * `contents`, `pack`, `cache`, `add_tar`: from files to layers, by the cache where it can be.
 //! * `rootfs`, `inside`: what the layers so far unpack to.
 //! * `image_list`, `asked`, `container_images`: from lists of container images to registry data.
+//! * `lock_file`: the lock that a build writes or keeps to.
+//! * `discovery`: the container images that files of Kubernetes name: [`Discovery`]. `named` looks for those of the rootfs.
 //! * `sources`, `check`: what is wrong, before anything is fetched or packed.
 //! * `base`, `transfer`, `download`, `remote_layer`, `apps`: what FROM, COPY, ADD, URLs and APP mean.
 //! * `bundled`, `relocate`: the way back: container images out of a ClusterImage, and to a registry: [`Relocation`].
@@ -22,13 +24,16 @@ mod check;
 mod container_images;
 mod contents;
 mod context;
+mod discovery;
 mod download;
 mod glob;
 mod ignore;
 mod image_list;
 mod inside;
 mod kubefile;
+mod lock_file;
 mod merge;
+mod named;
 mod pack;
 mod publish;
 mod relocate;
@@ -38,6 +43,9 @@ mod sources;
 mod transfer;
 
 pub use build::{Options, build};
+pub use discovery::{Discovered, Discovery, Found, Kind};
+pub use lock_file::LockUse;
 pub use merge::{MergeOptions, merge};
+pub use named::discover_image;
 pub use publish::{Built, BuiltPlatform};
 pub use relocate::{Relocated, RelocatedImage, Relocation};

@@ -5,7 +5,8 @@ mod unpacking;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs;
-use std::io::Read as _;
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
 use std::rc::Rc;
 
 use sealrs_image::digest::Digest;
@@ -156,6 +157,54 @@ impl Rootfs {
         match self.resolve(path).as_deref().and_then(|path| self.node(path)) {
             Some(Node::File(Origin::Layer(layer, path))) => layers.file(layer, path).map(Some),
             _ => Ok(None),
+        }
+    }
+
+    /// The files in a folder and in those in it, by their paths in it: each with whether an instruction brought it. A link
+    /// is what it leads to; one that leads to no file is `Err`.
+    pub(crate) fn files(&self, folder: &str) -> Vec<(String, Result<bool, ()>)> {
+        let Some(real) = self.resolve(folder) else {
+            return Vec::new();
+        };
+        let files = self.below(&real).map(|(path, entry)| {
+            let target = self.resolve(path).and_then(|real| self.entries.get(&real));
+            let is_new = match target {
+                Some(
+                    file @ Entry {
+                        node: Node::File(_), ..
+                    },
+                ) => Ok(entry.made_by.is_some() || file.made_by.is_some()),
+                // What is not new was told when the base was built.
+                _ if entry.made_by.is_none() => Ok(false),
+                _ => Err(()),
+            };
+            let below = path.strip_prefix(&real).unwrap_or(path);
+            (below.trim_start_matches('/').to_owned(), is_new)
+        });
+        files.collect()
+    }
+
+    /// Copies the file at `path`, links followed, to a place outside.
+    pub(crate) fn copy_out(&self, path: &str, to: &Path, layers: Layers<'_>) -> Result<()> {
+        let place = || format!("cannot copy `{path}` to {}", to.display());
+        let mut out = fs::File::create(to).or_io(place)?;
+        let mut copy = |mut from: fs::File| io::copy(&mut from, &mut out).or_io(place).map(drop);
+        match self.resolve(path).as_deref().and_then(|path| self.node(path)) {
+            Some(Node::File(Origin::Source(FileSource::Disk(file)))) => copy(pack::open(file)?),
+            Some(Node::File(Origin::Source(FileSource::Stored { digest, .. }))) => {
+                copy(fs::File::open(layers.store.blob_path(digest)).or_io(place)?)
+            }
+            Some(Node::File(Origin::Source(FileSource::Inline(content)))) => out.write_all(content).or_io(place),
+            Some(Node::File(Origin::Layer(layer, path))) => out.write_all(&layers.file(layer, path)?).or_io(place),
+            _ => Err(Error::new(ErrorKind::Internal, place())),
+        }
+    }
+
+    /// Where the file at `path` lies in the build context, if it is from there.
+    pub(crate) fn on_disk(&self, path: &str) -> Option<&Path> {
+        match self.resolve(path).as_deref().and_then(|path| self.node(path)) {
+            Some(Node::File(Origin::Source(FileSource::Disk(file)))) => Some(&file.path),
+            _ => None,
         }
     }
 

@@ -6,6 +6,7 @@ mod copy;
 mod delete;
 mod generate;
 mod images;
+mod images_in;
 mod inspect;
 mod lint;
 mod load;
@@ -50,6 +51,7 @@ pub(crate) enum Command {
     Build(Box<build::Build>),
     Merge(merge::Merge),
     Images(images::Images),
+    ImagesIn(images_in::ImagesIn),
     Inspect(inspect::Inspect),
     Tag(tag::Tag),
     Rmi(rmi::Rmi),
@@ -85,6 +87,7 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Build(command) => command.run(root, printer),
         Command::Merge(command) => command.run(root, printer),
         Command::Images(command) => command.run(root, printer),
+        Command::ImagesIn(command) => command.run(root, printer),
         Command::Inspect(command) => command.run(root, printer),
         Command::Tag(command) => command.run(root, printer),
         Command::Rmi(command) => command.run(root, printer),

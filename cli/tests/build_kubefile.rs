@@ -58,7 +58,8 @@ LABEL "cluster.alpha.sealer.io/cluster-runtime-type"="k3s" plain=x
 MAINTAINER Somebody <s@example.com>
 LAUNCH shell helm-folder kube
 "#;
-    scratch.build("a:1", kubefile, &["--label", "plain=from the flag"]);
+    // Its charts are none that helm could render.
+    scratch.build("a:1", kubefile, &["--label", "plain=from the flag", "--no-discovery"]);
     let inspected = scratch.json(&["inspect", "a:1"]);
     let extension = &inspected["imageExtension"];
     let app = |name: &str| {
@@ -409,8 +410,8 @@ fn ignored_images_that_nobody_wants_are_told() {
     assert_has(
         &said,
         &[
-            "warning: ignored:2: no image list names example.com/a/two:v2; did you mean `example.com/a/two:v1`?",
-            "warning: ignored:4: no image list names other:latest\n",
+            "warning: ignored:2: nothing names example.com/a/two:v2; did you mean `example.com/a/two:v1`?",
+            "warning: ignored:4: nothing names other:latest\n",
         ],
     );
     assert_eq!(said.matches("warning").count(), 2, "{said}");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::HumanBytes;
-use sealrs_builder::{Built, BuiltPlatform, Options, build};
+use sealrs_builder::{Built, BuiltPlatform, LockUse, Options, build};
 use sealrs_image::cluster_image::ImageKind;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::layer::Compression;
@@ -14,6 +14,7 @@ use sealrs_image::pull::PullPolicy;
 use sealrs_image::reference::Reference;
 use sealrs_image::store::Store;
 
+use super::images_in::Charts;
 use super::remote::Registries;
 use super::{assignment, variable};
 use crate::printer::Printer;
@@ -63,6 +64,26 @@ pub(crate) struct Build {
     #[arg(long = "ignored-image-list", value_name = "FILE")]
     ignored_image_lists: Vec<PathBuf>,
 
+    /// File that names what may be missing: container images that can't be pulled, and manifests and charts that can't be
+    /// understood, one a line. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    allow_unresolved: Vec<PathBuf>,
+
+    /// Take exactly the container images of `images.lock` beside the Kubefile, or fail.
+    #[arg(long, conflicts_with = "update_lock")]
+    frozen: bool,
+
+    /// Write the container images that were taken to `images.lock` beside the Kubefile.
+    #[arg(long)]
+    update_lock: bool,
+
+    /// Pull what image lists name, and not what manifests and charts do.
+    #[arg(long)]
+    no_discovery: bool,
+
+    #[command(flatten)]
+    charts: Charts,
+
     /// `all` pulls the container images, `lite` does not.
     #[arg(long, value_name = "MODE", default_value = "all", value_parser = ["all", "lite"])]
     build_mode: String,
@@ -97,6 +118,13 @@ impl Build {
             kind: self.kind,
             image_lists: self.image_lists,
             ignored_image_lists: self.ignored_image_lists,
+            allow_unresolved: self.allow_unresolved,
+            discovery: (!self.no_discovery).then(|| self.charts.discovery()),
+            lock: match (self.frozen, self.update_lock) {
+                (true, _) => LockUse::Frozen,
+                (_, true) => LockUse::Update,
+                _ => LockUse::Unused,
+            },
             fetch_images: self.build_mode == "all",
             pull: self.pull,
             compression: self.compression,

@@ -85,7 +85,18 @@ impl<'h> Bundle<'h> {
         let context = scratch.path("context");
         let (kubefile, root) = (scratch.path("context/Kubefile"), scratch.path("root"));
         let image = format!("{name}:test");
-        let mut arguments = vec!["--root", &root, "--quiet", "build", "-f", &kubefile, "-t", &image];
+        // The images of its manifests are archives in `images/`.
+        let mut arguments = vec![
+            "--root",
+            &root,
+            "--quiet",
+            "build",
+            "--no-discovery",
+            "-f",
+            &kubefile,
+            "-t",
+            &image,
+        ];
         let ca = upstream.map(Upstream::ca);
         arguments.extend(ca.iter().flat_map(|ca| ["--ca-file", ca]));
         arguments.push(&context);
