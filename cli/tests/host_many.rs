@@ -1,0 +1,221 @@
+//! Many hosts over SSH: an operator who is none of them installs, adds hosts, removes some, and removes all. Real sshd and
+//! systemd, with runtime `script`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test"
+)]
+
+mod support;
+mod support_hosts;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use support::{assert_has, fail, needs, needs_root, outcome, succeed};
+use support_hosts::Hosts;
+
+const INIT: &str = "#!/bin/bash\nset -eu\necho \"init $1 of $MASTER_IPS\" >> /var/lib/calls\n\
+    echo 'server: https://127.0.0.1:6443' > \"$KUBECONFIG\"\n";
+const JOIN: &str = "#!/bin/bash\nset -eu\necho \"join $1 to $MASTER_IP\" >> /var/lib/calls\n";
+const LEAVE: &str = "#!/bin/bash\necho \"leave $1\" >> /var/lib/left\n";
+const RESET: &str = "#!/bin/bash\nrm -f /var/lib/calls\n";
+
+macro_rules! needs_hosts {
+    () => {
+        needs_root!();
+        needs!("sshd", "mkfs.ext4", "nft", "curl", "strace");
+    };
+}
+
+/// Builds and saves the image as `x.tar`.
+fn image(hosts: &Hosts) {
+    let scratch = &hosts.scratch;
+    for (name, text) in [("init", INIT), ("join", JOIN), ("leave", LEAVE), ("reset", RESET)] {
+        scratch.program(&format!("context/scripts/runtime/{name}.sh"), text);
+    }
+    scratch.write("context/etc/who.tmpl", "host {{ .HostIP }}");
+    scratch.write("context/registry/docker/registry/v2/keep", "");
+    let kubefile = "FROM scratch\nLABEL cluster.alpha.sealer.io/cluster-runtime-type=script\nCOPY . .\n\
+        CMDS [\"echo $HostIP >> /var/lib/calls\"]\n";
+    scratch.build("x:1", kubefile, &[]);
+    scratch.ok(&["save", "x:1", "-o", "x.tar", "--force"]);
+}
+
+/// `sealrs` of the operator, with the flags by which hosts are reached.
+fn arguments<'a>(words: &[&'a str], access: &'a [String]) -> Vec<&'a str> {
+    words.iter().copied().chain(access.iter().map(String::as_str)).collect()
+}
+
+#[test]
+fn a_cluster_is_installed_grows_shrinks_and_goes() {
+    needs_hosts!();
+    let hosts = Hosts::boot(4);
+    image(&hosts);
+    let before = hosts.states();
+    let access = hosts.access();
+    let install = ["run", "x.tar", "-m", "10.88.0.11,10.88.0.12", "-n", "10.88.0.13"];
+
+    let plan = succeed(&mut hosts.operator(&arguments(&[&install[..], &["--dry-run"]].concat(), &access)));
+    assert_has(&plan, &["masters 10.88.0.11, 10.88.0.12, nodes 10.88.0.13"]);
+    assert_has(&plan, &["[runtime-join@10.88.0.13]"]);
+    hosts.assert_untouched(&before, "a dry run");
+
+    let said = succeed(&mut hosts.operator(&arguments(&install, &access)));
+    assert_has(&said, &["cluster my-cluster is installed: runtime script on masters 10.88.0.11, 10.88.0.12, nodes 10.88.0.13"]);
+    for (number, calls) in [
+        (1, "init master of 10.88.0.11,10.88.0.12\n10.88.0.11\n"),
+        (2, "join master to 10.88.0.11\n"),
+        (3, "join node to 10.88.0.11\n"),
+    ] {
+        assert_eq!(hosts.ok(number, "cat /var/lib/calls"), calls);
+        let who = hosts.ok(number, &format!("cat {}", hosts.data("rootfs/etc/who")));
+        assert_eq!(who, format!("host 10.88.0.1{number}"));
+        let ca = hosts.data("pki/ca.crt");
+        hosts.ok(number, &format!("curl -sSf --cacert {ca} https://sea.hub:5000/v2/"));
+        // The key of the authority stays with the operator, and that of the registry with its host.
+        assert!(!hosts.holds(number, &format!("ls {}", hosts.data("pki/ca.key"))));
+        assert_eq!(hosts.holds(number, &format!("ls {}", hosts.data("pki/registry.key"))), number == 1);
+        assert!(!hosts.holds(number, "ls -a /var/lib /opt /tmp | grep '^[.]sealrs'"), "the passing program");
+    }
+    // From outside, the API has the address of the master.
+    let kubeconfig = fs::read_to_string(hosts.data("kubeconfig")).unwrap();
+    assert_eq!(kubeconfig, "server: https://10.88.0.11:6443\n");
+
+    let again = succeed(&mut hosts.operator(&arguments(&install, &access)));
+    assert_has(&again, &["was installed before"]);
+    assert_eq!(hosts.ok(2, "wc -l < /var/lib/calls").trim(), "1", "nothing is done twice");
+
+    let said = succeed(&mut hosts.operator(&arguments(&["scale-up", "x.tar", "-n", "10.88.0.14"], &access)));
+    assert_has(&said, &["nodes 10.88.0.13, 10.88.0.14"]);
+    assert_eq!(hosts.ok(4, "cat /var/lib/calls"), "join node to 10.88.0.11\n");
+    let said = fail(&mut hosts.operator(&arguments(&["scale-up", "x.tar", "-n", "10.88.0.14"], &access)), 2);
+    assert_has(&said, &["10.88.0.14 is a host of cluster `my-cluster` already"]);
+    let said = fail(&mut hosts.operator(&arguments(&install, &access)), 8);
+    assert_has(&said, &["has other hosts by now"]);
+
+    let said = fail(&mut hosts.operator(&["delete", "-m", "10.88.0.11", "--force"]), 8);
+    assert_has(&said, &["has the private registry"]);
+    let leave = ["delete", "-m", "10.88.0.12", "-n", "10.88.0.13", "--force"];
+    let said = succeed(&mut hosts.operator(&leave));
+    assert_has(&said, &["it has masters 10.88.0.11, nodes 10.88.0.14"]);
+    for (number, left) in [(2, "leave master\n"), (3, "leave node\n")] {
+        assert_eq!(hosts.ok(number, "cat /var/lib/left; rm /var/lib/left"), left);
+        assert_eq!(hosts.state(number), before[number as usize - 1], "host {number} is as it was");
+    }
+    // One that left may come again.
+    let said = succeed(&mut hosts.operator(&arguments(&["scale-up", "x.tar", "-m", "10.88.0.13"], &access)));
+    assert_has(&said, &["masters 10.88.0.11, 10.88.0.13, nodes 10.88.0.14"]);
+
+    succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
+    hosts.assert_untouched(&before, "deleted");
+    succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
+}
+
+#[test]
+fn what_stands_against_it_is_told_for_each_host_and_nothing_is_changed() {
+    needs_hosts!();
+    let hosts = Hosts::boot(3);
+    image(&hosts);
+    let access = hosts.access();
+    let before = hosts.states();
+    let install = ["run", "x.tar", "-m", "10.88.0.11", "-n", "10.88.0.12,10.88.0.13"];
+
+    hosts.ok(3, "hostname node2; systemd-run --quiet --unit=busy python3 -m http.server 5000");
+    hosts.ok(1, "systemd-run --quiet --unit=busy python3 -m http.server 5000");
+    for number in [1, 3] {
+        hosts.wait_for(number, "exec 3<>/dev/tcp/127.0.0.1/5000");
+    }
+    let said = fail(&mut hosts.operator(&arguments(&install, &access)), 9);
+    assert_has(&said, &["10.88.0.11: port 5000 of the private registry is in use by python3"]);
+    assert_has(&said, &["10.88.0.13: it has the same name as 10.88.0.12: node2"]);
+    assert!(!said.contains("10.88.0.13: port"), "only one host has the registry: {said}");
+    hosts.ok(3, "hostname node3; systemctl stop busy");
+    hosts.ok(1, "systemctl stop busy");
+    hosts.assert_untouched(&before, "refused by what was found");
+
+    // The key of one host is another one than it was.
+    let known = hosts.scratch.path("known_hosts");
+    let text = fs::read_to_string(&known).unwrap();
+    let key = |host: &str| {
+        let line = text.lines().find(|line| line.starts_with(host)).unwrap();
+        line.split_once(' ').unwrap().1.to_owned()
+    };
+    let swapped = text.replace(&key("10.88.0.12"), &key("10.88.0.13"));
+    fs::write(&known, swapped).unwrap();
+    let said = fail(&mut hosts.operator(&arguments(&install, &access)), 6);
+    assert_has(&said, &["10.88.0.12"]);
+    fs::write(&known, &text).unwrap();
+
+    succeed(&mut hosts.script(&["stop", "2"]));
+    let said = fail(&mut hosts.operator(&arguments(&install, &access)), 5);
+    assert_has(&said, &["cannot connect to 10.88.0.12"]);
+    succeed(&mut hosts.script(&["start", "2"]));
+    hosts.wait_for(2, "systemctl is-system-running | grep -qE 'running|degraded'");
+    hosts.assert_untouched(&before, "refused because hosts can't be reached");
+}
+
+/// The same end, whoever was killed or cut off on the way to it.
+#[test]
+fn interrupted_anywhere_it_is_taken_up_and_goes_without_a_trace() {
+    needs_hosts!();
+    let hosts = Hosts::boot(2);
+    image(&hosts);
+    let before = hosts.states();
+    let access = hosts.access();
+    let install = arguments(&["run", "x.tar", "-m", "10.88.0.11", "-n", "10.88.0.12"], &access);
+    let journal = hosts.data("journal");
+    let calls = |number| hosts.ok(number, "cat /var/lib/calls");
+    let files = |number| {
+        let list = format!("cd {} && find . -path ./log -prune -o -printf '%p %y %m\\n' | sort", hosts.data(""));
+        hosts.ok(number, &list).lines().map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let end = || ((1..=2).map(files).collect::<Vec<_>>(), (1..=2).map(calls).collect::<Vec<_>>());
+
+    succeed(&mut hosts.operator(&install));
+    let wanted = end();
+    let lines = fs::read_to_string(&journal).unwrap().lines().count();
+    succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
+    hosts.assert_untouched(&before, "undisturbed");
+
+    // Every line would take minutes; the offset moves, so that over several runs all come.
+    let offset = 1 + std::process::id() as usize % 7;
+    let mut killed = 0;
+    for line in (offset..=lines).step_by(7) {
+        let inject = format!("inject=fdatasync:signal=KILL:when={line}");
+        let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", &journal, "-e", "trace=fdatasync", "-e", &inject];
+        let (code, said) = outcome(&mut hosts.operator_behind(&strace, &install));
+        assert!(matches!(code, None | Some(137)), "line {line}: {code:?} {said}");
+        killed += 1;
+        if line % 2 == 0 {
+            succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
+            hosts.assert_untouched(&before, &format!("deleted after line {line}"));
+            continue;
+        }
+        succeed(&mut hosts.operator(&install));
+        let (files, calls) = end();
+        assert_eq!(files, wanted.0, "line {line}");
+        // A script that was killed before its end was noted is run again: at most one was.
+        let extra: usize = calls.iter().zip(&wanted.1).map(|(now, before)| now.lines().count() - before.lines().count()).sum();
+        assert!(extra <= 1, "line {line}: {calls:?}");
+        succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
+        hosts.assert_untouched(&before, &format!("killed at line {line}"));
+    }
+    assert!(killed > 3, "{killed}");
+
+    // A host whose folder can't be written to.
+    let held = format!("mkdir -p {0} && chattr +i {0}", hosts.data(""));
+    if hosts.holds(2, &held) {
+        let said = fail(&mut hosts.operator(&install), 7);
+        assert_has(&said, &["10.88.0.12"]);
+        hosts.ok(2, &format!("chattr -i {0} && rmdir -p {0} || true", hosts.data("")));
+        succeed(&mut hosts.operator(&install));
+        assert_eq!(end().0, wanted.0, "after a folder that could not be written");
+        succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
+    }
+}
