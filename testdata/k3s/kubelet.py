@@ -63,17 +63,6 @@ class Kubelet:
             "kubernetes.io/os": "linux",
             "node.kubernetes.io/instance-type": "k3s",
         } | labels
-        if not self.store.find("nodes", "", self.node_name):
-            self.store.create(
-                "nodes",
-                "",
-                {
-                    "apiVersion": "v1",
-                    "kind": "Node",
-                    "metadata": {"name": self.node_name, "labels": labels},
-                    "spec": {"providerID": f"k3s://{self.node_name}"} | ({"taints": taints} if taints else {}),
-                },
-            )
         status = {
             "addresses": [{"address": address, "type": "InternalIP"}, {"address": self.node_name, "type": "Hostname"}],
             "nodeInfo": {
@@ -86,15 +75,33 @@ class Kubelet:
                 "osImage": platform.freedesktop_os_release().get("PRETTY_NAME", "Linux"),
             },
         }
+        # A Node is never seen without its conditions.
+        self._readiness(False)({"status": status, "spec": {}})
+        if not self.store.find("nodes", "", self.node_name):
+            self.store.create(
+                "nodes",
+                "",
+                {
+                    "apiVersion": "v1",
+                    "kind": "Node",
+                    "metadata": {"name": self.node_name, "labels": labels},
+                    "spec": {"providerID": f"k3s://{self.node_name}"} | ({"taints": taints} if taints else {}),
+                    "status": status,
+                },
+            )
 
         def change(node):
             node["metadata"].setdefault("labels", {}).update(labels)
-            node["status"] = node.get("status", {}) | status
+            node["status"] = node.get("status", {}) | {key: status[key] for key in ("addresses", "nodeInfo")}
 
         self.store.update("nodes", "", self.node_name, change)
         self.set_ready(False)
 
     def set_ready(self, ready):
+        self.store.update("nodes", "", self.node_name, self._readiness(ready))
+
+    def _readiness(self, ready):
+        """What changes a Node to be ready, or not yet."""
         reason, message = (
             ("KubeletReady", "kubelet is posting ready status")
             if ready
@@ -113,7 +120,7 @@ class Kubelet:
             if "taints" in node.get("spec", {}):
                 node["spec"]["taints"] = [taint for taint in node["spec"]["taints"] if taint not in UNREACHABLE]
 
-        self.store.update("nodes", "", self.node_name, change)
+        return change
 
     def sync(self):
         """Gives each pod of this node that has none a thread of its own, and ends those that are to go."""
