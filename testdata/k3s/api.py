@@ -36,10 +36,14 @@ class Api:
         context.load_verify_locations(self.tls + "/client-ca.crt")
         context.verify_mode = ssl.CERT_OPTIONAL
         handler = type("Handler", (_Handler,), {"api": self})
-        server = http.server.ThreadingHTTPServer((address, port), handler)
-        server.daemon_threads = True
+        server = _HttpServer((address, port), handler)
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
+class _HttpServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64  # all hosts of a cluster may come at once
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

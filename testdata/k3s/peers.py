@@ -70,8 +70,7 @@ class Listener:
         handler = type("Handler", (_Handler,), {"handlers": handlers, "open": True})
         self.handler, self.servers = handler, []
         for address in addresses:
-            server = http.server.ThreadingHTTPServer((address, port), handler)
-            server.daemon_threads = True
+            server = _HttpServer((address, port), handler)
             server.socket = tls.server().wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
             server.handle_error = lambda *_: None  # a peer that went away in the middle of a handshake
             threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
@@ -82,6 +81,11 @@ class Listener:
         for server in self.servers:
             server.shutdown()
             server.server_close()
+
+
+class _HttpServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64  # all hosts of a cluster may come at once
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
