@@ -7,6 +7,7 @@ containers by Debian's containerd. See README.md for what it does not do.
 import os
 import sys
 
+import agent
 import containerd
 import crictl
 import kubectl
@@ -21,6 +22,8 @@ def main():
     command, rest = (arguments[0], arguments[1:]) if arguments else ("help", [])
     if command == "server":
         server.run(rest)
+    elif command == "agent":
+        agent.run(rest, server.VERSION, server.REVISION)
     elif command == "kubectl":
         sys.exit(kubectl.run(rest))
     elif command == "crictl":
@@ -31,7 +34,7 @@ def main():
         print(f"k3s version {server.VERSION} ({server.REVISION})\ngo version go1.22.8")
     elif command in ("help", "--help", "-h"):
         print(
-            "NAME:\n   k3s - Kubernetes, but small and simple (a stand-in for tests)\n\nUSAGE:\n   k3s server|kubectl|crictl|ctr [OPTIONS]"
+            "NAME:\n   k3s - Kubernetes, but small and simple (a stand-in for tests)\n\nUSAGE:\n   k3s server|agent|kubectl|crictl|ctr [OPTIONS]"
         )
     else:
         print(f"No help topic for '{command}'", file=sys.stderr)

@@ -1,47 +1,54 @@
 """The HTTPS port of a server: k3s's own end points and the part of the Kubernetes API that is needed."""
 
-import base64
 import http.server
+import ipaddress
 import json
 import re
 import ssl
 import threading
+from urllib.parse import parse_qs
 
+import kubelet_port
 import log
 import resources
 from containerd import RuntimeFailure
-from store import Failure
+from store import Failure, now
+from supervisor import failure_body
 
 _OBJECT = re.compile(
-    r"/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/(?P<namespace>[^/]+)(?=/))?/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?(?P<log>/log)?"
+    r"/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/(?P<namespace>[^/]+)(?=/))?/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?(?P<part>/log|/eviction)?"
 )
 
 
 class Api:
-    """What the handlers need to know of the server; `ready` and `core_ready` are set when they are so."""
+    """What the handlers need to know of the server; `ready` is set when the API serves."""
 
-    def __init__(self, store, version, authority_file, password):
-        self.store, self.version, self.password = store, version, password
-        with open(authority_file, "rb") as stream:
+    def __init__(self, store, supervisor, version, tls, cluster_cidr):
+        self.store, self.supervisor, self.version, self.tls = store, supervisor, version, tls
+        with open(tls + "/server-ca.crt", "rb") as stream:
             self.authority = stream.read()
-        self.ready, self.core_ready = threading.Event(), threading.Event()
-        self.kubelet = None
+        self.ready, self.cluster_cidr = threading.Event(), cluster_cidr
 
-    def bind(self, address, port, certificate, key, client_authority):
+    def bind(self, address, port, certificate, key):
         """Raises OSError when the port is taken."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
-        context.load_verify_locations(client_authority)
+        context.load_verify_locations(self.tls + "/client-ca.crt")
         context.verify_mode = ssl.CERT_OPTIONAL
         handler = type("Handler", (_Handler,), {"api": self})
-        server = http.server.ThreadingHTTPServer((address, port), handler)
-        server.daemon_threads = True
+        server = _HttpServer((address, port), handler)
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
+class _HttpServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64  # all hosts of a cluster may come at once
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     api = None
 
     def log_message(self, *_):
@@ -60,83 +67,80 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def answer(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
+        kind = "application/json"
         try:
-            code, content = 200, self.result(path, body)
+            code, content = 200, self.result(path, parse_qs(query), body)
+            if isinstance(content, bytes):
+                text, kind = content, "text/plain"
+            else:
+                text = json.dumps(content, indent=2).encode()
         except (Failure, RuntimeFailure) as problem:
             failure = problem if isinstance(problem, Failure) else Failure(500, "InternalError", str(problem))
-            code = failure.code
-            content = {
-                "kind": "Status",
-                "apiVersion": "v1",
-                "metadata": {},
-                "status": "Failure",
-                "message": str(failure),
-                "reason": failure.reason,
-                "code": code,
-            }
-        text = content if isinstance(content, bytes) else json.dumps(content, indent=2).encode()
+            code, text = failure.code, failure_body(failure)
         self.send_response(code)
-        self.send_header("Content-Type", "text/plain" if isinstance(content, bytes) else "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
 
-    def result(self, path, body):
+    def result(self, path, query, body):
         if path == "/ping":
             return b"pong"
         if path == "/cacerts":
             return self.api.authority
-        if path.startswith("/v1-k3s/"):
-            return self.supervisor(path)
+        if path.startswith("/v1-k3s/") or path == "/db/info":
+            return self.api.supervisor.answer(self, path)
         if not self.connection.getpeercert():
             raise Failure(401, "Unauthorized", "Unauthorized")
         if not self.api.ready.is_set():
             raise Failure(503, "ServiceUnavailable", "apiserver not ready")
         if path in ("/readyz", "/healthz", "/livez"):
+            if path != "/livez":
+                self.api.store.list("namespaces")
             return b"ok"
         if path == "/version":
             return {"major": "1", "minor": "31", "gitVersion": self.api.version, "platform": "linux/amd64"}
         match = _OBJECT.fullmatch(path)
         if not match or match["plural"] not in resources.KINDS:
             raise Failure(404, "NotFound", "the server could not find the requested resource")
-        return self.objects(match["plural"], match["namespace"] or "", match["name"], bool(match["log"]), body)
+        namespace = (match["namespace"] or "") if resources.KINDS[match["plural"]][2] else ""
+        if self.command == "GET":
+            return self.seen(match["plural"], namespace, match["name"], match["part"])
+        if self.command == "DELETE":
+            return self.delete(match["plural"], namespace, match["name"], query)
+        return self.changed(match["plural"], namespace, match["name"], match["part"], body)
 
-    def supervisor(self, path):
-        kind, _, login = self.headers.get("Authorization", "").partition(" ")
-        user, _, password = (
-            base64.b64decode(login).decode(errors="replace").partition(":") if kind == "Basic" else ("", "", "")
-        )
-        if user and password != self.api.password:
-            raise Failure(401, "Unauthorized", "not authorized")
-        if user != "node":
-            raise Failure(403, "Forbidden", "forbidden")
-        if not self.api.core_ready.is_set():
-            raise Failure(503, "ServiceUnavailable", "runtime core not ready")
-        if path == "/v1-k3s/readyz":
-            return b"ok"
-        raise Failure(404, "NotFound", "the server could not find the requested resource")
+    def seen(self, plural, namespace, name, part):
+        kind, version, _, _ = resources.KINDS[plural]
+        store = self.api.store
+        if name:
+            found = store.get(plural, namespace, name)
+            return kubelet_port.read_log(store, self.api.tls, found) if part == "/log" else found
+        at, items = store.list_at(plural, namespace)
+        return {"kind": kind + "List", "apiVersion": version, "metadata": {"resourceVersion": str(at)}, "items": items}
 
-    def objects(self, plural, namespace, name, wants_log, body):
+    def delete(self, plural, namespace, name, query):
+        """A node waits for its finalizers and a pod for its kubelet; all else goes at once."""
+        store = self.api.store
+        found = store.get(plural, namespace, name)
+        waits = bool(found["metadata"].get("finalizers"))
+        if plural == "pods" and query.get("gracePeriodSeconds") != ["0"]:
+            host = found["spec"].get("nodeName")
+            waits = bool(host and store.find("nodes", "", host))
+        if waits:
+            store.update(
+                plural, namespace, name, lambda item: item["metadata"].setdefault("deletionTimestamp", now())
+            )
+        else:
+            store.delete(plural, namespace, name)
+        return {"kind": "Status", "apiVersion": "v1", "status": "Success"}
+
+    def changed(self, plural, namespace, name, part, body):
         store = self.api.store
         kind, version, namespaced, _ = resources.KINDS[plural]
-        namespace = namespace if namespaced else ""
-        if self.command == "GET" and not name:
-            return {
-                "kind": kind + "List",
-                "apiVersion": version,
-                "metadata": {"resourceVersion": str(store.version)},
-                "items": store.list(plural, namespace),
-            }
-        if self.command == "GET":
-            found = store.get(plural, namespace, name)
-            return self.api.kubelet.log_of(found) if wants_log else found
-        if self.command == "DELETE":
-            found = store.get(plural, namespace, name)
-            if plural == "pods" and self.api.kubelet:
-                self.api.kubelet.remove(found)
-            store.delete(plural, namespace, name)
-            return {"kind": "Status", "apiVersion": "v1", "status": "Success"}
+        if part == "/eviction":
+            return self.delete(plural, namespace, name, {})
         content = {"apiVersion": version, "kind": kind} | json.loads(body)
         if namespaced and not store.find("namespaces", "", namespace):
             raise Failure(404, "NotFound", f'namespaces "{namespace}" not found')
@@ -144,7 +148,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return store.replace(plural, namespace, content)
         if plural == "pods":
             admit(store, namespace, content)
+        if plural == "nodes":
+            give_subnet(store, self.api.cluster_cidr, content)
         return store.create(plural, namespace, content)
+
+
+def give_subnet(store, cluster_cidr, node):
+    """The addresses of a node's pods: the first part of the cluster's that no other node has."""
+    taken = {other.get("spec", {}).get("podCIDR") for other in store.list("nodes")}
+    free = (str(part) for part in ipaddress.ip_network(cluster_cidr).subnets(new_prefix=24) if str(part) not in taken)
+    node.setdefault("spec", {})["podCIDR"] = next(free)
 
 
 def admit(store, namespace, pod):

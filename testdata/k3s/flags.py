@@ -1,4 +1,4 @@
-"""The flags of `k3s server`: what is accepted from the command line, config.yaml and the environment.
+"""The flags of `k3s server` and `k3s agent`: what is accepted from the command line, config.yaml and the environment.
 
 The tables are those of k3s v1.31 by type, each entry "name[,alias][=$VARIABLE]". Few of them change
 what this stand-in does; all of them decide what it refuses.
@@ -11,7 +11,7 @@ import log
 import yaml_subset
 
 CONFIG_FILE = "/etc/rancher/k3s/config.yaml"
-_TABLES = {
+_SERVER = {
     "bool": """
         alsologtostderr cluster-init=$K3S_CLUSTER_INIT cluster-reset=$K3S_CLUSTER_RESET debug=$K3S_DEBUG disable-agent
         disable-apiserver disable-cloud-controller disable-controller-manager disable-default-registry-endpoint
@@ -47,10 +47,31 @@ _TABLES = {
         write-kubeconfig-group=$K3S_KUBECONFIG_GROUP write-kubeconfig-mode=$K3S_KUBECONFIG_MODE
     """,
 }
+_AGENT = {
+    "bool": """
+        alsologtostderr debug=$K3S_DEBUG disable-apiserver-lb disable-default-registry-endpoint docker enable-pprof
+        nonroot-devices prefer-bundled-bin protect-kernel-defaults rootless selinux=$K3S_SELINUX with-node-id
+    """,
+    "int": """
+        lb-server-port=$K3S_LB_SERVER_PORT v
+    """,
+    "list": """
+        airgap-extra-registry kube-proxy-arg kubelet-arg node-external-dns node-external-ip node-internal-dns node-ip,i
+        node-label node-taint
+    """,
+    "string": """
+        bind-address config,c=$K3S_CONFIG_FILE container-runtime-endpoint data-dir,d=$K3S_DATA_DIR default-runtime
+        flannel-cni-conf flannel-conf flannel-iface image-credential-provider-bin-dir image-credential-provider-config
+        image-service-endpoint log,l node-name=$K3S_NODE_NAME pause-image private-registry resolv-conf=$K3S_RESOLV_CONF
+        server,s=$K3S_URL snapshotter token,t=$K3S_TOKEN token-file=$K3S_TOKEN_FILE vmodule
+        vpn-auth-file=$K3S_VPN_AUTH_FILE vpn-auth=$K3S_VPN_AUTH
+    """,
+}
 _DEFAULTS = {
     "cluster-cidr": ["10.42.0.0/16"],
     "data-dir": "/var/lib/rancher/k3s",
     "https-listen-port": 6443,
+    "lb-server-port": 6444,
     "pause-image": "rancher/mirrored-pause:3.6",
     "private-registry": "/etc/rancher/k3s/registries.yaml",
     "write-kubeconfig": "/etc/rancher/k3s/k3s.yaml",
@@ -59,9 +80,9 @@ _DEFAULTS = {
 _BOOLEANS = {"1": True, "t": True, "true": True, "0": False, "f": False, "false": False}
 
 
-def _flags():
+def _flags(tables):
     names, variables = {}, {}
-    for kind, table in _TABLES.items():
+    for kind, table in tables.items():
         for entry in table.split():
             entry, _, variable = entry.partition("=$")
             name, *aliases = entry.split(",")
@@ -73,9 +94,18 @@ def _flags():
 
 def server(arguments):
     """Settings by long name. Exits as k3s does when something cannot be accepted."""
-    names, variables = _flags()
+    return _settings(_SERVER, arguments, "server - Run management server", skips_unknown_keys=True)
+
+
+def agent(arguments):
+    """The same for an agent, to which an unknown key in config.yaml is as bad as an unknown flag."""
+    return _settings(_AGENT, arguments, "agent - Run node agent", skips_unknown_keys=False)
+
+
+def _settings(tables, arguments, usage, skips_unknown_keys):
+    names, variables = _flags(tables)
     values = {}
-    tokens = [token for token in _from_file(arguments) if _known(token, names)] + arguments
+    tokens = [token for token in _from_file(arguments) if not skips_unknown_keys or _known(token, names)] + arguments
     while tokens:
         token = tokens.pop(0)
         match = re.fullmatch(r"--?([^=-][^=]*)(?:=(.*))?", token, re.DOTALL)
@@ -84,7 +114,7 @@ def server(arguments):
         flag, value = match.groups()
         if flag not in names:
             print(
-                f"Incorrect Usage: flag provided but not defined: -{flag}\n\nNAME:\n   k3s server - Run management server\n",
+                f"Incorrect Usage: flag provided but not defined: -{flag}\n\nNAME:\n   k3s {usage}\n",
                 flush=True,
             )
             log.fatal(f"flag provided but not defined: -{flag}")

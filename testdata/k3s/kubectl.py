@@ -1,4 +1,4 @@
-"""`k3s kubectl`: get, apply, create, delete, run, logs and version, over HTTPS with a kubeconfig.
+"""`k3s kubectl` over HTTPS with a kubeconfig; what changes nodes is in kubectl_nodes.
 
 Its words and exit codes are kubectl's. What it does not know it refuses.
 """
@@ -7,12 +7,14 @@ import base64
 import http.client
 import json
 import os
+import re
 import ssl
 import sys
 import tempfile
 import time
 from urllib.parse import urlsplit
 
+import kubectl_nodes
 import references
 import resources
 import yaml_subset
@@ -34,6 +36,8 @@ _VALUES = {
     "--timeout": "timeout",
     "--request-timeout": "timeout",
     "--grace-period": "grace-period",
+    "--pod-selector": "pod-selector",
+    "--skip-wait-for-delete-timeout": "skip-wait-for-delete-timeout",
 }
 _SWITCHES = {
     "-A": "all-namespaces",
@@ -45,6 +49,11 @@ _SWITCHES = {
     "--now": "now",
     "--no-headers": "no-headers",
     "--client": "client",
+    "--overwrite": "overwrite",
+    "--all": "all",
+    "--ignore-daemonsets": "ignore-daemonsets",
+    "--delete-emptydir-data": "delete-emptydir-data",
+    "--disable-eviction": "disable-eviction",
 }
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _DELETE_WAIT = 60
@@ -59,7 +68,7 @@ def run(arguments):
         words, options, rest = _parse(arguments)
         if not words:
             raise Problem(
-                "error: the stand-in's kubectl wants a command: get, apply, create, delete, run, logs, version"
+                "error: the stand-in's kubectl wants a command: get, apply, create, delete, run, logs, version and those of nodes"
             )
         command = _COMMANDS.get(words[0])
         if command is None:
@@ -140,7 +149,8 @@ class _Client:
                 status = json.loads(content)
             except ValueError:
                 status = {"reason": "Unknown", "message": content.decode()}
-            raise Problem(f"Error from server ({status['reason']}): {doing}{status['message']}")
+            reason = f" ({status['reason']})" if status["reason"] else ""
+            raise Problem(f"Error from server{reason}: {doing}{status['message']}")
         return content
 
     def get(self, path):
@@ -253,7 +263,8 @@ def _row(plural, item, with_kind):
             for label in sorted(item["metadata"]["labels"])
             if label.startswith("node-role.kubernetes.io/")
         ]
-        row |= {"STATUS": "Ready" if ready else "NotReady", "ROLES": ",".join(roles) or "<none>"}
+        unschedulable = ",SchedulingDisabled" if item.get("spec", {}).get("unschedulable") else ""
+        row |= {"STATUS": ("Ready" if ready else "NotReady") + unschedulable, "ROLES": ",".join(roles) or "<none>"}
     elif plural == "namespaces":
         row["STATUS"] = status.get("phase", "Active")
     elif plural == "configmaps":
@@ -369,11 +380,11 @@ def _delete(client, words, options, _):
         code, _ = client.request("GET", path)
         if code == 404 and options.get("ignore-not-found"):
             return
-        client.ask("DELETE", path, doing=doing)
+        grace = options.get("grace-period", [""])[-1]
+        client.ask("DELETE", path + ("?gracePeriodSeconds=0" if grace == "0" else ""), doing=doing)
         print(f'{resources.display_name(plural, name).partition("/")[0]} "{name}" deleted', flush=True)
-        deadline = time.monotonic() + _DELETE_WAIT
-        while options.get("wait", True) and client.request("GET", path)[0] == 200 and time.monotonic() < deadline:
-            time.sleep(0.2)
+        if options.get("wait", True):
+            _wait_gone(client, path, options)
 
     if options.get("filename"):
         _for_each_document(
@@ -392,6 +403,22 @@ def _delete(client, words, options, _):
             problems.append(str(problem))
     if problems:
         raise Problem("\n".join(problems))
+
+
+def _wait_gone(client, path, options):
+    """Until the object is gone, or another of its name is there; gives up after --timeout."""
+    code, content = client.request("GET", path)
+    uid = json.loads(content)["metadata"]["uid"] if code == 200 else None
+    limit = re.fullmatch(r"(?:(\d+)m)?(?:(\d+)s?)?", options.get("timeout", ["0"])[-1])
+    seconds = (int(limit[1] or 0) * 60 + int(limit[2] or 0)) if limit else 0
+    deadline = time.monotonic() + (seconds or _DELETE_WAIT)
+    while code == 200 and json.loads(content)["metadata"]["uid"] == uid:
+        if time.monotonic() > deadline:
+            if seconds:
+                raise Problem(f"error: timed out waiting for the condition on {path.rpartition('/')[2]}")
+            return
+        time.sleep(0.2)
+        code, content = client.request("GET", path)
 
 
 def _run(client, words, options, rest):
@@ -427,7 +454,17 @@ def _version(client, _, options, __):
         print("Server Version: " + json.loads(client.ask("GET", "/version"))["gitVersion"])
 
 
+def _on_nodes(command, helper):
+    return lambda client, words, options, rest: command(client, words, options, rest, Problem, helper)
+
+
 _COMMANDS = {
+    "annotate": _on_nodes(kubectl_nodes.note("annotations", "annotated"), _wanted),
+    "label": _on_nodes(kubectl_nodes.note("labels", "labeled"), _wanted),
+    "taint": _on_nodes(kubectl_nodes.taint, _wanted),
+    "cordon": _on_nodes(kubectl_nodes.cordon(True), None),
+    "uncordon": _on_nodes(kubectl_nodes.cordon(False), None),
+    "drain": _on_nodes(kubectl_nodes.drain, _wait_gone),
     "get": _get,
     "apply": _apply,
     "create": _create,

@@ -13,7 +13,8 @@ import threading
 import log
 import references
 from containerd import STATE, RuntimeFailure, ctr, has_entrypoint, remove_container, run_command, tasks
-from store import now
+from controllers import UNREACHABLE, set_condition
+from store import Failure, now
 
 ROOT = "/var/lib/kubelet"
 VOLUME_PLUGINS = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec"
@@ -24,12 +25,16 @@ _RESTART_BACKOFF = 10.0
 
 
 class Kubelet:
-    def __init__(self, store, runtime, network, node_name, version):
-        self.store, self.runtime, self.network = store, runtime, network
-        self.node_name, self.version, self.workers = node_name, version, {}
+    """`runtime` is None where no container can run; `network` is set once the node has its subnet."""
+
+    def __init__(self, store, runtime, node_name, version):
+        self.store, self.runtime, self.network = store, runtime, None
+        self.node_name, self.version, self.workers, self.ending = node_name, version, {}, set()
 
     def prepare(self):
         """The traces that a kubelet leaves on a host even before its first pod."""
+        if self.runtime is None:
+            return
         for folder in ("pods", "plugins", "plugins_registry", "pod-resources"):
             os.makedirs(os.path.join(ROOT, folder), mode=0o750, exist_ok=True)
         os.makedirs(VOLUME_PLUGINS, exist_ok=True)
@@ -50,7 +55,7 @@ class Kubelet:
         if self.runtime.systemd_cgroup:
             run_command("systemctl", "start", "kubepods.slice", "kubepods-besteffort.slice", "kubepods-burstable.slice")
 
-    def register(self, address, labels):
+    def register(self, address, labels, taints):
         architecture = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
         labels = {
             "kubernetes.io/arch": architecture,
@@ -58,17 +63,6 @@ class Kubelet:
             "kubernetes.io/os": "linux",
             "node.kubernetes.io/instance-type": "k3s",
         } | labels
-        if not self.store.find("nodes", "", self.node_name):
-            self.store.create(
-                "nodes",
-                "",
-                {
-                    "apiVersion": "v1",
-                    "kind": "Node",
-                    "metadata": {"name": self.node_name, "labels": labels},
-                    "spec": {"providerID": f"k3s://{self.node_name}"},
-                },
-            )
         status = {
             "addresses": [{"address": address, "type": "InternalIP"}, {"address": self.node_name, "type": "Hostname"}],
             "nodeInfo": {
@@ -81,10 +75,33 @@ class Kubelet:
                 "osImage": platform.freedesktop_os_release().get("PRETTY_NAME", "Linux"),
             },
         }
-        self.store.update("nodes", "", self.node_name, lambda node: node.update(status=status))
+        # A Node is never seen without its conditions.
+        self._readiness(False)({"status": status, "spec": {}})
+        if not self.store.find("nodes", "", self.node_name):
+            self.store.create(
+                "nodes",
+                "",
+                {
+                    "apiVersion": "v1",
+                    "kind": "Node",
+                    "metadata": {"name": self.node_name, "labels": labels},
+                    "spec": {"providerID": f"k3s://{self.node_name}"} | ({"taints": taints} if taints else {}),
+                    "status": status,
+                },
+            )
+
+        def change(node):
+            node["metadata"].setdefault("labels", {}).update(labels)
+            node["status"] = node.get("status", {}) | {key: status[key] for key in ("addresses", "nodeInfo")}
+
+        self.store.update("nodes", "", self.node_name, change)
         self.set_ready(False)
 
     def set_ready(self, ready):
+        self.store.update("nodes", "", self.node_name, self._readiness(ready))
+
+    def _readiness(self, ready):
+        """What changes a Node to be ready, or not yet."""
         reason, message = (
             ("KubeletReady", "kubelet is posting ready status")
             if ready
@@ -93,35 +110,67 @@ class Kubelet:
                 "container runtime network not ready: NetworkReady=false reason:NetworkPluginNotReady message:cni plugin not initialized",
             )
         )
-        condition = {
-            "type": "Ready",
-            "status": str(ready),
-            "reason": reason,
-            "message": message,
-            "lastHeartbeatTime": now(),
-            "lastTransitionTime": now(),
-        }
-        self.store.update("nodes", "", self.node_name, lambda node: node["status"].update(conditions=[condition]))
+        beat = now()
+
+        def change(node):
+            old = [entry for entry in node["status"].get("conditions", []) if entry["type"] == "Ready"]
+            since = old[0]["lastTransitionTime"] if old and old[0]["status"] == str(ready) else beat
+            content = {"status": str(ready), "reason": reason, "message": message}
+            set_condition(node, "Ready", content | {"lastHeartbeatTime": beat, "lastTransitionTime": since})
+            if "taints" in node.get("spec", {}):
+                node["spec"]["taints"] = [taint for taint in node["spec"]["taints"] if taint not in UNREACHABLE]
+
+        return change
 
     def sync(self):
-        """Gives each pod that has none a thread of its own."""
-        for pod in self.store.list("pods"):
-            uid = pod["metadata"]["uid"]
+        """Gives each pod of this node that has none a thread of its own, and ends those that are to go."""
+        if self.runtime is None:
+            return
+        pods = {
+            pod["metadata"]["uid"]: pod
+            for pod in self.store.list("pods")
+            if pod["spec"].get("nodeName") == self.node_name
+        }
+        for uid, pod in pods.items():
             if uid not in self.workers:
                 self.workers[uid] = worker = _Worker(self, pod)
-                threading.Thread(target=worker.run, daemon=True).start()
+                if "deletionTimestamp" in pod["metadata"]:
+                    worker.ended.set()
+                else:
+                    threading.Thread(target=worker.run, daemon=True).start()
+            if "deletionTimestamp" in pod["metadata"]:
+                self._end(uid)
+        for uid in set(self.workers) - set(pods):
+            self._end(uid)
 
-    def remove(self, pod):
-        worker = self.workers.get(pod["metadata"]["uid"])
-        if worker:
+    def _end(self, uid):
+        if uid not in self.ending:
+            self.ending.add(uid)
+            threading.Thread(target=self._remove, args=(uid,), daemon=True).start()
+
+    def _remove(self, uid):
+        worker = self.workers[uid]
+        try:
             worker.stop()
+            found = self.store.find("pods", worker.namespace, worker.name)
+            if found and found["metadata"]["uid"] == uid:
+                self.store.delete("pods", worker.namespace, worker.name)
+            del self.workers[uid]
+        except (Failure, RuntimeFailure) as problem:
+            log.error(f'Error syncing pod, skipping: pod="{worker.namespace}/{worker.name}" err="{problem}"')
+        finally:
+            self.ending.discard(uid)
 
-    def log_of(self, pod):
-        path = _log_path(pod, pod["spec"]["containers"][0]["name"])
-        if not os.path.exists(path):
-            return b""
-        with open(path, "rb") as stream:
-            return stream.read()
+    def log_of(self, path):
+        """The log of a container by /containerLogs/<namespace>/<pod>/<container>; None if there is none."""
+        words = path.strip("/").split("/")
+        for worker in list(self.workers.values()):
+            if ["containerLogs", worker.namespace, worker.name] == words[:3]:
+                file = _log_path(worker.pod, words[3])
+                if os.path.exists(file):
+                    with open(file, "rb") as stream:
+                        return stream.read()
+        return None
 
 
 def _pod_folder(pod):
@@ -150,7 +199,7 @@ class _Worker:
             while not self.stopping.is_set() and not self.finished():
                 try:
                     self.step()
-                except (RuntimeFailure, ValueError) as problem:
+                except (RuntimeFailure, Failure, ValueError) as problem:
                     log.error(f'Error syncing pod, skipping: pod="{self.namespace}/{self.name}" err="{problem}"')
                 self.stopping.wait(0.3)
         finally:

@@ -23,6 +23,10 @@ def error(message):
     _write("error", message)
 
 
-def fatal(message):
+def write_fatal(message):
     _write("fatal", message)
+
+
+def fatal(message):
+    write_fatal(message)
     raise SystemExit(1)

@@ -16,8 +16,8 @@ _CHAINS = (
 
 
 class Network:
-    def __init__(self, data_dir, cluster_cidr):
-        subnet = next(ipaddress.ip_network(cluster_cidr).subnets(new_prefix=24))
+    def __init__(self, data_dir, cluster_cidr, subnet):
+        subnet = ipaddress.ip_network(subnet)
         self.configuration = {
             "cniVersion": "0.4.0",
             "name": "cbr0",

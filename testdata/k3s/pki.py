@@ -4,9 +4,11 @@ import base64
 import hashlib
 import os
 import subprocess
+import tempfile
 import time
 
 import log
+from access import hash_of
 
 AUTHORITIES = {
     "client-ca": "k3s-client-ca",
@@ -88,22 +90,49 @@ def sign(tls, file, authority, subject, extensions):
     log.info(f"certificate {subject[1:].replace('/', ',')} signed by {authority.rpartition('/')[2]}")
 
 
-def token_password(token):
-    """The password in a token, short or full."""
-    return token.rpartition("::")[2].partition(":")[2] if token.startswith("K10") else token
+def issue(tls, authority, subject, extensions):
+    """A certificate with its authority and its key, for another host. Nothing of it stays here."""
+    with tempfile.TemporaryDirectory() as folder:
+        sign(folder, "new", os.path.join(tls, authority), subject, extensions)
+        return _read(os.path.join(folder, "new.crt")) + _read(os.path.join(folder, "new.key"))
 
 
-def write_token(server, password):
-    with open(os.path.join(server, "tls", "server-ca.crt"), "rb") as stream:
-        digest = hashlib.sha256(stream.read()).hexdigest()
-    path = os.path.join(server, "token")
+def make_service_key(tls):
+    """The key of service account tokens: RSA, as the API server wants it."""
+    path = os.path.join(tls, "service.key")
+    if not os.path.exists(path):
+        key = _openssl("genrsa", "2048")
+        write_private(path, key.encode())
+
+
+def _read(path):
+    with open(path, "rb") as stream:
+        return stream.read()
+
+
+def write_private(path, content):
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(f"K10{digest}::server:{password}\n")
-    for name in ("node-token", "agent-token"):
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(content)
+
+
+def authority_hash(server):
+    return hash_of(_read(os.path.join(server, "tls", "server-ca.crt")))
+
+
+def write_tokens(server, password, agent_password):
+    """token, node-token and agent-token: the last is a file of its own only if the agents have a token of their own."""
+    prefix = f"K10{authority_hash(server)}::"
+    path = os.path.join(server, "token")
+    write_private(path, f"{prefix}server:{password}\n".encode())
+    for name, own in (("node-token", None), ("agent-token", agent_password)):
         link = os.path.join(server, name)
-        if not os.path.lexists(link):
+        if os.path.lexists(link):
+            os.remove(link)
+        if own is None:
             os.symlink(path, link)
+        else:
+            write_private(link, f"{prefix}node:{own}\n".encode())
 
 
 def write_kubeconfig(tls, path, mode, address):
@@ -136,3 +165,8 @@ users:
     client-key-data: {data("client-admin.key")}
 """)
     log.info(f"Wrote kubeconfig {path}")
+
+
+def short_hash(text):
+    """What is kept of a password beside the data that it locks."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,9 +1,7 @@
 """`k3s server`: what happens in which order, and what is said of it."""
 
-import hashlib
+import json
 import os
-import re
-import secrets
 import signal
 import socket
 import threading
@@ -12,35 +10,30 @@ import time
 import containerd
 import flags
 import log
+import node
 import pki
-import preload
-import registries
-import yaml_subset
-from api import Api
-from kubelet import Kubelet
-from network import Network
-from store import Store, now
+from api import Api, give_subnet
+from bootstrap import PREPARING, Bootstrap, critical
+from access import Refused
+from controllers import MEMBER, MEMBER_ADDRESS, NAMESPACES, Controllers
+from database import Local, Unavailable
+from etcd import Member, ask_members
+from peers import Refusal, Tls
+from store import Failure, Store
+from supervisor import Supervisor, ensure_node_password
 
 VERSION = "v1.31.2+k3s1"
 REVISION = "6da20424"
-PREPARING = "starting kubernetes: preparing server: "
 # Seconds: short, but in the order and with the gaps of the real one, so that who does not wait fails.
 _API_SERVER_START = 0.8
-_NODE_READY_AFTER_REGISTERING = 0.4
-_ROLES_AFTER_READY = 0.4
-_SERVICE_ACCOUNTS_AFTER_API = 2.5
-_AGENT_RETRY = 2.0
-_LABEL = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
-_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
+_JOIN_RETRY = 0.5
+_REPEATED = 5.0
 
 
 def run(arguments):
     settings = flags.server(arguments)
-    if os.geteuid() != 0:
-        log.fatal("server must run as root, or with --rootless and/or --disable-agent")
-    address = _node_address(settings)
-    if settings.get("server"):
-        log.fatal("the stand-in cannot join a cluster")
+    node.must_be_root("server must run as root, or with --rootless and/or --disable-agent")
+    address = node.address_of(settings)
     for name in ("datastore-endpoint", "container-runtime-endpoint"):
         if settings.get(name):
             log.fatal(f"the stand-in does not have --{name}")
@@ -48,13 +41,9 @@ def run(arguments):
     signal.signal(signal.SIGINT, _end)
     notify_socket = os.environ.pop("NOTIFY_SOCKET", "")
     log.info(f"Starting k3s {VERSION} ({REVISION})")
-
-    data_dir = settings["data-dir"]
-    node_name = settings.get("node-name", socket.gethostname()).lower()
-    containerd.unpack_programs(data_dir)
-    api = _control_plane(settings, address, node_name)
-    threading.Thread(target=_api_server_starts, args=(api, node_name, notify_socket), daemon=True).start()
-    _agent(settings, api, address, node_name)
+    if not node.ROOT:
+        containerd.unpack_programs(settings["data-dir"])
+    Server(settings, address, notify_socket).run()
 
 
 def _end(*_):
@@ -63,94 +52,303 @@ def _end(*_):
     os._exit(1)
 
 
-def _node_address(settings):
-    given = flags.split(settings.get("node-ip", []))
-    if given:
-        return given[0]
-    with open("/proc/net/route", encoding="ascii") as stream:
-        if not any(line.split()[1] == "00000000" for line in stream.readlines()[1:]):
-            log.fatal('no default routes found in "/proc/net/route" or "/proc/net/ipv6_route"')
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(("192.0.2.1", 9))  # sends nothing: only asks for the route
-        return probe.getsockname()[0]
+class Server:
+    def __init__(self, settings, address, notify_socket):
+        self.settings, self.address, self.notify_socket = settings, address, notify_socket
+        self.name, self.folder = node.name_of(settings), os.path.join(settings["data-dir"], "server")
+        self.tls, self.port = os.path.join(self.folder, "tls"), settings["https-listen-port"]
+        self.runtime_ready = threading.Event()
 
-
-def _token(settings):
-    if settings.get("token-file"):
-        while not os.path.exists(settings["token-file"]):
-            log.info(f"Waiting for {settings['token-file']} to be available\n")
-            time.sleep(2)
-        with open(settings["token-file"], encoding="utf-8") as stream:
-            return stream.read().strip()
-    return settings.get("token")
-
-
-def _control_plane(settings, address, node_name):
-    """Datastore, certificates, token, kubeconfig and the listening port."""
-    server = os.path.join(settings["data-dir"], "server")
-    tls, port = os.path.join(server, "tls"), settings["https-listen-port"]
-    os.makedirs(os.path.join(server, "db"), exist_ok=True)
-    os.chmod(server, 0o700)
-    os.makedirs(os.path.join(server, "manifests"), exist_ok=True)
-    if settings.get("cluster-init"):
-        log.info("Managed etcd cluster initializing")
-        log.info("Starting etcd for new cluster, cluster-reset=false")
-    else:
-        log.info("Configuring sqlite3 database connection pooling: maxIdleConns=2, maxOpenConns=0, connMaxLifetime=0s")
-        log.info("Database tables and indexes are up to date")
-        log.info("Kine available at unix://kine.sock")
-    store = Store(os.path.join(server, "db", "state.db"))
-    password = _password(settings, server, store)
-    pki.make_authorities(tls)
-    pki.sign(
-        tls,
-        "client-admin",
-        "client-ca",
-        "/CN=system:admin/O=system:masters",
-        "keyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n",
-    )
-    names = [
-        "kubernetes",
-        "kubernetes.default",
-        "kubernetes.default.svc",
-        "kubernetes.default.svc.cluster.local",
-        "localhost",
-        node_name,
-    ]
-    names += ["127.0.0.1", "::1", "10.43.0.1", address, *flags.split(settings.get("tls-san", []))]
-    alternatives = ",".join(f"{'IP' if _is_address(name) else 'DNS'}:{name}" for name in names)
-    pki.sign(
-        tls,
-        "serving-kube-apiserver",
-        "server-ca",
-        "/CN=kube-apiserver",
-        f"keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\nsubjectAltName={alternatives}\n",
-    )
-    pki.write_token(server, password)
-
-    file = os.path.join(tls, "serving-kube-apiserver")
-    api = Api(store, VERSION, os.path.join(tls, "server-ca.crt"), password)
-    try:
-        api.bind(
-            settings.get("bind-address", "0.0.0.0"),
-            port,
-            file + ".crt",
-            file + ".key",
-            os.path.join(tls, "client-ca.crt"),
+    def run(self):
+        start = Bootstrap(self.settings, self.folder, self.name)
+        start.prepare(self._digest_on_disk(start))
+        self._certificates()
+        passwords = start.write_tokens()
+        start.clear_tombstone()
+        database = self._database(start)
+        self.store = Store(database)
+        supervisor = Supervisor(
+            self.store,
+            self.tls,
+            passwords,
+            {"critical": critical(self.settings)},
+            start.shared if start.managed else None,
+            database if start.managed else None,
         )
-    except OSError as problem:
-        log.fatal(f"{PREPARING}init cluster datastore and https: listen tcp :{port}: bind: {problem.strerror.lower()}")
-    log.info("Waiting for API server to become available")
-    log.info(f"Server node token is available at {server}/token")
-    log.info(f"To join server node to cluster: k3s server -s https://{address}:{port} -t ${{SERVER_NODE_TOKEN}}")
-    log.info(f"Agent node token is available at {server}/agent-token")
-    log.info(f"To join agent node to cluster: k3s agent -s https://{address}:{port} -t ${{AGENT_NODE_TOKEN}}")
-    host = settings.get("bind-address", "127.0.0.1")
-    pki.write_kubeconfig(
-        tls, settings["write-kubeconfig"], int(settings["write-kubeconfig-mode"], 8), f"https://{host}:{port}"
-    )
-    log.info("Run: k3s kubectl")
-    return api
+        self.api = Api(self.store, supervisor, VERSION, self.tls, flags.split(self.settings["cluster-cidr"])[0])
+        self._listen(start)
+        threading.Thread(target=self._control_plane, args=(start, database), daemon=True).start()
+        if self.settings.get("disable-agent"):
+            threading.Event().wait()
+        node.password()
+        runtime = node.prepare_runtime(self.settings)
+        self.runtime_ready.set()
+        self.api.ready.wait()
+        self._own_certificates()
+        store = _OwnStore(self.store, flags.split(self.settings["cluster-cidr"])[0])
+        node.run(self.settings, runtime, store, self.address, VERSION, roles=lambda item: self._roles(item, database))
+
+    # -------------------------------------------------- before the datastore
+
+    def _digest_on_disk(self, start):
+        """The token with which the data that is here was made."""
+        path = os.path.join(start.etcd, "member", "snap", "db") if start.managed else self._sqlite()
+        if not os.path.exists(path):
+            return None
+        with open(path, encoding="utf-8") as stream:
+            saved = json.load(stream)
+        return saved.get("state", saved)["objects"].get("bootstrap//token", {}).get("digest")
+
+    def _sqlite(self):
+        return os.path.join(self.folder, "db", "state.db")
+
+    def _certificates(self):
+        pki.make_authorities(self.tls)
+        pki.make_service_key(self.tls)
+        usage = "keyUsage=critical,digitalSignature\nextendedKeyUsage="
+        pki.sign(
+            self.tls,
+            "client-admin",
+            "client-ca",
+            "/CN=system:admin/O=system:masters",
+            usage + "clientAuth\n",
+        )
+        domain = self.settings.get("cluster-domain", "cluster.local")
+        names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", f"kubernetes.default.svc.{domain}"]
+        names += ["localhost", self.name, "127.0.0.1", "::1", "10.43.0.1", self.address]
+        names += flags.split(self.settings.get("tls-san", []))
+        pki.sign(
+            self.tls,
+            "serving-kube-apiserver",
+            "server-ca",
+            "/CN=kube-apiserver",
+            usage + f"serverAuth\nsubjectAltName={_alternatives(names)}\n",
+        )
+
+    def _own_certificates(self):
+        """Those of this server's own kubelet."""
+        folder = os.path.join(self.settings["data-dir"], "agent")
+        os.makedirs(folder, exist_ok=True)
+        usage = "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n"
+        names = _alternatives([self.name, "localhost", "127.0.0.1", self.address])
+        pki.sign(
+            folder,
+            "serving-kubelet",
+            os.path.join(self.tls, "server-ca"),
+            f"/CN={self.name}",
+            usage + f"subjectAltName={names}\n",
+        )
+        for name in ("client-ca.crt", "server-ca.crt"):
+            with open(os.path.join(self.tls, name), "rb") as stream:
+                pki.write_private(os.path.join(folder, name), stream.read())
+
+    def _database(self, start):
+        if not start.managed:
+            log.info("Configuring sqlite3 database connection pooling: maxIdleConns=2, maxOpenConns=0, connMaxLifetime=0s")
+            log.info("Database tables and indexes are up to date")
+            log.info("Kine available at unix://kine.sock")
+            return Local(self._sqlite())
+        names = _alternatives(["localhost", self.name, "127.0.0.1", self.address])
+        pki.sign(
+            self.tls,
+            "etcd/peer-server-client",
+            "etcd/peer-ca",
+            "/CN=etcd-peer",
+            f"keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth,clientAuth\nsubjectAltName={names}\n",
+        )
+        file = os.path.join(self.tls, "etcd", "peer-server-client")
+        self.peer_tls = Tls(file + ".crt", file + ".key", os.path.join(self.tls, "etcd", "peer-ca.crt"))
+        return Member(start.etcd, start.member_name(), self.address, self.peer_tls)
+
+    def _listen(self, start):
+        file = os.path.join(self.tls, "serving-kube-apiserver")
+        try:
+            self.api.bind(self.settings.get("bind-address", "0.0.0.0"), self.port, file + ".crt", file + ".key")
+        except OSError as problem:
+            log.fatal(
+                f"{PREPARING}init cluster datastore and https: listen tcp :{self.port}: bind: {problem.strerror.lower()}"
+            )
+        log.info("Waiting for API server to become available")
+        url = f"https://{self.address}:{self.port}"
+        log.info(f"Server node token is available at {self.folder}/token")
+        log.info(f"To join server node to cluster: k3s server -s {url} -t ${{SERVER_NODE_TOKEN}}")
+        log.info(f"Agent node token is available at {self.folder}/agent-token")
+        log.info(f"To join agent node to cluster: k3s agent -s {url} -t ${{AGENT_NODE_TOKEN}}")
+        mode, host = int(self.settings["write-kubeconfig-mode"], 8), self.settings.get("bind-address", "127.0.0.1")
+        pki.write_kubeconfig(self.tls, self.settings["write-kubeconfig"], mode, f"https://{host}:{self.port}")
+        log.info("Run: k3s kubectl")
+
+    # -------------------------------------------------- the datastore and what needs it
+
+    def _control_plane(self, start, database):
+        try:
+            if start.managed:
+                self._start_etcd(start, database)
+            self._start_api(start, database)
+        except SystemExit:
+            os._exit(1)
+
+    def _start_etcd(self, start, member):
+        try:
+            if start.initialised:
+                log.info("Starting etcd for existing cluster member")
+                member.start()
+            elif start.access is None:
+                log.info("Starting etcd for new cluster, cluster-reset=false")
+                member.start(new=True)
+                self._migrate(member)
+            else:
+                self._join(start, member)
+        except OSError as problem:
+            log.fatal(f"{PREPARING}start managed database: listen tcp {self.address}:2380: bind: {problem.strerror.lower()}")
+        said = 0.0
+        while problem := member.status():
+            if time.monotonic() - said > _REPEATED:
+                said = time.monotonic()
+                log.info(f"Failed to test data store connection: {problem}")
+            time.sleep(0.1)
+        log.info("etcd data store connection OK")
+        threading.Thread(target=self._watch_member, args=(member,), daemon=True).start()
+
+    def _migrate(self, member):
+        if not os.path.exists(self._sqlite()):
+            return
+        log.info("Migrating content from sqlite to etcd")
+        while member.status():
+            time.sleep(0.05)
+        old = Local(self._sqlite()).state
+        for key, value in sorted(old.objects.items()):
+            log.info("Migrating etcd key /registry/" + "/".join(filter(None, key)))
+            member.commit([(key, "any", value)])
+        os.rename(self._sqlite(), self._sqlite() + ".migrated")
+
+    def _join(self, start, member):
+        """One member at a time: as a learner, once the images are in."""
+        self.runtime_ready.wait()
+        while True:
+            try:
+                listed = json.loads(start.access.get("/db/info"))["members"]
+                shown = [f"{other['name']}={other['url']}" for other in listed]
+                for other in listed:
+                    if other["name"] != member.name and other["name"].rpartition("-")[0] == self.name:
+                        os.remove(os.path.join(start.etcd, "name"))
+                        log.fatal(
+                            "etcd cluster join failed: duplicate node name found, please use a unique name for this node"
+                        )
+                if (member.name, member.url) not in [(other["name"], other["url"]) for other in listed]:
+                    own = f"{member.name}={member.url}"
+                    log.info(f"Adding member {own} to etcd cluster [{' '.join(shown)}]")
+                    message = {"do": "add", "name": member.name, "url": member.url}
+                    ask_members([other["url"] for other in listed], self.peer_tls, message)
+                    shown.append(own)
+                log.info(f"Starting etcd to join cluster with members [{' '.join(shown)}]")
+                member.start()
+                return
+            except Refusal as problem:
+                if "too many learner" not in str(problem) and "unhealthy" not in str(problem):
+                    log.fatal(f"etcd cluster join failed: {problem}")
+                log.info(f"Waiting for other members to finish joining etcd cluster: {problem}")
+            except (Refused, Unavailable) as problem:
+                log.info(
+                    f"Waiting to retrieve etcd cluster member list: failed to get MemberList from server: {problem}"
+                )
+            time.sleep(_JOIN_RETRY)
+
+    @staticmethod
+    def _watch_member(member):
+        """A member that was removed stays and complains. Never returns."""
+        while True:
+            time.sleep(_REPEATED)
+            if member.removed:
+                log.error(f"Failed to check local etcd status for learner management: {member.status()}")
+
+    def _start_api(self, start, database):
+        _patiently(lambda: self._keep_token(start))
+        self.api.supervisor.core_ready = True
+        time.sleep(_API_SERVER_START)
+        _patiently(self._namespaces)
+        _patiently(self._own_address)
+        if not self.settings.get("disable-agent"):
+            self._own_password()
+        self.api.ready.set()
+        log.info("Kube API server is now running")
+        log.info("ETCD server is now running")
+        log.info("k3s is up and running")
+        node.notify_ready(self.notify_socket)
+        threading.Thread(target=Controllers(self.store).run, daemon=True).start()
+        while True:
+            try:
+                if not self.settings.get("disable-agent") and not self.store.find("nodes", "", self.name):
+                    log.info(
+                        f'Waiting for control-plane node {self.name} startup: nodes "{self.name}" not found'
+                    )
+            except Failure:
+                pass
+            time.sleep(1)
+
+    def _keep_token(self, start):
+        """The datastore is tied to the token that it was made with."""
+        found = self.store.find("bootstrap", "", "token")
+        if found is None:
+            self.store.create("bootstrap", "", {"metadata": {"name": "token"}, "digest": start.digest()})
+        elif found["digest"] != start.digest():
+            log.fatal(f"{PREPARING}bootstrap data already found and encrypted with different token")
+
+    def _namespaces(self):
+        for name in NAMESPACES:
+            if not self.store.find("namespaces", "", name):
+                body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+                self.store.create("namespaces", "", body | {"status": {"phase": "Active"}})
+
+    def _own_address(self):
+        address = f"{self.address}:{self.port}"
+        self.store.delete("apiservers", "", self.name)
+        self.store.create("apiservers", "", {"metadata": {"name": self.name}, "address": address})
+
+    def _own_password(self):
+        """A server's own node is believed; its password is kept if the name has none yet."""
+        try:
+            ensure_node_password(self.store, self.name, node.password())
+            log.info(f"Password verified locally for node {self.name}")
+        except Failure as problem:
+            log.error(f"Deferred node password secret validation failed: {problem}")
+
+    def _roles(self, item, database):
+        labels = item["metadata"].setdefault("labels", {})
+        roles = ["control-plane", "master"] + (["etcd"] if database.managed else [])
+        labels.update({f"node-role.kubernetes.io/{role}": "true" for role in roles})
+        if database.managed:
+            notes = item["metadata"].setdefault("annotations", {})
+            notes.update({MEMBER: database.name, MEMBER_ADDRESS: self.address})
+
+
+class _OwnStore:
+    """The store for the kubelet of this host: as a new node goes in, it gets its subnet, as the API would give it."""
+
+    def __init__(self, store, cluster_cidr):
+        self.store, self.cluster_cidr = store, cluster_cidr
+
+    def __getattr__(self, name):
+        return getattr(self.store, name)
+
+    def create(self, plural, namespace, body):
+        if plural == "nodes":
+            give_subnet(self.store, self.cluster_cidr, body)
+        return self.store.create(plural, namespace, body)
+
+
+def _patiently(action):
+    """Until the datastore answers; what somebody else did meanwhile is done."""
+    while True:
+        try:
+            return action()
+        except Failure as problem:
+            if problem.code != 409:
+                time.sleep(0.2)
+
+
+def _alternatives(names):
+    return ",".join(f"{'IP' if _is_address(name) else 'DNS'}:{name}" for name in dict.fromkeys(names))
 
 
 def _is_address(name):
@@ -161,123 +359,3 @@ def _is_address(name):
         except OSError:
             pass
     return False
-
-
-def _password(settings, server, store):
-    """The datastore is tied to the token that it was made with."""
-    token = _token(settings)
-    if token is None and os.path.exists(os.path.join(server, "token")):
-        with open(os.path.join(server, "token"), encoding="utf-8") as stream:
-            token = stream.read().strip()
-    password = pki.token_password(token) if token else secrets.token_hex(16)
-    digest = hashlib.sha256(password.encode()).hexdigest()
-    if store.token_digest not in (None, digest):
-        log.fatal(PREPARING + "bootstrap data already found and encrypted with different token")
-    store.token_digest = digest
-    store.save()
-    return password
-
-
-def _api_server_starts(api, node_name, notify_socket):
-    api.core_ready.set()
-    time.sleep(_API_SERVER_START)
-    store = api.store
-    for name in _NAMESPACES:
-        if not store.find("namespaces", "", name):
-            store.create(
-                "namespaces",
-                "",
-                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "status": {"phase": "Active"}},
-            )
-    api.ready.set()
-    log.info("Kube API server is now running")
-    log.info("ETCD server is now running")
-    log.info("k3s is up and running")
-    if notify_socket:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stream:
-            stream.connect("\0" + notify_socket[1:] if notify_socket.startswith("@") else notify_socket)
-            stream.send(b"READY=1\n")
-    time.sleep(_SERVICE_ACCOUNTS_AFTER_API)
-    while True:
-        for namespace in store.list("namespaces"):
-            name = namespace["metadata"]["name"]
-            if not store.find("serviceaccounts", name, "default"):
-                store.create(
-                    "serviceaccounts",
-                    name,
-                    {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}},
-                )
-        if not store.find("nodes", "", node_name):
-            log.info(f'Waiting for control-plane node {node_name} startup: nodes "{node_name}" not found')
-        time.sleep(1)
-
-
-def _agent(settings, api, address, node_name):
-    """containerd, the images folder, then the node and its pods. Never returns."""
-    _write_node_password()
-    listed = _registries(settings)
-    runtime = containerd.Containerd(
-        settings["data-dir"], settings["pause-image"], listed, "INVOCATION_ID" in os.environ
-    )
-    runtime.start()
-    preload.preload(os.path.join(settings["data-dir"], "agent", "images"), runtime)
-    network = Network(settings["data-dir"], flags.split(settings["cluster-cidr"])[0])
-    network.prepare()
-    kubelet = Kubelet(api.store, runtime, network, node_name, VERSION)
-    log.info("Running kubelet --config=" + os.path.join(settings["data-dir"], "agent", "etc", "kubelet.conf"))
-    labels = _node_labels(settings)
-    kubelet.prepare()
-    api.kubelet = kubelet
-    api.ready.wait()
-    kubelet.register(address, labels)
-    time.sleep(_NODE_READY_AFTER_REGISTERING)
-    kubelet.set_ready(True)
-    time.sleep(_ROLES_AFTER_READY)
-    roles = ["control-plane", "master"] + (["etcd"] if settings.get("cluster-init") else [])
-    roles = {f"node-role.kubernetes.io/{role}": "true" for role in roles}
-    api.store.update("nodes", "", node_name, lambda node: node["metadata"]["labels"].update(roles))
-    log.info(f"Labels and annotations have been set successfully on node: {node_name}")
-    beat = time.monotonic()
-    while True:
-        kubelet.sync()
-        if time.monotonic() - beat > 10:
-            beat = time.monotonic()
-            api.store.update(
-                "nodes", "", node_name, lambda node: node["status"]["conditions"][0].update(lastHeartbeatTime=now())
-            )
-        time.sleep(0.2)
-
-
-def _node_labels(settings):
-    """Only the kubelet looks at them, and with it goes all of k3s."""
-    labels = dict(label.partition("=")[::2] for label in flags.split(settings.get("node-label", [])))
-    for name in labels:
-        if not re.fullmatch(_LABEL, name.rpartition("/")[2]):
-            log.error(
-                f"kubelet exited: failed to validate kubelet flags: invalid node labels: '{name}' - name part must consist "
-                "of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character "
-                f"(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '{_LABEL}')"
-            )
-            os._exit(1)
-    return labels
-
-
-def _registries(settings):
-    while True:
-        try:
-            path = settings["private-registry"]
-            if os.path.exists(path):
-                log.info(f"Using private registry config file at {path}")
-            return registries.Registries.read(path, settings.get("disable-default-registry-endpoint", False))
-        except yaml_subset.YamlError as problem:
-            log.info(f"Waiting to retrieve agent configuration; server is not ready: {problem}")
-            time.sleep(_AGENT_RETRY)
-
-
-def _write_node_password():
-    path = "/etc/rancher/node/password"
-    if not os.path.exists(path):
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(secrets.token_hex(16) + "\n")

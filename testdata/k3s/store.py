@@ -1,11 +1,9 @@
-"""The cluster's objects, kept in memory and in one file below <data>/server/db."""
+"""The cluster's objects, over whatever datastore holds them."""
 
-import copy
-import json
-import os
-import threading
 import time
 import uuid
+
+from database import Unavailable
 
 
 class Failure(Exception):
@@ -17,37 +15,20 @@ class Failure(Exception):
 
 
 class Store:
-    def __init__(self, path):
-        self.path, self.lock, self.version = path, threading.RLock(), 1
-        self.token_digest, self.objects = None, {}
-        if os.path.exists(path):
-            with open(path, encoding="utf-8") as stream:
-                saved = json.load(stream)
-            self.token_digest, self.version = saved["tokenDigest"], saved["version"]
-            self.objects = {tuple(key.split("/")): value for key, value in saved["objects"].items()}
-
-    def save(self):
-        with self.lock:
-            content = {
-                "tokenDigest": self.token_digest,
-                "version": self.version,
-                "objects": {"/".join(key): value for key, value in self.objects.items()},
-            }
-            with open(self.path + ".new", "w", encoding="utf-8") as stream:
-                json.dump(content, stream)
-            os.replace(self.path + ".new", self.path)
+    def __init__(self, database):
+        self.database = database
 
     def list(self, plural, namespace=""):
-        with self.lock:
-            return [
-                copy.deepcopy(self.objects[key])
-                for key in sorted(self.objects)
-                if key[0] == plural and (not namespace or key[1] == namespace)
-            ]
+        return self.list_at(plural, namespace)[1]
+
+    def list_at(self, plural, namespace=""):
+        """The version of the whole and the objects."""
+        version, found = self._read(plural, namespace or None)
+        return version, [item for _, item in found]
 
     def find(self, plural, namespace, name):
-        with self.lock:
-            return copy.deepcopy(self.objects.get((plural, namespace, name)))
+        _, found = self._read(plural, namespace, name)
+        return found[0][1] if found else None
 
     def get(self, plural, namespace, name):
         found = self.find(plural, namespace, name)
@@ -56,41 +37,66 @@ class Store:
         return found
 
     def create(self, plural, namespace, body):
-        with self.lock:
-            name = body["metadata"]["name"]
-            if (plural, namespace, name) in self.objects:
-                raise Failure(409, "AlreadyExists", f'{plural} "{name}" already exists')
-            body["metadata"] |= {"creationTimestamp": now(), "uid": str(uuid.uuid4())} | (
-                {"namespace": namespace} if namespace else {}
-            )
-            return self._put(plural, namespace, body)
+        name = body["metadata"]["name"]
+        body["metadata"] |= {"creationTimestamp": now(), "uid": str(uuid.uuid4())} | (
+            {"namespace": namespace} if namespace else {}
+        )
+        if not self._commit([((plural, namespace, name), None, body)]):
+            raise Failure(409, "AlreadyExists", f'{plural} "{name}" already exists')
+        return body
 
     def replace(self, plural, namespace, body):
-        with self.lock:
-            old = self.get(plural, namespace, body["metadata"]["name"])
-            body["metadata"] = old["metadata"] | body["metadata"]
+        """Puts an object in the place of the one with its name, unless that has changed since it was read."""
+        name, seen = body["metadata"]["name"], body["metadata"].get("resourceVersion")
+        while True:
+            old = self.get(plural, namespace, name)
+            if seen not in (None, old["metadata"]["resourceVersion"]):
+                raise Failure(
+                    409,
+                    "Conflict",
+                    f'Operation cannot be fulfilled on {plural} "{name}": the object has been modified; '
+                    "please apply your changes to the latest version and try again",
+                )
+            kept = {key: old["metadata"][key] for key in ("uid", "creationTimestamp") if key in old["metadata"]}
+            body["metadata"] = (old["metadata"] | body["metadata"] if seen is None else body["metadata"]) | kept
             body.setdefault("status", old.get("status", {}))
-            return self._put(plural, namespace, body)
+            if self._put(plural, namespace, old, body):
+                return body
+            if seen is not None:
+                continue  # says so at the next turn
 
     def update(self, plural, namespace, name, change):
         """Applies change(object) unless the object has gone."""
-        with self.lock:
-            found = self.find(plural, namespace, name)
-            if found is not None:
-                change(found)
-                self._put(plural, namespace, found)
+        while True:
+            old = self.find(plural, namespace, name)
+            if old is None:
+                return
+            version = old["metadata"]["resourceVersion"]
+            change(old)
+            old["metadata"]["resourceVersion"] = version
+            if self._put(plural, namespace, old, old):
+                return
 
     def delete(self, plural, namespace, name):
-        with self.lock:
-            self.objects.pop((plural, namespace, name), None)
-            self.save()
+        self._commit([((plural, namespace, name), "any", None)])
 
-    def _put(self, plural, namespace, body):
-        self.version += 1
-        body["metadata"]["resourceVersion"] = str(self.version)
-        self.objects[(plural, namespace, body["metadata"]["name"])] = copy.deepcopy(body)
-        self.save()
-        return body
+    def _put(self, plural, namespace, old, body):
+        """An object that waits only for its finalizers goes with the last of them."""
+        done = "deletionTimestamp" in body["metadata"] and body["metadata"].get("finalizers") == []
+        key = (plural, namespace, body["metadata"]["name"])
+        return self._commit([(key, old["metadata"]["resourceVersion"], None if done else body)])
+
+    def _read(self, plural, namespace=None, name=None):
+        try:
+            return self.database.read(plural, namespace, name)
+        except Unavailable as problem:
+            raise Failure(500, "", str(problem)) from problem
+
+    def _commit(self, changes):
+        try:
+            return self.database.commit(changes)
+        except Unavailable as problem:
+            raise Failure(500, "", str(problem)) from problem
 
 
 def now():
