@@ -67,7 +67,10 @@ fn a_cluster_is_installed_grows_shrinks_and_goes() {
     hosts.assert_untouched(&before, "a dry run");
 
     let said = succeed(&mut hosts.operator(&arguments(&install, &access)));
-    assert_has(&said, &["cluster my-cluster is installed: runtime script on masters 10.88.0.11, 10.88.0.12, nodes 10.88.0.13"]);
+    assert_has(
+        &said,
+        &["cluster my-cluster is installed: runtime script on masters 10.88.0.11, 10.88.0.12, nodes 10.88.0.13"],
+    );
     for (number, calls) in [
         (1, "init master of 10.88.0.11,10.88.0.12\n10.88.0.11\n"),
         (2, "join master to 10.88.0.11\n"),
@@ -80,8 +83,14 @@ fn a_cluster_is_installed_grows_shrinks_and_goes() {
         hosts.ok(number, &format!("curl -sSf --cacert {ca} https://sea.hub:5000/v2/"));
         // The key of the authority stays with the operator, and that of the registry with its host.
         assert!(!hosts.holds(number, &format!("ls {}", hosts.data("pki/ca.key"))));
-        assert_eq!(hosts.holds(number, &format!("ls {}", hosts.data("pki/registry.key"))), number == 1);
-        assert!(!hosts.holds(number, "ls -a /var/lib /opt /tmp | grep '^[.]sealrs'"), "the passing program");
+        assert_eq!(
+            hosts.holds(number, &format!("ls {}", hosts.data("pki/registry.key"))),
+            number == 1
+        );
+        assert!(
+            !hosts.holds(number, "ls -a /var/lib /opt /tmp | grep '^[.]sealrs'"),
+            "the passing program"
+        );
     }
     // From outside, the API has the address of the master.
     let kubeconfig = fs::read_to_string(hosts.data("kubeconfig")).unwrap();
@@ -89,12 +98,19 @@ fn a_cluster_is_installed_grows_shrinks_and_goes() {
 
     let again = succeed(&mut hosts.operator(&arguments(&install, &access)));
     assert_has(&again, &["was installed before"]);
-    assert_eq!(hosts.ok(2, "wc -l < /var/lib/calls").trim(), "1", "nothing is done twice");
+    assert_eq!(
+        hosts.ok(2, "wc -l < /var/lib/calls").trim(),
+        "1",
+        "nothing is done twice"
+    );
 
     let said = succeed(&mut hosts.operator(&arguments(&["scale-up", "x.tar", "-n", "10.88.0.14"], &access)));
     assert_has(&said, &["nodes 10.88.0.13, 10.88.0.14"]);
     assert_eq!(hosts.ok(4, "cat /var/lib/calls"), "join node to 10.88.0.11\n");
-    let said = fail(&mut hosts.operator(&arguments(&["scale-up", "x.tar", "-n", "10.88.0.14"], &access)), 2);
+    let said = fail(
+        &mut hosts.operator(&arguments(&["scale-up", "x.tar", "-n", "10.88.0.14"], &access)),
+        2,
+    );
     assert_has(&said, &["10.88.0.14 is a host of cluster `my-cluster` already"]);
     let said = fail(&mut hosts.operator(&arguments(&install, &access)), 8);
     assert_has(&said, &["has other hosts by now"]);
@@ -106,7 +122,11 @@ fn a_cluster_is_installed_grows_shrinks_and_goes() {
     assert_has(&said, &["it has masters 10.88.0.11, nodes 10.88.0.14"]);
     for (number, left) in [(2, "leave master\n"), (3, "leave node\n")] {
         assert_eq!(hosts.ok(number, "cat /var/lib/left; rm /var/lib/left"), left);
-        assert_eq!(hosts.state(number), before[number as usize - 1], "host {number} is as it was");
+        assert_eq!(
+            hosts.state(number),
+            before[number as usize - 1],
+            "host {number} is as it was"
+        );
     }
     // One that left may come again.
     let said = succeed(&mut hosts.operator(&arguments(&["scale-up", "x.tar", "-m", "10.88.0.13"], &access)));
@@ -126,15 +146,24 @@ fn what_stands_against_it_is_told_for_each_host_and_nothing_is_changed() {
     let before = hosts.states();
     let install = ["run", "x.tar", "-m", "10.88.0.11", "-n", "10.88.0.12,10.88.0.13"];
 
-    hosts.ok(3, "hostname node2; systemd-run --quiet --unit=busy python3 -m http.server 5000");
+    hosts.ok(
+        3,
+        "hostname node2; systemd-run --quiet --unit=busy python3 -m http.server 5000",
+    );
     hosts.ok(1, "systemd-run --quiet --unit=busy python3 -m http.server 5000");
     for number in [1, 3] {
         hosts.wait_for(number, "exec 3<>/dev/tcp/127.0.0.1/5000");
     }
     let said = fail(&mut hosts.operator(&arguments(&install, &access)), 9);
-    assert_has(&said, &["10.88.0.11: port 5000 of the private registry is in use by python3"]);
+    assert_has(
+        &said,
+        &["10.88.0.11: port 5000 of the private registry is in use by python3"],
+    );
     assert_has(&said, &["10.88.0.13: it has the same name as 10.88.0.12: node2"]);
-    assert!(!said.contains("10.88.0.13: port"), "only one host has the registry: {said}");
+    assert!(
+        !said.contains("10.88.0.13: port"),
+        "only one host has the registry: {said}"
+    );
     hosts.ok(3, "hostname node3; systemctl stop busy");
     hosts.ok(1, "systemctl stop busy");
     hosts.assert_untouched(&before, "refused by what was found");
@@ -172,10 +201,22 @@ fn interrupted_anywhere_it_is_taken_up_and_goes_without_a_trace() {
     let journal = hosts.data("journal");
     let calls = |number| hosts.ok(number, "cat /var/lib/calls");
     let files = |number| {
-        let list = format!("cd {} && find . -path ./log -prune -o -printf '%p %y %m\\n' | sort", hosts.data(""));
-        hosts.ok(number, &list).lines().map(str::to_owned).collect::<BTreeSet<_>>()
+        let list = format!(
+            "cd {} && find . -path ./log -prune -o -printf '%p %y %m\\n' | sort",
+            hosts.data("")
+        );
+        hosts
+            .ok(number, &list)
+            .lines()
+            .map(str::to_owned)
+            .collect::<BTreeSet<_>>()
     };
-    let end = || ((1..=2).map(files).collect::<Vec<_>>(), (1..=2).map(calls).collect::<Vec<_>>());
+    let end = || {
+        (
+            (1..=2).map(files).collect::<Vec<_>>(),
+            (1..=2).map(calls).collect::<Vec<_>>(),
+        )
+    };
 
     succeed(&mut hosts.operator(&install));
     let wanted = end();
@@ -188,9 +229,26 @@ fn interrupted_anywhere_it_is_taken_up_and_goes_without_a_trace() {
     let mut killed = 0;
     for line in (offset..=lines).step_by(7) {
         let inject = format!("inject=fdatasync:signal=KILL:when={line}");
-        let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", &journal, "-e", "trace=fdatasync", "-e", &inject];
+        let strace = [
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-P",
+            &journal,
+            "-e",
+            "trace=fdatasync",
+            "-e",
+            &inject,
+        ];
         let (code, said) = outcome(&mut hosts.operator_behind(&strace, &install));
-        assert!(matches!(code, None | Some(137)), "line {line}: {code:?} {said}");
+        assert!(matches!(code, None | Some(137 | 0)), "line {line}: {code:?} {said}");
+        // strace counts for each thread, and several write.
+        if code == Some(0) {
+            succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
+            break;
+        }
         killed += 1;
         if line % 2 == 0 {
             succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
@@ -201,7 +259,11 @@ fn interrupted_anywhere_it_is_taken_up_and_goes_without_a_trace() {
         let (files, calls) = end();
         assert_eq!(files, wanted.0, "line {line}");
         // A script that was killed before its end was noted is run again: at most one was.
-        let extra: usize = calls.iter().zip(&wanted.1).map(|(now, before)| now.lines().count() - before.lines().count()).sum();
+        let extra: usize = calls
+            .iter()
+            .zip(&wanted.1)
+            .map(|(now, before)| now.lines().count() - before.lines().count())
+            .sum();
         assert!(extra <= 1, "line {line}: {calls:?}");
         succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
         hosts.assert_untouched(&before, &format!("killed at line {line}"));

@@ -142,7 +142,10 @@ impl Hosts {
             let difference: String = missing.chain(added).collect();
             assert!(difference.is_empty(), "{why}: host {number}:\n{difference}");
         }
-        assert!(!Path::new(&self.data("")).exists(), "{why}: the operator keeps something");
+        assert!(
+            !Path::new(&self.data("")).exists(),
+            "{why}: the operator keeps something"
+        );
     }
 }
 
