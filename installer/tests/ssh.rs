@@ -127,8 +127,8 @@ fn what_takes_too_long_is_stopped_on_the_host() {
         let file = server.path(name);
         let script = format!("{trap} echo $$ >'{}'; while :; do sleep 0.1; done", file.display());
         let start = Instant::now();
-        let error = host.run(&sh(&script).limit(Duration::from_millis(500))).unwrap_err();
-        assert!(whole(&error).contains("did not end within 500ms"), "{error:?}");
+        let error = host.run(&sh(&script).limit(Duration::from_secs(2))).unwrap_err();
+        assert!(whole(&error).contains("did not end within 2s"), "{error:?}");
         assert!(start.elapsed() < Duration::from_secs(10));
         let id = fs::read_to_string(&file).unwrap();
         let process = Path::new("/proc").join(id.trim());

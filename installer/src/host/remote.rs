@@ -17,9 +17,10 @@ use super::connection::Connection;
 use super::session::{HELD_OPEN, Tail, held_open};
 use super::{Output, Session, pipe};
 
-/// Ends what has `$1` in its environment: asked first, killed a second later.
+/// Ends what has `$1=$2` in its environment: asked first, killed a second later. In two parts, for sudo puts its command
+/// line into the environment of what it runs, and this shall not find itself.
 const END: &str = r#"for signal in TERM KILL; do for i in 1 2 3 4 5 6 7 8 9 10; do
-  ids=$(grep -lsF "$1" /proc/[0-9]*/environ | cut -d/ -f3)
+  ids=$(grep -lsF "$1=$2" /proc/[0-9]*/environ | cut -d/ -f3)
   [ -n "$ids" ] || exit 0
   [ $i != 1 ] || kill -s $signal $ids 2>/dev/null
   sleep 0.1 2>/dev/null || sleep 1
@@ -39,9 +40,9 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// The program that ends what has `mark` in its environment.
-    pub(super) fn argv(mark: &str) -> Vec<String> {
-        ["sh", "-c", END, "sh", mark].map(str::to_owned).to_vec()
+    /// The program that ends what has this variable in its environment.
+    pub(super) fn argv(name: &str, value: &str) -> Vec<String> {
+        ["sh", "-c", END, "sh", name, value].map(str::to_owned).to_vec()
     }
 
     async fn run(self) -> Result<(), russh::Error> {

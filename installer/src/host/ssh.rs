@@ -25,6 +25,9 @@ pub struct Ssh {
 /// it does not ask for would be read by the program.
 const AS_ROOT: &str = "sh -c 'exec \"$@\"' sh";
 
+/// A variable in the environment of a program, and of all that it starts, so that they can be found.
+const MARK: &str = "SEALRS_SESSION";
+
 /// How the user becomes root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sudo {
@@ -74,8 +77,8 @@ impl Ssh {
         let lost =
             |cause: &dyn Display| Error::new(ErrorKind::Network, "cannot open a session").because(cause.to_string());
         let mark = mark()?;
-        let line = sudo.line(&[&["env".to_owned(), mark.clone()], argv].concat())?;
-        let end = sudo.line(&Ending::argv(&mark))?;
+        let line = sudo.line(&[&["env".to_owned(), format!("{MARK}={mark}")], argv].concat())?;
+        let end = sudo.line(&Ending::argv(MARK, &mark))?;
         let mut failure = None;
         for _ in 0..2 {
             let connection = self.connection()?;
@@ -177,7 +180,7 @@ impl Sudo {
     }
 }
 
-/// What the environment of a program has, and of all that it starts, so that it can be found.
+/// The value of [`MARK`].
 fn mark() -> Result<String> {
     let mut random = [0; 16];
     let mut filled = 0;
@@ -185,7 +188,7 @@ fn mark() -> Result<String> {
         filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())
             .map_err(|error| Error::new(ErrorKind::Internal, "there are no random numbers").because(error))?;
     }
-    Ok(format!("SEALRS_SESSION={:032x}", u128::from_ne_bytes(random)))
+    Ok(format!("{:032x}", u128::from_ne_bytes(random)))
 }
 
 impl Host for Ssh {
