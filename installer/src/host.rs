@@ -8,6 +8,7 @@ mod facts;
 mod known_hosts;
 mod local;
 mod options;
+mod pipe;
 mod quote;
 mod remote;
 mod session;
@@ -25,12 +26,13 @@ pub use options::{HostKeyPolicy, SshOptions};
 pub use session::{Output, Session};
 pub use ssh::Ssh;
 
-/// Writes standard input to `$1` by way of a file beside it, if it is `$3` bytes, with mode `$2`.
-const RECEIVE: &str = r#"umask 077; part="$1.part.$$"; trap 'rm -f "$part"' EXIT
+/// Writes standard input to `$1` by way of a file beside it, if it is `$3` bytes, with mode `$2`. Older programs called
+/// sync take no file.
+const RECEIVE: &str = r#"umask 077; part="$1.part.$$"; trap 'rm -f "$part"' EXIT; trap 'exit 1' HUP INT PIPE TERM
 [ ! -d "$1" ] || { echo "$1 is a folder" >&2; exit 1; }
 cat >"$part" || exit 1
 [ "$(wc -c <"$part")" -eq "$3" ] || { echo "not all of $1 arrived" >&2; exit 1; }
-chmod "$2" "$part" && mv -f "$part" "$1""#;
+chmod "$2" "$part" && { sync "$part" 2>/dev/null || sync; } && mv -f "$part" "$1""#;
 
 /// A program to run, with its arguments as they are: no shell of the host interprets them.
 #[derive(Clone)]
@@ -118,7 +120,8 @@ pub trait Host: Send + Sync + Debug {
         self.run_with(command, &mut command.stdin.as_slice())
     }
 
-    /// Runs a program to its end with what `input` gives as standard input.
+    /// Runs a program to its end with what `input` gives as standard input. The limit ends the program, but cannot
+    /// interrupt an `input` that waits for its own source.
     fn run_with(&self, command: &Command, input: &mut (dyn Read + Send)) -> Result<Output> {
         session::run(self.start(command)?, command.limit, input)
             .map_err(|error| session::on(self.name(), command.program(), error))

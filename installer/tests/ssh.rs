@@ -1,4 +1,4 @@
-//! Hosts over SSH against a real sshd on a loopback port.
+//! Hosts over SSH, against real servers on loopback ports: programs, files, connections that break.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -7,107 +7,74 @@
     clippy::indexing_slicing
 )]
 
+mod support_ssh;
+
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Child, Command as Process, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use sealrs_installer::host::{Command, Host as _, HostKeyPolicy, Ssh, SshOptions};
-use tempfile::TempDir;
+use sealrs_image::error::{Error, ErrorKind};
+use sealrs_installer::host::{Command, Host as _, Ssh};
+use support_ssh::{Server, needs, wait_until};
 
-/// A server with keys of its own. Ended when dropped.
-struct Server {
-    child: Child,
-    port: u16,
-    folder: TempDir,
+fn sh(script: &str) -> Command {
+    Command::new("sh").args(["-c", script])
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// All that an error says.
+fn whole(error: &Error) -> String {
+    format!("{error}: {}", error.causes().join(": "))
 }
 
-fn keygen(file: &Path, passphrase: &str) {
-    let _ = fs::remove_file(file);
-    let made = Process::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", passphrase, "-f"])
-        .arg(file)
-        .status();
-    assert!(made.unwrap().success());
+/// Bytes that no compression or repetition hides.
+fn noise(len: u32) -> Vec<u8> {
+    (0..len).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
-impl Server {
-    fn start() -> Self {
-        // sshd's folder for its unprivileged part; the service makes it elsewhere.
-        let _ = fs::create_dir("/run/sshd");
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().to_owned();
-        for (name, passphrase) in [("host", ""), ("key", ""), ("locked", "open sesame")] {
-            keygen(&path.join(name), passphrase);
-        }
-        let keys = ["key.pub", "locked.pub"].map(|name| fs::read_to_string(path.join(name)).unwrap());
-        fs::write(path.join("authorized"), keys.concat()).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let at = path.display();
-        let config = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {at}/host\nAuthorizedKeysFile {at}/authorized\nPidFile none\n\
-             StrictModes no\nUsePAM no\nPermitRootLogin yes\nPasswordAuthentication yes\nMaxAuthTries 20\n"
-        );
-        fs::write(path.join("config"), config).unwrap();
-        let child = Process::new("/usr/sbin/sshd")
-            .args(["-D", "-f"])
-            .arg(path.join("config"))
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("openssh-server is needed");
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "sshd does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Self { child, port, folder }
-    }
+/// Bytes without end, slowly.
+struct Slow;
 
-    fn options(&self, key: &str) -> SshOptions {
-        let mut options = SshOptions::new("127.0.0.1");
-        options.user = String::from_utf8(Process::new("id").arg("-un").output().unwrap().stdout)
-            .unwrap()
-            .trim()
-            .to_owned();
-        options.port = self.port;
-        options.identities = vec![self.folder.path().join(key)];
-        options.agent = None;
-        options.known_hosts = self.folder.path().join("known_hosts");
-        options
+impl Read for Slow {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        thread::sleep(Duration::from_millis(1));
+        buffer.fill(7);
+        Ok(buffer.len())
     }
 }
 
 #[test]
 fn runs_programs_and_moves_files() {
+    needs!("/usr/sbin/sshd");
     let server = Server::start();
-    let host = Ssh::new(server.options("key"));
-    let script = Command::new("sh").args(["-c", "cat; echo \"$1\" >&2; exit 3", "sh", "it's $HOME"]);
+    let host = Ssh::new(server.options());
+    let script = Command::new("sh").args(["-c", "cat; echo \"$1\" >&2; exit 3", "sh", r"it's $HOME \ `id`"]);
     let output = host.run(&script.stdin("in")).unwrap();
     assert_eq!((output.status, output.stdout.as_slice()), (Some(3), b"in".as_slice()));
-    assert_eq!(output.stderr, "it's $HOME\n");
+    assert_eq!(output.stderr, "it's $HOME \\ `id`\n");
 
-    let bytes: Vec<u8> = (0..9_000_001_u32)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
-        .collect();
-    let file = server.folder.path().join("big file");
+    let bytes = noise(9_000_001);
+    let file = server.path("big file");
     let path = file.to_str().unwrap();
     let len = bytes.len() as u64;
-    assert!(host.upload(path, 0o640, &mut bytes.as_slice(), len + 1, false).is_err());
+    let error = host
+        .upload(path, 0o640, &mut bytes.as_slice(), len + 1, false)
+        .unwrap_err();
+    assert!(whole(&error).contains("not all of"), "{error:?}");
     assert!(!file.exists());
     host.upload(path, 0o640, &mut bytes.as_slice(), len, false).unwrap();
     assert!(fs::read(&file).unwrap() == bytes);
     let back = host.run(&Command::new("cat").arg(path)).unwrap();
     assert!(back.stdout == bytes);
-    assert_eq!(host.facts(false).unwrap().machine, std::env::consts::ARCH);
+    let error = host
+        .upload("/no/such/folder/file", 0o640, &mut b"".as_slice(), 0, false)
+        .unwrap_err();
+    assert_eq!(error.to_string(), "cannot write /no/such/folder/file on 127.0.0.1");
+    let facts = host.facts(false).unwrap();
+    assert_eq!(facts.machine, std::env::consts::ARCH);
+    assert!(facts.folder.is_some());
 
     let mut session = host.start(&Command::new("cat")).unwrap();
     let (mut stdin, mut stdout) = (session.take_stdin().unwrap(), session.take_stdout().unwrap());
@@ -119,64 +86,296 @@ fn runs_programs_and_moves_files() {
     }
     drop(stdin);
     assert!(session.wait(Duration::from_secs(10)).unwrap().success());
-
-    let start = Instant::now();
-    let sleep = Command::new("sleep").arg("60").limit(Duration::from_millis(300));
-    assert!(host.run(&sleep).is_err());
-    assert!(start.elapsed() < Duration::from_secs(20));
+    // Nobody reads, nobody writes: nothing hangs.
+    let session = host.start(&sh("cat; head -c 50000000 /dev/zero; exit 4")).unwrap();
+    assert_eq!(session.wait(Duration::from_secs(60)).unwrap().status, Some(4));
+    let error = host.run(&sh("head -c 20000000 /dev/zero")).unwrap_err();
+    assert!(whole(&error).contains("more than 16 MiB"), "{error:?}");
 }
 
 #[test]
-fn a_locked_key_needs_its_passphrase_and_a_refusal_says_what_was_tried() {
+fn ends_are_told_as_they_were() {
+    needs!("/usr/sbin/sshd");
     let server = Server::start();
-    let mut options = server.options("locked");
-    options.password = Some("wrong password".to_owned());
-    let error = Ssh::new(options.clone()).connect().unwrap_err().to_string();
-    for word in [options.user.as_str(), "locked (", "password", "it takes: publickey"] {
-        assert!(error.contains(word), "{word} is not in: {error}");
+    let host = Ssh::new(server.options());
+    for status in [0, 1, 77, 255] {
+        assert_eq!(host.run(&sh(&format!("exit {status}"))).unwrap().status, Some(status));
     }
-    assert!(!error.contains("wrong password"), "{error}");
-    options.passphrase = Some("open sesame".to_owned());
-    Ssh::new(options).connect().unwrap();
+    for signal in ["TERM", "KILL", "SEGV"] {
+        let output = host.run(&sh(&format!("kill -{signal} $$"))).unwrap();
+        assert_eq!((output.status, output.signal.as_deref()), (None, Some(signal)));
+        let error = output.checked("cannot go on").unwrap_err();
+        assert!(
+            whole(&error).contains(&format!("ended by signal {signal}")),
+            "{error:?}"
+        );
+    }
+    let output = host.run(&Command::new("/no/such/program")).unwrap();
+    assert_eq!(output.status, Some(127));
+    assert!(output.stderr.contains("/no/such/program"), "{output:?}");
+    // More input than the program reads is no failure; its end counts.
+    let output = host.run(&sh("exit 5").stdin(noise(20_000_000))).unwrap();
+    assert_eq!(output.status, Some(5));
 }
 
 #[test]
-fn unknown_and_changed_host_keys_are_refused() {
+fn what_takes_too_long_is_stopped_on_the_host() {
+    needs!("/usr/sbin/sshd");
     let server = Server::start();
-    let mut options = server.options("key");
-    options.host_keys = HostKeyPolicy::Strict;
-    let error = Ssh::new(options.clone()).connect().unwrap_err().to_string();
-    assert!(error.contains("is not in"), "{error}");
-    options.host_keys = HostKeyPolicy::AcceptNew;
-    Ssh::new(options.clone()).connect().unwrap();
-    let known = fs::read_to_string(&options.known_hosts).unwrap();
-    let other = fs::read_to_string(server.folder.path().join("key.pub")).unwrap();
-    let name = known.split(' ').next().unwrap();
-    fs::write(&options.known_hosts, format!("{name} {other}")).unwrap();
-    let error = Ssh::new(options.clone()).connect().unwrap_err().to_string();
-    assert!(
-        error.contains("has changed") && error.contains("known_hosts:1"),
-        "{error}"
-    );
+    let host = Ssh::new(server.options());
+    for (name, trap) in [("polite", ""), ("stubborn", "trap '' TERM HUP;")] {
+        let file = server.path(name);
+        let script = format!("{trap} echo $$ >'{}'; while :; do sleep 0.1; done", file.display());
+        let start = Instant::now();
+        let error = host.run(&sh(&script).limit(Duration::from_secs(2))).unwrap_err();
+        assert!(whole(&error).contains("did not end within 2s"), "{error:?}");
+        assert!(start.elapsed() < Duration::from_secs(10));
+        let id = fs::read_to_string(&file).unwrap();
+        let process = Path::new("/proc").join(id.trim());
+        wait_until(name, || !process.exists());
+    }
+    // It does not read what it is sent, and the others of the connection go on.
+    let stuck = sh("sleep 60").limit(Duration::from_secs(1)).stdin(noise(30_000_000));
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let stuck = scope.spawn(|| host.run(&stuck).unwrap_err());
+        thread::sleep(Duration::from_millis(300));
+        assert!(host.run(&sh("true")).unwrap().success());
+        stuck.join().unwrap();
+    });
+    assert!(host.run(&sh("true")).unwrap().success());
+    assert!(start.elapsed() < Duration::from_secs(10));
+    let session = host.start(&sh("sleep 60")).unwrap();
+    session.stop()();
+    session.wait(Duration::from_secs(5)).unwrap_err();
+    assert_eq!(server.connections().len(), 1, "all of this was one connection");
 }
 
 #[test]
-fn a_jump_host_is_the_way_to_another() {
-    let (near, far) = (Server::start(), Server::start());
-    let mut options = far.options("key");
-    options.jumps = vec![near.options("key")];
-    let output = Ssh::new(options)
-        .run(&Command::new("sh").args(["-c", "echo $SSH_CONNECTION"]))
+fn what_was_left_behind_holds_nothing_up() {
+    needs!("/usr/sbin/sshd");
+    let server = Server::start();
+    let host = Ssh::new(server.options());
+    let start = Instant::now();
+    let error = host.run(&sh("setsid sleep 25 & exit 0")).unwrap_err();
+    assert!(whole(&error).contains("holds its output open"), "{error:?}");
+    assert!(error.remedy().unwrap().contains("/dev/null"), "{error:?}");
+    assert!(start.elapsed() < Duration::from_secs(20));
+    let quiet = host
+        .run(&sh("setsid sleep 25 >/dev/null 2>&1 </dev/null & exit 0"))
         .unwrap();
-    assert!(output.success(), "{output:?}");
+    assert!(quiet.success());
+    assert_eq!(server.connections().len(), 1);
 }
 
 #[test]
-fn a_server_that_never_answers_is_given_up() {
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut options = SshOptions::new("127.0.0.1");
-    options.port = silent.local_addr().unwrap().port();
-    options.connect_limit = Duration::from_millis(300);
+fn many_programs_share_one_connection() {
+    needs!("/usr/sbin/sshd");
+    let server = Server::start();
+    let host = Ssh::new(server.options());
+    thread::scope(|scope| {
+        for number in 0..8_u8 {
+            let host = &host;
+            scope.spawn(move || {
+                let bytes = vec![number; 3_000_000];
+                let output = host.run(&Command::new("cat").stdin(bytes.clone())).unwrap();
+                assert!(output.stdout == bytes);
+            });
+        }
+    });
+    assert_eq!(server.connections().len(), 1);
+}
+
+#[test]
+fn too_many_sessions_are_an_error_that_says_so() {
+    needs!("/usr/sbin/sshd");
+    let server = Server::with("MaxSessions 1", "127.0.0.1");
+    let host = Ssh::new(server.options());
+    let first = host.start(&Command::new("cat")).unwrap();
+    let error = host.run(&sh("true")).unwrap_err();
+    assert!(error.remedy().unwrap().contains("MaxSessions"), "{error:?}");
+    drop(first);
+    wait_until("the session is free again", || host.run(&sh("true")).is_ok());
+}
+
+#[test]
+fn a_connection_that_is_cut_is_an_error_and_made_again() {
+    needs!("/usr/sbin/sshd");
+    let mut server = Server::start();
+    let host = Ssh::new(server.options());
+    let file = server.path("upload");
+    let path = file.to_str().unwrap();
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let run = scope.spawn(|| host.run(&sh("sleep 60")).unwrap_err());
+        let upload = scope.spawn(|| {
+            host.upload(path, 0o600, &mut Slow.take(1 << 30), 1 << 30, false)
+                .unwrap_err()
+        });
+        wait_until("the upload begins", || {
+            fs::read_dir(file.parent().unwrap()).unwrap().any(|entry| {
+                let entry = entry.unwrap();
+                entry.file_name().to_string_lossy().starts_with("upload.part") && entry.metadata().unwrap().len() > 0
+            })
+        });
+        server.signal("KILL");
+        for error in [run.join().unwrap(), upload.join().unwrap()] {
+            assert_eq!(error.kind(), ErrorKind::Network, "{error:?}");
+            assert!(whole(&error).contains("the connection broke"), "{error:?}");
+            assert!(error.remedy().unwrap().contains("run again"), "{error:?}");
+        }
+    });
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    wait_until("nothing is left of the upload", || {
+        fs::read_dir(file.parent().unwrap())
+            .unwrap()
+            .all(|entry| !entry.unwrap().file_name().to_string_lossy().starts_with("upload"))
+    });
+    assert!(host.run(&sh("true")).unwrap().success(), "it connects anew");
+    server.restart();
+    assert!(host.run(&sh("true")).unwrap().success(), "and again");
+    drop(server);
+    let error = host.run(&sh("true")).unwrap_err();
+    assert!(whole(&error).contains("cannot connect to 127.0.0.1"), "{error:?}");
+}
+
+#[test]
+fn a_server_that_falls_silent_is_given_up() {
+    needs!("/usr/sbin/sshd");
+    let server = Server::start();
+    let mut options = server.options();
+    options.keep_alive = Duration::from_secs(1);
+    options.connect_limit = Duration::from_secs(2);
+    let host = Ssh::new(options);
+    host.connect().unwrap();
+    let file = server.path("upload");
+    let path = file.to_str().unwrap();
+    let start = Instant::now();
+    thread::scope(|scope| {
+        let run = scope.spawn(|| host.run(&sh("sleep 60")).unwrap_err());
+        let upload = scope.spawn(|| {
+            host.upload(path, 0o600, &mut Slow.take(1 << 30), 1 << 30, false)
+                .unwrap_err()
+        });
+        thread::sleep(Duration::from_secs(1));
+        server.signal("STOP");
+        for error in [run.join().unwrap(), upload.join().unwrap()] {
+            assert_eq!(error.kind(), ErrorKind::Network, "{error:?}");
+        }
+    });
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    assert!(host.run(&sh("true")).unwrap().success(), "it connects anew");
+}
+
+#[test]
+fn ways_lead_over_jump_hosts_and_ipv6() {
+    needs!("/usr/sbin/sshd");
+    let (first, second, far) = (Server::start(), Server::start(), Server::start());
+    let mut options = far.options();
+    options.jumps = vec![first.options(), second.options()];
+    options.jumps[0].name = "bastion".to_owned();
+    let host = Ssh::new(options.clone());
+    let bytes = noise(5_000_000);
+    assert!(host.run(&Command::new("cat").stdin(bytes.clone())).unwrap().stdout == bytes);
+    for server in [&first, &second, &far] {
+        assert_eq!(server.connections().len(), 1);
+    }
+    // The way breaks in its middle.
+    second.signal("KILL");
+    wait_until("it is noticed", || server_is_free(&second));
+    assert!(host.run(&sh("true")).unwrap().success());
+
+    options.jumps[0].identities.clear();
+    let error = Ssh::new(options.clone()).connect().unwrap_err();
+    assert!(error.to_string().contains("by way of bastion"), "{error:?}");
+    assert!(whole(&error).contains("bastion does not let"), "{error:?}");
+    options.jumps = vec![Server::with("AllowTcpForwarding no", "127.0.0.1").options()];
     let error = Ssh::new(options).connect().unwrap_err();
-    assert!(error.causes().concat().contains("no answer within"), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Network, "{error:?}");
+
+    if TcpListener::bind("[::1]:0").is_err() {
+        println!("skipped: this host has no IPv6");
+        return;
+    }
+    let six = Server::with("", "::1");
+    let output = Ssh::new(six.options()).run(&sh("echo $SSH_CONNECTION")).unwrap();
+    assert!(output.stdout.starts_with(b"::1 "), "{output:?}");
+    let known = fs::read_to_string(six.path("known_hosts")).unwrap();
+    assert!(
+        known.starts_with(&format!("[::1]:{} ssh-ed25519 ", six.port)),
+        "{known}"
+    );
+    let mut options = six.options();
+    options.jumps = vec![far.options()];
+    assert!(Ssh::new(options).run(&sh("true")).unwrap().success());
+}
+
+fn server_is_free(server: &Server) -> bool {
+    server.connections().is_empty()
+}
+
+#[test]
+fn what_is_no_ssh_server_is_told() {
+    let limit = Duration::from_millis(500);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut options = sealrs_installer::host::SshOptions::new("127.0.0.1");
+    options.port = listener.local_addr().unwrap().port();
+    options.agent = None;
+    options.connect_limit = limit;
+    let error = Ssh::new(options.clone()).connect().unwrap_err();
+    assert!(whole(&error).contains("no answer within 500ms"), "{error:?}");
+    let server = thread::spawn(move || {
+        for stream in listener.incoming().take(2) {
+            let mut stream = stream.unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    // The first connection is the one that was given up.
+    let error = Ssh::new(options.clone()).connect().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network, "{error:?}");
+    server.join().unwrap();
+    let error = Ssh::new(options.clone()).connect().unwrap_err();
+    assert!(whole(&error).contains("refused"), "{error:?}");
+    options.address = "no-such-host.invalid".to_owned();
+    let error = Ssh::new(options).connect().unwrap_err();
+    assert!(error.to_string().contains("no-such-host.invalid"), "{error:?}");
+}
+
+/// By hand: `cargo test --release -p sealrs-installer --test ssh -- --ignored --nocapture gibibyte`.
+#[test]
+#[ignore = "measures"]
+fn a_gibibyte_beside_ssh() {
+    needs!("/usr/sbin/sshd");
+    let server = Server::start();
+    let host = Ssh::new(server.options());
+    host.connect().unwrap();
+    let source = server.path("source");
+    fs::write(&source, noise(1 << 30)).unwrap();
+    let target = server.path("target");
+    let path = target.to_str().unwrap();
+    for _ in 0..3 {
+        let start = Instant::now();
+        let mut file = fs::File::open(&source).unwrap();
+        host.upload(path, 0o600, &mut file, 1 << 30, false).unwrap();
+        println!("upload: {:?}", start.elapsed());
+        let start = Instant::now();
+        let copied = std::process::Command::new("ssh")
+            .args(["-F", "none", "-o", "StrictHostKeyChecking=no", "-i"])
+            .arg(server.path("key"))
+            .arg("-o")
+            .arg(format!("UserKnownHostsFile={}", server.path("known_hosts").display()))
+            .args(["-p", &server.port.to_string(), "127.0.0.1"])
+            .arg(format!("cat >'{path}' && sync '{path}'"))
+            .stdin(fs::File::open(&source).unwrap())
+            .status();
+        assert!(copied.unwrap().success());
+        println!("ssh cat: {:?}", start.elapsed());
+    }
+    let start = Instant::now();
+    let mut session = host.start(&Command::new("cat").arg(path)).unwrap();
+    let count = std::io::copy(&mut session.take_stdout().unwrap(), &mut std::io::sink()).unwrap();
+    assert_eq!(count, 1 << 30);
+    println!("download: {:?}", start.elapsed());
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap());
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use russh::client::{Config, Handle, Handler, connect_stream};
@@ -15,6 +16,9 @@ use tokio::time::timeout;
 use super::authentication::authenticate;
 use super::known_hosts;
 use super::options::SshOptions;
+
+/// So often a silent server is asked whether it is there.
+const KEEP_ALIVES: u32 = 3;
 
 /// What a connection fails with: the library's errors, or our refusal of the host's key.
 #[derive(Debug)]
@@ -68,7 +72,10 @@ impl Connection {
     pub(super) async fn open(options: &SshOptions) -> Result<Self> {
         let mut jumps: Vec<Handle<Client>> = Vec::new();
         for hop in &options.jumps {
-            let handle = reach(hop, jumps.last()).await?;
+            let handle = reach(hop, jumps.last()).await.map_err(|error| {
+                let what = format!("cannot reach {} by way of {}", options.name, hop.name);
+                Error::new(error.kind(), what).because(error)
+            })?;
             jumps.push(handle);
         }
         let handle = reach(options, jumps.last()).await?;
@@ -89,8 +96,7 @@ async fn reach(options: &SshOptions, by_way_of: Option<&Handle<Client>>) -> Resu
                 let stream = TcpStream::connect((options.address.as_str(), options.port))
                     .await
                     .map_err(|error| failed().because(error))?;
-                // Small messages of a protocol must not wait for larger ones.
-                stream.set_nodelay(true).map_err(|error| failed().because(error))?;
+                prepare(&stream, options).map_err(|error| failed().because(error))?;
                 agree(options, stream).await
             }
             Some(jump) => {
@@ -105,16 +111,17 @@ async fn reach(options: &SshOptions, by_way_of: Option<&Handle<Client>>) -> Resu
     let mut handle = timeout(options.connect_limit, connect)
         .await
         .map_err(|_| failed().because(format!("no answer within {:?}", options.connect_limit)))??;
-    timeout(options.auth_limit, authenticate(&mut handle, options))
-        .await
-        .map_err(|_| {
-            let what = format!(
-                "{place} did not answer to authentication within {:?}",
-                options.auth_limit
-            );
-            Error::new(ErrorKind::Network, what)
-        })??;
+    authenticate(&mut handle, options).await?;
     Ok(handle)
+}
+
+/// Small messages of a protocol must not wait for larger ones. The library does not look at the clock while it sends,
+/// so the system ends a connection on which nothing arrives.
+fn prepare(stream: &TcpStream, options: &SshOptions) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let patience = options.keep_alive.saturating_mul(KEEP_ALIVES);
+    let patience = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(stream, patience)?)
 }
 
 async fn agree<S>(options: &SshOptions, stream: S) -> Result<Handle<Client>>
@@ -155,6 +162,7 @@ fn config(options: &SshOptions) -> Result<Config> {
         maximum_packet_size: 65_535,
         channel_buffer_size: 512,
         keepalive_interval: Some(options.keep_alive),
+        keepalive_max: KEEP_ALIVES as usize,
         nodelay: true,
         ..Config::default()
     })

@@ -40,7 +40,16 @@ pub(super) fn check(policy: HostKeyPolicy, file: &Path, address: &str, port: u16
     let name = name(address, port);
     let _one_at_a_time = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let text = read(file)?;
-    let entries = entries(&text, &name);
+    let mut entries = entries(&text, &name);
+    if port != 22 && !entries.iter().any(|entry| !entry.revoked) {
+        // As OpenSSH does: a key that is known without a port is the host's too, but none that differs counts.
+        let plain = self::entries(&text, &self::name(address, 22));
+        entries.extend(
+            plain
+                .into_iter()
+                .filter(|entry| entry.revoked || entry.key.key_data() == key.key_data()),
+        );
+    }
     let same = |entry: &&Entry| entry.key.key_data() == key.key_data();
     let shown = key.fingerprint(HashAlg::Sha256);
     if let Some(entry) = entries.iter().filter(same).find(|entry| entry.revoked) {
@@ -184,67 +193,4 @@ fn add(file: &Path, text: &str, name: &str, key: &PublicKey) -> std::io::Result<
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEY: &str = "AAAAC3NzaC1lZDI1NTE5AAAAILIG2T/B0l0gaqj3puu510tu9N1OkQ4znY3LYuEm5zCF";
-    const OTHER: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
-
-    fn try_with(text: &str, policy: HostKeyPolicy, address: &str, port: u16) -> (Result<()>, String) {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("ssh/known_hosts");
-        if !text.is_empty() {
-            fs::create_dir(file.parent().unwrap()).unwrap();
-            fs::write(&file, text).unwrap();
-        }
-        let key = parse_public_key_base64(KEY).unwrap();
-        let result = check(policy, &file, address, port, &key);
-        (result, fs::read_to_string(file).unwrap_or_default())
-    }
-
-    #[test]
-    fn a_new_host_is_noted_once_or_refused() {
-        let (result, text) = try_with("", HostKeyPolicy::AcceptNew, "10.0.0.1", 2222);
-        result.unwrap();
-        assert_eq!(text, format!("[10.0.0.1]:2222 ssh-ed25519 {KEY}\n"));
-        let (result, again) = try_with(&text, HostKeyPolicy::Strict, "10.0.0.1", 2222);
-        result.unwrap();
-        assert_eq!(again, text);
-        let (result, text) = try_with("", HostKeyPolicy::Strict, "fd00::1", 22);
-        assert!(result.unwrap_err().to_string().contains("SHA256:"));
-        assert_eq!(text, "");
-    }
-
-    #[test]
-    fn a_changed_or_revoked_key_is_refused_with_its_place() {
-        let changed = format!("# mine\na,b ssh-ed25519 {OTHER}\n");
-        let (result, after) = try_with(&changed, HostKeyPolicy::AcceptNew, "b", 22);
-        let error = result.unwrap_err();
-        assert!(error.to_string().contains("known_hosts:2 has SHA256:"), "{error}");
-        assert!(error.remedy().unwrap().contains("ssh-keygen -R 'b'"));
-        assert_eq!(after, changed);
-        let revoked = format!("b ssh-ed25519 {KEY}\n@revoked * ssh-ed25519 {KEY}\n");
-        let (result, _) = try_with(&revoked, HostKeyPolicy::AcceptNew, "b", 22);
-        assert!(result.unwrap_err().to_string().contains("revoked"));
-    }
-
-    #[test]
-    fn names_may_be_patterns_or_hashed() {
-        let both = format!("10.*,!10.0.0.9 ssh-ed25519 {KEY}\n");
-        try_with(&both, HostKeyPolicy::Strict, "10.0.0.1", 22).0.unwrap();
-        try_with(&both, HostKeyPolicy::Strict, "10.0.0.9", 22).0.unwrap_err();
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("known");
-        fs::write(&file, format!("[node1]:2022 ssh-ed25519 {KEY}\n")).unwrap();
-        let hashed = std::process::Command::new("ssh-keygen")
-            .arg("-H")
-            .arg("-f")
-            .arg(&file)
-            .output();
-        assert!(hashed.unwrap().status.success());
-        let text = fs::read_to_string(&file).unwrap();
-        assert!(text.starts_with("|1|"), "{text}");
-        try_with(&text, HostKeyPolicy::Strict, "node1", 2022).0.unwrap();
-        try_with(&text, HostKeyPolicy::Strict, "node1", 22).0.unwrap_err();
-    }
-}
+mod tests;

@@ -48,7 +48,7 @@ pub struct SshOptions {
     pub port: u16,
     /// The user to be.
     pub user: String,
-    /// Files with private keys, tried in this order.
+    /// Files with private keys, tried first and in this order. The agent signs for those that are locked.
     pub identities: Vec<PathBuf>,
     /// For keys that are encrypted.
     pub passphrase: Option<String>,
@@ -56,7 +56,8 @@ pub struct SshOptions {
     pub password: Option<String>,
     /// For sudo, if it is not `password`.
     pub sudo_password: Option<String>,
-    /// The socket of an agent, tried first. Preset from `SSH_AUTH_SOCK`.
+    /// The socket of an agent, whose other keys are tried next: the first few, because servers end a connection after
+    /// some. Preset from `SSH_AUTH_SOCK`.
     pub agent: Option<PathBuf>,
     /// Hosts on the way, the nearest first. Their own `jumps` are not looked at.
     pub jumps: Vec<SshOptions>,

@@ -13,8 +13,17 @@ pub(super) fn line(argv: &[String]) -> Result<String> {
     Ok(argv.iter().map(|argument| word(argument)).collect::<Vec<_>>().join(" "))
 }
 
+/// Backslashes stand outside the quotes: fish takes them as more than themselves within.
 fn word(argument: &str) -> String {
-    format!("'{}'", argument.replace('\'', r"'\''"))
+    let mut word = String::from("'");
+    for character in argument.chars() {
+        match character {
+            '\'' | '\\' => word.extend(["'\\", character.encode_utf8(&mut [0; 4]), "'"]),
+            _ => word.push(character),
+        }
+    }
+    word.push('\'');
+    word
 }
 
 #[cfg(test)]
@@ -32,6 +41,26 @@ mod tests {
             let text = String::from_utf8(output.stdout).unwrap();
             let read: Vec<&str> = text.strip_suffix('\u{1f}').unwrap().split('\u{1f}').collect();
             prop_assert_eq!(read, all[2..].iter().map(String::as_str).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn other_login_shells_read_back_the_same() {
+        let hard = ["it's", r"a\'b\\c\", "$HOME `id` \"!\" *", "", "line\nline", "{a,b} ~ #"];
+        let mut all = vec!["printf".to_owned(), r"%s\037".to_owned()];
+        all.extend(hard.iter().map(|&word| word.to_owned()));
+        for shell in ["bash", "dash", "zsh", "fish"] {
+            let shell_line = std::process::Command::new(shell)
+                .arg("-c")
+                .arg(line(&all).unwrap())
+                .output();
+            let Ok(output) = shell_line else {
+                println!("skipped: {shell} is not installed");
+                continue;
+            };
+            let text = String::from_utf8(output.stdout).unwrap();
+            let read: Vec<&str> = text.strip_suffix('\u{1f}').unwrap().split('\u{1f}').collect();
+            assert_eq!(read, hard, "{shell}");
         }
     }
 

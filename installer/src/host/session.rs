@@ -2,17 +2,20 @@
 
 use std::fmt;
 use std::io::{ErrorKind as IoKind, Read, Write};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sealrs_image::error::{Error, ErrorKind, Result};
+use tokio::runtime::{Builder, Runtime};
 
 /// More output than this fails; what is larger is read from a [`Session`].
 const LARGEST_OUTPUT: u64 = 16 << 20;
 /// So much of standard error is kept: its end.
 const LARGEST_STDERR: usize = 64 << 10;
+/// How long something may hold the output of a program that ended, and write nothing.
+pub(super) const HELD_OPEN: Duration = Duration::from_secs(10);
 
 /// What a program that ended left.
 #[derive(Debug, Clone, Default)]
@@ -93,15 +96,17 @@ impl Session {
         self.stdout.take()
     }
 
-    /// What ends the program at once, from any thread.
+    /// What ends the program, from any thread: it is asked to, and killed a second later.
     #[must_use]
     pub fn stop(&self) -> Arc<dyn Fn() + Send + Sync> {
         Arc::clone(&self.stop)
     }
 
-    /// Waits for the program's end, which has to come within `limit`. Nothing is in `stdout`.
+    /// Waits for the program's end, which has to come within `limit`. Nothing is in `stdout`; what nobody took of it
+    /// is thrown away.
     pub fn wait(mut self, limit: Duration) -> Result<Output> {
         self.stdin = None;
+        self.stdout = None;
         self.wait_for(limit)
     }
 
@@ -129,33 +134,37 @@ impl Drop for Session {
     }
 }
 
-/// Feeds a program, reads it and waits for its end.
+/// One runtime for the programs of all hosts.
+pub(super) fn runtime() -> Result<&'static Runtime> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .thread_name("hosts")
+        .build()
+        .map_err(|error| Error::new(ErrorKind::Internal, "cannot start threads").because(error))?;
+    Ok(RUNTIME.get_or_init(|| runtime))
+}
+
+/// Feeds a program, reads it and waits for its end. Stopping the session ends feeding and reading.
 pub(super) fn run(mut session: Session, limit: Duration, input: &mut (dyn Read + Send)) -> Result<Output> {
-    let deadline = Instant::now() + limit;
     let (stdin, stdout) = (session.take_stdin(), session.take_stdout());
-    let (read, all_read) = channel();
     thread::scope(|scope| {
         let fed = scope.spawn(move || stdin.map_or(Ok(()), |stdin| feed(stdin, input)));
-        scope.spawn(move || {
-            let _ = read.send(stdout.map_or(Ok(Vec::new()), read_all));
-        });
+        let read = scope.spawn(move || stdout.map_or(Ok(Vec::new()), read_all));
         let end = session.wait_for(limit);
-        let left = deadline.saturating_duration_since(Instant::now());
-        // Something that the program left behind may hold its output open: that is not waited for for ever.
-        let stdout = all_read.recv_timeout(left.min(Duration::from_secs(10)));
         (session.stop)();
-        let fed = fed.join();
-        let mut output = end?;
-        if let Ok(Err(error)) = fed {
-            return Err(error);
-        }
-        output.stdout = stdout.map_err(|_| {
-            Error::new(
-                ErrorKind::Step,
-                "it ended, but something it started holds its output open",
-            )
-        })??;
-        Ok(output)
+        let panicked = |_| Error::new(ErrorKind::Internal, "a thread that moves its data panicked");
+        let (fed, read) = (fed.join().map_err(panicked), read.join().map_err(panicked));
+        let output = end?;
+        fed??;
+        Ok(Output {
+            stdout: read??,
+            ..output
+        })
     })
 }
 
@@ -188,6 +197,14 @@ fn read_all(stdout: Box<dyn Read + Send>) -> Result<Vec<u8>> {
         ));
     }
     Ok(bytes)
+}
+
+pub(super) fn held_open() -> Error {
+    Error::new(
+        ErrorKind::Step,
+        "it ended, but something it started holds its output open",
+    )
+    .hint("what goes on in the background needs an output of its own: `>/dev/null 2>&1 </dev/null`")
 }
 
 /// The failure with the program and the host it is of.

@@ -1,16 +1,17 @@
 //! A host that is reached over SSH.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sealrs_image::error::{Error, ErrorKind, Result};
-use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 use super::connection::Connection;
 use super::options::SshOptions;
-use super::session::{Output, on, run};
-use super::{Command, Host, Session, quote, remote};
+use super::remote::{self, Ending};
+use super::session::{Output, on, run, runtime};
+use super::{Command, Host, Session, quote};
 
 /// A host over SSH: one connection for all its programs, opened at first use and again when it broke.
 #[derive(Debug)]
@@ -19,6 +20,13 @@ pub struct Ssh {
     connection: Mutex<Option<Arc<Connection>>>,
     sudo: Mutex<Option<Sudo>>,
 }
+
+/// What sudo runs, always the same: it may ask for a password for some programs and not for others, and a password that
+/// it does not ask for would be read by the program.
+const AS_ROOT: &str = "sh -c 'exec \"$@\"' sh";
+
+/// A variable in the environment of a program, and of all that it starts, so that they can be found.
+const MARK: &str = "SEALRS_SESSION";
 
 /// How the user becomes root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,21 +37,6 @@ enum Sudo {
     Free,
     /// With a password on standard input.
     Password,
-}
-
-/// One runtime for all hosts.
-fn runtime() -> Result<&'static Runtime> {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    if let Some(runtime) = RUNTIME.get() {
-        return Ok(runtime);
-    }
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(4)
-        .enable_all()
-        .thread_name("ssh")
-        .build()
-        .map_err(|error| Error::new(ErrorKind::Internal, "cannot start threads").because(error))?;
-    Ok(RUNTIME.get_or_init(|| runtime))
 }
 
 impl Ssh {
@@ -77,38 +70,55 @@ impl Ssh {
         kept.take_if(|open| Arc::ptr_eq(open, broken));
     }
 
-    /// Starts a line of shell. A connection that turns out to be broken is opened again once: nothing was started yet.
-    fn start_line(&self, line: &str) -> Result<Session> {
+    /// Starts a program. A connection that turns out to be broken is opened again once: nothing was started yet.
+    fn start_as(&self, argv: &[String], sudo: Sudo) -> Result<Session> {
         let runtime = runtime()?;
         let limit = self.options.connect_limit;
-        let open =
-            |connection: Arc<Connection>| async move { timeout(limit, connection.handle.channel_open_session()).await };
-        let lost = |cause: String| Error::new(ErrorKind::Network, "cannot open a session").because(cause);
-        let mut last = None;
+        let lost =
+            |cause: &dyn Display| Error::new(ErrorKind::Network, "cannot open a session").because(cause.to_string());
+        let mark = mark()?;
+        let line = sudo.line(&[&["env".to_owned(), format!("{MARK}={mark}")], argv].concat())?;
+        let end = sudo.line(&Ending::argv(MARK, &mark))?;
+        let mut failure = None;
         for _ in 0..2 {
             let connection = self.connection()?;
-            let channel = match runtime.block_on(open(Arc::clone(&connection))) {
+            let open = async { timeout(limit, connection.handle.channel_open_session()).await };
+            let channel = match runtime.block_on(open) {
                 Ok(Ok(channel)) => channel,
                 Ok(Err(error @ russh::Error::ChannelOpenFailure(_))) => {
-                    return Err(lost(error.to_string()).hint("the server's MaxSessions may be too small"));
+                    return Err(lost(&error).hint("the server's MaxSessions may be too small"));
                 }
-                Ok(Err(error)) => {
-                    last = Some(error.to_string());
-                    self.forget(&connection);
-                    continue;
-                }
-                Err(_) => {
-                    last = Some(format!("no answer within {limit:?}"));
+                broken => {
+                    failure = Some(match broken {
+                        Ok(Err(error)) => lost(&error),
+                        _ => lost(&format_args!("no answer within {limit:?}")),
+                    });
                     self.forget(&connection);
                     continue;
                 }
             };
-            runtime
-                .block_on(channel.exec(true, line))
-                .map_err(|error| lost(error.to_string()))?;
-            return Ok(remote::session(runtime.handle(), channel));
+            match runtime.block_on(async { timeout(limit, channel.exec(true, line)).await }) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Err(lost(&error)),
+                Err(_) => return Err(lost(&format_args!("nothing could be sent within {limit:?}"))),
+            }
+            let input = match sudo {
+                Sudo::Password => format!("{}\n", self.password().map_or("", String::as_str)),
+                Sudo::Not | Sudo::Free => String::new(),
+            };
+            let ending = Ending {
+                connection,
+                line: end,
+                input: input.clone(),
+            };
+            let mut session = remote::session(runtime.handle(), channel, ending);
+            // Nothing was sent before, so that there is room for it.
+            if let Some(stdin) = session.stdin.as_mut().filter(|_| !input.is_empty()) {
+                stdin.write_all(input.as_bytes()).map_err(|error| lost(&error))?;
+            }
+            return Ok(session);
         }
-        Err(lost(last.unwrap_or_default()))
+        Err(failure.unwrap_or_else(|| lost(&"the connection broke")))
     }
 
     fn password(&self) -> Option<&String> {
@@ -121,55 +131,64 @@ impl Ssh {
         if let Some(sudo) = *known {
             return Ok(sudo);
         }
-        let sudo = if self.options.user == "root" || self.try_line("[ \"$(id -u)\" = 0 ]", "")?.success() {
-            Sudo::Not
-        } else if self.try_line("sudo -k -n true", "")?.success() {
-            Sudo::Free
-        } else {
-            let user = &self.options.user;
-            let failed = || {
-                Error::new(
-                    ErrorKind::Auth,
-                    format!("{user} may not use sudo on {}", self.options.name),
-                )
-            };
-            let password = self
-                .password()
-                .ok_or_else(|| failed().hint("give sudo's password, or let the user in as root"))?;
-            let tried = self.try_line("sudo -k -S -p '' true", &format!("{password}\n"))?;
-            if !tried.success() {
-                return Err(failed().because(tried.stderr.trim_end().to_owned()));
-            }
-            Sudo::Password
-        };
+        let sudo = self.find_sudo()?;
         *known = Some(sudo);
         Ok(sudo)
     }
 
-    fn try_line(&self, line: &str, input: &str) -> Result<Output> {
-        let session = self.start_line(line)?;
-        run(session, Duration::from_secs(30), &mut input.as_bytes())
+    fn find_sudo(&self) -> Result<Sudo> {
+        let SshOptions { user, name, .. } = &self.options;
+        if user == "root" || self.tries(Sudo::Not, "[ \"$(id -u)\" = 0 ]")?.success() {
+            return Ok(Sudo::Not);
+        }
+        let failed = |output: &Output| {
+            let error = Error::new(ErrorKind::Auth, format!("{user} may not use sudo on {name}"));
+            error.because(output.stderr.trim_end().to_owned())
+        };
+        let free = self.tries(Sudo::Free, "exit 0")?;
+        if free.success() {
+            return Ok(Sudo::Free);
+        }
+        if free.status == Some(127) {
+            return Err(failed(&free).hint("install sudo on the host, or let the user in as root"));
+        }
+        if self.password().is_none() {
+            return Err(failed(&free).hint("give sudo's password, or let the user in as root"));
+        }
+        let tried = self.tries(Sudo::Password, "exit 0")?;
+        if !tried.success() {
+            return Err(failed(&tried).hint("see that the password is the one that sudo takes on this host"));
+        }
+        Ok(Sudo::Password)
     }
 
-    fn start_as(&self, command: &Command) -> Result<Session> {
-        let line = quote::line(&command.argv)?;
-        let sudo = if command.sudo { self.sudo()? } else { Sudo::Not };
-        match sudo {
-            Sudo::Not => self.start_line(&line),
-            Sudo::Free => self.start_line(&format!("sudo -n -- {line}")),
-            Sudo::Password => {
-                // -k: a password that sudo remembers would not be read, and end up in the program.
-                let mut session = self.start_line(&format!("sudo -k -S -p '' -- {line}"))?;
-                let password = self.password().map(String::as_str).unwrap_or_default();
-                if let Some(stdin) = &mut session.stdin {
-                    stdin
-                        .write_all(format!("{password}\n").as_bytes())
-                        .map_err(|error| Error::new(ErrorKind::Network, "cannot answer sudo").because(error))?;
-                }
-                Ok(session)
-            }
-        }
+    fn tries(&self, sudo: Sudo, script: &str) -> Result<Output> {
+        let session = self.start_as(&["sh", "-c", script].map(str::to_owned), sudo)?;
+        run(session, Duration::from_secs(30), &mut [].as_slice())
     }
+}
+
+impl Sudo {
+    fn line(self, argv: &[String]) -> Result<String> {
+        let line = quote::line(argv)?;
+        // -k: a password that sudo remembers would not be read, and end up in the program.
+        Ok(match self {
+            Self::Not => line,
+            Self::Free => format!("sudo -k -n -- {AS_ROOT} {line}"),
+            Self::Password => format!("sudo -k -S -p '' -- {AS_ROOT} {line}"),
+        })
+    }
+}
+
+/// The value of [`MARK`].
+fn mark() -> Result<String> {
+    let mut random = [0; 16];
+    let mut filled = 0;
+    while let Some(rest) = random.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())
+            .map_err(|error| Error::new(ErrorKind::Internal, "there are no random numbers").because(error))?;
+    }
+    Ok(format!("{:032x}", u128::from_ne_bytes(random)))
 }
 
 impl Host for Ssh {
@@ -178,7 +197,8 @@ impl Host for Ssh {
     }
 
     fn start(&self, command: &Command) -> Result<Session> {
-        self.start_as(command)
+        let sudo = if command.sudo { self.sudo() } else { Ok(Sudo::Not) };
+        sudo.and_then(|sudo| self.start_as(&command.argv, sudo))
             .map_err(|error| on(self.name(), command.program(), error))
     }
 }
