@@ -19,6 +19,17 @@ pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     file::write(path, bytes, mode)
 }
 
+/// As [`write`], unless the file holds that already.
+///
+/// # Errors
+/// Disk errors.
+pub(crate) fn keep(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    if fs::read(path).is_ok_and(|kept| kept == bytes) {
+        return Ok(());
+    }
+    write(path, bytes, mode)
+}
+
 /// Copies a file as [`file::copy`] does, or gives it a second name where `link` allows that and the file system can. As
 /// [`write`], in place of what an earlier try left.
 ///

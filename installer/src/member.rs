@@ -173,10 +173,7 @@ pub(crate) fn load(path: &Path, given: &Access) -> Result<Vec<Member>> {
 /// Disk errors.
 pub(crate) fn store(path: &Path, members: &[Member]) -> Result<()> {
     let bytes = serde_json::to_vec_pretty(members).or_fail(ErrorKind::Internal, || "cannot write the hosts")?;
-    if fs::read(path).is_ok_and(|stored| stored == bytes) {
-        return Ok(());
-    }
-    files::write(path, &bytes, 0o600)
+    files::keep(path, &bytes, 0o600)
 }
 
 #[cfg(test)]

@@ -132,9 +132,9 @@ impl Options {
     ///
     /// # Errors
     /// Disk errors.
-    pub(crate) fn keep(&self, files: &ClusterFiles) -> Result<()> {
+    pub(crate) fn keep(&self, cluster: &ClusterFiles) -> Result<()> {
         let bytes = serde_json::to_vec(self).or_fail(ErrorKind::Internal, || "cannot write the options")?;
-        files::write(&files.options(), &bytes, 0o600)
+        files::keep(&cluster.options(), &bytes, 0o600)
     }
 
     /// What was wanted of a cluster that is there.

@@ -192,7 +192,7 @@ fn from_an_image_to_a_running_pod_and_back() {
 
     // The token is in the files of mode 0600 that hold it, and nowhere else.
     succeeds(&host.exec(
-        "set -e; token=$(cat /etc/rancher/k3s/token); [ ${#token} = 64 ]
+        "set -e; token=$(sed 's/.*://' /etc/rancher/k3s/token); [ ${#token} = 64 ]
          cd /var/lib/sealer/data/my-cluster
          found=$(grep -rl \"$token\" plan.json journal host-manifest environment.json log services 2>/dev/null || true)
          [ -z \"$found\" ] || { echo \"in $found\"; exit 1; }

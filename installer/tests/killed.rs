@@ -89,7 +89,7 @@ impl Case {
     fn state(&self) -> BTreeMap<String, String> {
         let mut state = snapshot(&self.place.data());
         state.extend(snapshot(&self.place.path("out")));
-        for name in ["plan.json", "environment.json"] {
+        for name in ["plan.json", "environment.json", "options.json"] {
             state.insert(name.to_owned(), String::new());
         }
         state

@@ -173,11 +173,7 @@ pub(crate) fn missing_folders(files: &ClusterFiles) -> Vec<PathBuf> {
     missing
 }
 
-fn store_environment(files: &ClusterFiles, environment: &Environment) -> Result<()> {
+fn store_environment(cluster: &ClusterFiles, environment: &Environment) -> Result<()> {
     let bytes = serde_json::to_vec(environment).or_fail(ErrorKind::Internal, || "cannot write the environment")?;
-    let path = files.environment();
-    if fs::read(&path).is_ok_and(|stored| stored == bytes) {
-        return Ok(());
-    }
-    files::write(&path, &bytes, 0o600)
+    files::keep(&cluster.environment(), &bytes, 0o600)
 }
