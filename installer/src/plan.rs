@@ -340,7 +340,7 @@ impl Plan {
     /// The plan without the hosts that are gone, and without the steps by which they went.
     pub(crate) fn settled(self, phase: u32) -> Self {
         let stays = |step: &Step| {
-            let is_leaving = step.phase >= phase && !step.action.assures();
+            let is_leaving = step.phase >= phase;
             !is_leaving && self.hosts.iter().any(|peer| peer.address == step.host)
         };
         let steps = self.steps.iter().filter(|step| stays(step)).cloned().collect();

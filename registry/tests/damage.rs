@@ -63,6 +63,11 @@ fn a_flipped_byte_breaks_the_download_and_is_refused_afterwards() {
             let answer = ours.ask("GET", &sample.blob(), header.as_slice());
             assert_eq!((answer.status, answer.code().as_str()), (500, "BLOB_DAMAGED"));
         }
+        // It is told by another thread than the one that answers.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while !ours.heard.all().contains("is damaged") && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
         let said = ours.heard.all();
         assert!(said.contains(&sample.layer.hex()), "{said}");
         assert_eq!(said.matches("is damaged").count(), 1, "once: {said}");

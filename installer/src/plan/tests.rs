@@ -111,3 +111,148 @@ fn an_address_that_is_not_ours_is_refused() {
     facts.addresses.clear();
     assert!(host_address(&facts, &options).unwrap().is_loopback());
 }
+
+/// Hosts of a cluster, as they were found.
+struct Hosts {
+    facts: Vec<HostFacts>,
+    peers: Vec<Peer>,
+}
+
+impl Hosts {
+    fn new(roles: &[Role]) -> Self {
+        let found = roles.iter().zip(1u8..).map(|(&role, number)| {
+            let mut facts = server();
+            let address: IpAddr = [10, 88, 0, 10 + number].into();
+            facts.hostname = format!("node{number}");
+            facts.addresses[0].ip = address;
+            let peer = Peer {
+                address,
+                role,
+                hostname: facts.hostname.clone(),
+            };
+            (facts, peer)
+        });
+        let (facts, peers) = found.unzip();
+        Self { facts, peers }
+    }
+
+    fn contexts<'c>(
+        &'c self,
+        image: &'c ClusterImage,
+        rootfs: &'c RootfsFacts,
+        options: &'c Options,
+        files: &'c ClusterFiles,
+    ) -> Vec<Context<'c>> {
+        let hosts = self.facts.iter().zip(&self.peers);
+        let context = |(facts, peer): (&'c HostFacts, &Peer)| Context {
+            facts,
+            rootfs,
+            image,
+            options,
+            files,
+            host: peer.address,
+            role: peer.role,
+            here: false,
+            peers: &self.peers,
+        };
+        hosts.map(context).collect()
+    }
+}
+
+/// Plans for hosts with these roles, then for more, and then for fewer.
+fn changes(runtime: &str, roles: &[Role], more: &[Role], leaving: &[&str]) -> [Plan; 3] {
+    let (image, options) = (image(runtime), Options::default());
+    let rootfs = rootfs(&["bin/k3s", "scripts/runtime/init.sh", "scripts/runtime/join.sh"]);
+    let files = ClusterFiles::new(&options.root, &options.cluster);
+    let runtime = runtime::of(&image).unwrap();
+    let first = Hosts::new(roles);
+    let plan = Plan::decide(&first.contexts(&image, &rootfs, &options, &files), runtime).unwrap();
+    let all = Hosts::new(&[roles, more].concat());
+    let contexts: Vec<Context<'_>> = all
+        .contexts(&image, &rootfs, &options, &files)
+        .into_iter()
+        .enumerate()
+        .filter(|(number, _)| *number == 0 || *number >= roles.len())
+        .map(|(_, context)| context)
+        .collect();
+    let naming = |generation| Naming { many: true, generation };
+    let grown = plan.clone().grown(&contexts, runtime, naming(2)).unwrap();
+    let leaving: Vec<IpAddr> = leaving.iter().map(|address| address.parse().unwrap()).collect();
+    let shrunk = grown.clone().shrunk(&files, &leaving, &[], runtime, naming(3)).unwrap();
+    [plan, grown, shrunk]
+}
+
+/// The ids of steps from a phase on, a line for each phase.
+fn phases(plan: &Plan, from: u32) -> Vec<String> {
+    let steps: Vec<&Step> = plan.steps.iter().filter(|step| step.phase >= from).collect();
+    steps
+        .chunk_by(|one, next| one.phase == next.phase)
+        .map(|phase| phase.iter().map(|step| step.id.as_str()).collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+#[test]
+fn k3s_on_three_masters_and_two_nodes() {
+    let roles = [Role::Master, Role::Master, Role::Master, Role::Node, Role::Node];
+    let [plan, ..] = changes("k3s", &roles, &[], &[]);
+    insta::assert_snapshot!("k3s_many_text", plan);
+    // Masters join one after the other, nodes together.
+    let joins: Vec<String> = phases(&plan, 3);
+    assert!(joins[0].starts_with("k3s@10.88.0.11 k3s-ready@10.88.0.11"), "{joins:?}");
+    assert!(joins[1].starts_with("k3s@10.88.0.12 k3s-ready@10.88.0.12"), "{joins:?}");
+    assert!(joins[2].starts_with("k3s@10.88.0.13 k3s-ready@10.88.0.13"), "{joins:?}");
+    assert!(
+        joins[3].contains("k3s@10.88.0.14") && joins[3].contains("k3s@10.88.0.15"),
+        "{joins:?}"
+    );
+    let text = serde_json::to_string(&plan).unwrap();
+    assert_eq!(
+        text.matches("cluster-init: true").count(),
+        1,
+        "one host founds the cluster"
+    );
+    assert_eq!(text.matches("server: \\\"https://10.88.0.11:6443\\\"").count(), 4);
+}
+
+#[test]
+fn a_single_k3s_grows_into_three_and_shrinks_again() {
+    let [plan, grown, shrunk] = changes(
+        "k3s",
+        &[Role::Master],
+        &[Role::Master, Role::Master, Role::Node],
+        &["10.88.0.13", "10.88.0.14"],
+    );
+    assert!(
+        plan.steps.iter().all(|step| !step.id.contains('@')),
+        "one host's steps have plain names"
+    );
+    let from = plan.next_phase();
+    assert_eq!(
+        phases(&grown, from)[1],
+        "k3s-etcd@10.88.0.11#2 k3s-again@10.88.0.11#2 k3s-ready@10.88.0.11#2",
+        "SQLite becomes etcd before another master comes"
+    );
+    let from = grown.next_phase();
+    assert_eq!(
+        phases(&shrunk, from),
+        [
+            "drain-10.88.0.14@10.88.0.11#3",
+            "remove@10.88.0.14#3",
+            "delete-node-10.88.0.14@10.88.0.11#3",
+            "drain-10.88.0.13@10.88.0.11#3 leave-etcd-10.88.0.13@10.88.0.11#3 left-etcd-10.88.0.13@10.88.0.11#3",
+            "remove@10.88.0.13#3",
+            "delete-node-10.88.0.13@10.88.0.11#3",
+        ]
+    );
+    let settled = shrunk.settled(from);
+    let addresses: Vec<String> = settled.hosts.iter().map(|peer| peer.address.to_string()).collect();
+    assert_eq!(addresses, ["10.88.0.11", "10.88.0.12"]);
+    let left = |step: &Step| step.id.contains("10.88.0.13") || step.id.contains("10.88.0.14");
+    let stays: Vec<&str> = settled
+        .steps
+        .iter()
+        .filter(|step| left(step))
+        .map(|step| step.id.as_str())
+        .collect();
+    assert_eq!(stays, [""; 0], "nothing is left of hosts that are gone");
+}
