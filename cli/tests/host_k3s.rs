@@ -179,9 +179,9 @@ fn modes_and_secrets(host: &Host, processes: &str) {
         holders,
         ["/etc/rancher/k3s/token", &format!("{CLUSTER}/secrets/k3s-token")]
     );
-    assert!(!host.ok("journalctl --no-pager -o export").contains(&token));
+    assert!(!host.ok("journalctl --no-pager -o export").contains(token));
     assert!(processes.lines().count() > 100, "{processes}");
-    assert!(!processes.contains(&token));
+    assert!(!processes.contains(token));
     assert!(processes.contains(" server\n"), "{processes}");
 }
 
