@@ -23,7 +23,10 @@ pub struct Inputs {
     registry_domain: String,
     registry_port: u16,
     host_ip: Option<IpAddr>,
+    // Journals of earlier versions have neither: their clusters can still be deleted.
+    #[serde(default)]
     masters: Vec<IpAddr>,
+    #[serde(default)]
     nodes: Vec<IpAddr>,
     /// Variables by name.
     env: BTreeMap<String, Digest>,
