@@ -287,7 +287,8 @@ fn cables(hosts: &Hosts) {
         let mut options = hosts.options(2);
         options.jumps = vec![hosts.options(1)];
         let host = Ssh::new(options);
-        // The other host has to notice that it is back, too.
+        // The other host has to notice that it is back, too: what it remembers of its cable is asked again in time.
+        hosts.on(1, "ip neigh flush all");
         wait_until("the way is open", || host.connect().is_ok());
         let way = host.run(&sh("echo $SSH_CONNECTION")).unwrap();
         assert!(way.stdout.starts_with(b"10.88.0.11 "), "{way:?}");
