@@ -15,14 +15,14 @@ use crate::journal::{Journal, Stage};
 use crate::member::{Access, Member};
 use crate::node::missing_folders;
 use crate::options::Options;
-use crate::plan::{self, Context, Naming, Peer, Plan, UNPACK};
-use crate::preflight::{self, Finding, Place};
+use crate::plan::{self, Naming, Peer, Plan, UNPACK};
+use crate::preflight::{self, Finding};
 use crate::rootfs::RootfsFacts;
 use crate::runtime::{self, Runtime};
 use crate::sites::{self, Site};
 use crate::summary::{Outcome, Summary};
 use crate::template::Values;
-use crate::work::{Work, part_for, rootfs_of};
+use crate::work::{Work, rootfs_of};
 use crate::{apps, environment, files, member, service};
 
 /// Says what [`run`] would do and what stands against it, and changes nothing. Reads the image's layers, except container
@@ -81,14 +81,13 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
     if resumed {
         progress.event(Event::Message("taking up the interrupted installation"));
     }
-    let many = checked.sites.len() > 1;
-    let naming = Naming { many, generation: 1 };
+    let naming = naming(&checked.sites);
     let resume = format!(
         "put it right and run the same command again to go on from here, or remove everything with \
          `sealrs delete --all --force --cluster {}`",
         options.cluster
     );
-    let work = Work::new(options, &cluster_files, journal, naming, many, resume, progress);
+    let work = Work::new(options, &cluster_files, journal, naming, resume, progress);
     let prepared = prepare(&work, &mut checked, source, image, &above);
     let plan = match prepared {
         Ok(plan) => plan,
@@ -170,10 +169,6 @@ impl Checked {
             sites,
         })
     }
-
-    fn peers(&self) -> Vec<Peer> {
-        self.sites.iter().map(Site::peer).collect()
-    }
 }
 
 /// Whether the cluster still has the hosts that it was installed on.
@@ -205,33 +200,28 @@ fn findings(
     runtime: &dyn Runtime,
     journal: &Journal,
 ) -> Vec<Finding> {
-    let many = sites.len() > 1;
-    let naming = Naming { many, generation: 1 };
+    let naming = naming(sites);
     let Some(registry) = sites.first().map(Site::address) else {
         return Vec::new();
     };
-    let mut all = Vec::new();
-    for site in sites {
-        let place = Place {
-            host: site.address(),
-            role: site.member.role,
-            registry,
-        };
-        let part = part_for(image, site.address() == registry);
-        let mut found = preflight::findings(&site.facts, &part, options, runtime, place);
-        // Before the first step whatever is in the way is somebody else's; later it may be ours.
-        if journal.stage() != Stage::Fresh {
-            let unpacked = journal.is_done(&naming.key(UNPACK, site.address()));
-            found.retain(|finding| match finding.check {
-                "platform" | "root" => true,
-                "disk" => !unpacked,
-                _ => false,
-            });
-        }
-        all.extend(found.into_iter().map(|finding| Finding {
-            host: many.then(|| site.address()),
-            ..finding
-        }));
+    // Before the first step whatever is in the way is somebody else's; later it may be ours.
+    let begun = journal.stage() != Stage::Fresh;
+    let mut all = sites::findings(
+        sites,
+        image,
+        options,
+        runtime,
+        registry,
+        |site, finding| match finding.check {
+            _ if !begun => true,
+            "platform" | "root" => true,
+            "disk" => !journal.is_done(&naming.key(UNPACK, site.address())),
+            _ => false,
+        },
+    );
+    if !naming.many {
+        // There is no other host that could be meant.
+        all.iter_mut().for_each(|finding| finding.host = None);
     }
     let hosts: Vec<_> = sites
         .iter()
@@ -239,6 +229,14 @@ fn findings(
         .collect();
     all.extend(preflight::together(&hosts));
     all
+}
+
+/// How the steps of an installation on these hosts are named.
+fn naming(sites: &[Site]) -> Naming {
+    Naming {
+        many: sites.len() > 1,
+        generation: 1,
+    }
 }
 
 /// Removes what there is of a run on this host alone that made nothing but a rootfs. The reason for it counts more than
@@ -252,23 +250,8 @@ fn abandon(sites: &mut [Site], files: &ClusterFiles) {
 }
 
 fn decide(checked: &Checked, image: &ClusterImage, options: &Options, rootfs: &[RootfsFacts]) -> Result<Plan> {
-    let peers = checked.peers();
-    let contexts: Vec<Context<'_>> = checked
-        .sites
-        .iter()
-        .zip(rootfs)
-        .map(|(site, rootfs)| Context {
-            facts: &site.facts,
-            rootfs,
-            image,
-            options,
-            files: &checked.files,
-            host: site.address(),
-            role: site.member.role,
-            here: site.here,
-            peers: &peers,
-        })
-        .collect();
+    let peers: Vec<Peer> = checked.sites.iter().map(Site::peer).collect();
+    let contexts = sites::contexts(&checked.sites, rootfs, image, options, &checked.files, &peers);
     Plan::decide(&contexts, checked.runtime)
 }
 

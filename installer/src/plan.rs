@@ -25,6 +25,9 @@ pub(crate) const FORMAT: u32 = 2;
 /// The step that unpacks the image: all others are planned from what it unpacked.
 pub(crate) const UNPACK: &str = "unpack";
 
+/// The step by which a host that has left is put back as it was.
+pub(crate) const REMOVE: &str = "remove";
+
 /// What an installation does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -307,7 +310,7 @@ impl Plan {
                 schedule.add(leaving.there.clone());
                 schedule.add([Step::on(
                     peer.address,
-                    "remove",
+                    REMOVE,
                     "remove what was made on the host",
                     Action::Remove,
                 )?]);

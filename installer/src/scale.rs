@@ -1,11 +1,10 @@
 //! More hosts for a cluster, or fewer. Like a run, a change that was interrupted is taken up by the same command.
 
-use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 
 use sealrs_image::cluster_image::ClusterImage;
-use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::progress::{Event, Progress};
 use sealrs_image::source::Source;
 
@@ -14,12 +13,13 @@ use crate::facts::Interest;
 use crate::journal::{Change, Journal};
 use crate::member::{self, Access, Member, Role};
 use crate::options::Options;
-use crate::plan::{self, Context, Naming, Peer, Plan, UNPACK};
-use crate::preflight::{self, Finding, Place};
+use crate::plan::{self, Naming, Peer, Plan, REMOVE, UNPACK};
+use crate::preflight::{self, Finding};
 use crate::runtime::{self, Runtime};
 use crate::sites::{self, Site};
 use crate::summary::{Outcome, Summary};
-use crate::work::{Work, part_for, rootfs_of};
+use crate::work::{Work, rootfs_of};
+use crate::{files, options};
 
 /// Which cluster is changed, and how its hosts are reached.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +37,8 @@ struct Open {
     files: ClusterFiles,
     options: Options,
     members: Vec<Member>,
+    /// The address of the host that founded the cluster and has its registry.
+    founder: IpAddr,
     plan: Plan,
     runtime: &'static dyn Runtime,
 }
@@ -45,16 +47,20 @@ impl Open {
     /// Begins a change, or takes it up again.
     fn begin(cluster: Cluster<'_>, files: &ClusterFiles, journal: &mut Journal, change: Change) -> Result<Self> {
         journal.start_change(cluster.name, change)?;
-        let base = journal.base().ok_or_else(|| {
+        let damaged = || {
             Error::new(
                 ErrorKind::Integrity,
                 format!("the journal of cluster `{}` has no plan", cluster.name),
             )
-        })?;
-        let plan = Plan::load(&files.plan(), base)?;
+        };
+        let base = journal.base().ok_or_else(damaged)?;
+        let plan = Plan::of_cluster(files, base)?;
+        // A change before this one may have been killed at its very end.
+        plan.store(&files.plan())?;
+        let founder = plan.founder().ok_or_else(damaged)?;
         let mut members = member::load(&files.members(), cluster.given)?;
         // A cluster of the operator's host alone needed no list.
-        if let ([], Some(founder)) = (members.as_slice(), plan.founder()) {
+        if members.is_empty() {
             members.push(Member {
                 address: founder,
                 role: Role::Master,
@@ -67,6 +73,7 @@ impl Open {
             options: Options::kept(files)?,
             files: files.clone(),
             members,
+            founder,
             plan,
             runtime,
         })
@@ -75,7 +82,7 @@ impl Open {
 
 /// The cluster's journal, locked against other operators.
 fn open_journal(cluster: Cluster<'_>) -> Result<(ClusterFiles, sealrs_image::lock::Lock, Journal)> {
-    crate::options::check_cluster_name(cluster.name)?;
+    options::check_cluster_name(cluster.name)?;
     let files = ClusterFiles::new(cluster.root, cluster.name);
     if !files.data().is_dir() {
         return Err(
@@ -157,10 +164,9 @@ pub fn scale_up(
          `sealrs delete --cluster {}` when it has ended",
         cluster.name
     );
-    let work = Work::new(&open.options, &files, journal, naming, true, resume, progress);
+    let work = Work::new(&open.options, &files, journal, naming, resume, progress);
     work.begin(&mut sites, open.runtime, Some(image), &[])?;
-    let registry = open.plan.founder().unwrap_or_else(|| sites_founder(&sites));
-    work.unpack(sites.get_mut(1..).unwrap_or_default(), image, source, registry)?;
+    work.unpack(sites.get_mut(1..).unwrap_or_default(), image, source, open.founder)?;
     let from = open.plan.next_phase();
     let decided = work.journal().plan();
     let plan = match decided {
@@ -218,7 +224,7 @@ pub fn remove(cluster: Cluster<'_>, leaving: &[IpAddr], lost: bool, progress: &d
         }
     };
     let resume = "put it right and run the same command again to go on from here".to_owned();
-    let work = Work::new(&open.options, &files, journal, naming, true, resume, progress);
+    let work = Work::new(&open.options, &files, journal, naming, resume, progress);
     work.begin(&mut sites, open.runtime, None, &[])?;
     let executed = work.execute(since(&plan, from), &mut sites)?;
     let members: Vec<Member> = open
@@ -239,12 +245,6 @@ pub fn remove(cluster: Cluster<'_>, leaving: &[IpAddr], lost: bool, progress: &d
     ))
 }
 
-fn sites_founder(sites: &[Site]) -> IpAddr {
-    sites
-        .first()
-        .map_or(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), Site::address)
-}
-
 /// The steps of a plan from a phase on.
 fn since(plan: &Plan, phase: u32) -> &[plan::Step] {
     let first = plan.steps.iter().position(|step| step.phase >= phase);
@@ -255,8 +255,7 @@ fn since(plan: &Plan, phase: u32) -> &[plan::Step] {
 fn finish(work: &Work<'_>, plan: &Plan) -> Result<()> {
     work.journal().finished()?;
     plan.store(&work.files.plan())?;
-    let next = work.files.next_plan();
-    fs::remove_file(&next).or_io(|| format!("cannot remove {}", next.display()))
+    files::remove_file(&work.files.next_plan())
 }
 
 fn check_new(files: &ClusterFiles, journal: &Journal, cluster: Cluster<'_>, change: &Change) -> Result<()> {
@@ -284,34 +283,18 @@ fn check_new(files: &ClusterFiles, journal: &Journal, cluster: Cluster<'_>, chan
 
 /// The founder, and then the new hosts.
 fn connect(open: &Open, new: &[Member]) -> Result<Vec<Site>> {
-    let founder = open
-        .members
-        .iter()
-        .find(|member| Some(member.address) == open.plan.founder());
+    let founder = open.members.iter().find(|member| member.address == open.founder);
     let members: Vec<Member> = founder.into_iter().chain(new).cloned().collect();
     let interest = preflight::interest(open.runtime, &open.options);
     sites::connect(&members, &open.options, &open.files, &interest)
 }
 
 fn findings(open: &Open, sites: &[Site], image: &ClusterImage, journal: &Journal, naming: Naming) -> Vec<Finding> {
-    let registry = sites_founder(sites);
-    let mut all = Vec::new();
     let new = sites.get(1..).unwrap_or_default();
-    for site in new {
-        let place = Place {
-            host: site.address(),
-            role: site.member.role,
-            registry,
-        };
-        let mut found = preflight::findings(&site.facts, &part_for(image, false), &open.options, open.runtime, place);
-        if journal.is_done(&naming.key(UNPACK, site.address())) {
-            found.retain(|finding| matches!(finding.check, "platform" | "root"));
-        }
-        all.extend(found.into_iter().map(|finding| Finding {
-            host: Some(site.address()),
-            ..finding
-        }));
-    }
+    let (options, runtime) = (&open.options, open.runtime);
+    let mut all = sites::findings(new, image, options, runtime, open.founder, |site, finding| {
+        !journal.is_done(&naming.key(UNPACK, site.address())) || matches!(finding.check, "platform" | "root")
+    });
     let known: Vec<(IpAddr, &str)> = open
         .plan
         .hosts
@@ -327,21 +310,7 @@ fn grown(open: &Open, sites: &mut [Site], image: &ClusterImage, naming: Naming) 
     let rootfs = rootfs_of(sites)?;
     let mut peers: Vec<Peer> = open.plan.hosts.clone();
     peers.extend(sites.iter().skip(1).map(Site::peer));
-    let contexts: Vec<Context<'_>> = sites
-        .iter()
-        .zip(&rootfs)
-        .map(|(site, rootfs)| Context {
-            facts: &site.facts,
-            rootfs,
-            image,
-            options: &open.options,
-            files: &open.files,
-            host: site.address(),
-            role: site.member.role,
-            here: site.here,
-            peers: &peers,
-        })
-        .collect();
+    let contexts = sites::contexts(sites, &rootfs, image, &open.options, &open.files, &peers);
     open.plan.clone().grown(&contexts, open.runtime, naming)
 }
 
@@ -386,7 +355,7 @@ fn reach(open: &Open, leaving: &[IpAddr], lost: bool, journal: &Journal, naming:
     let mut sites = Vec::new();
     for member in &open.members {
         let goes = leaving.contains(&member.address);
-        let is_gone = journal.is_done(&naming.key("remove", member.address));
+        let is_gone = journal.is_done(&naming.key(REMOVE, member.address));
         let needed = if goes {
             !lost && !is_gone
         } else {
@@ -398,7 +367,7 @@ fn reach(open: &Open, leaving: &[IpAddr], lost: bool, journal: &Journal, naming:
         match sites::connect(std::slice::from_ref(member), &open.options, &open.files, &interest) {
             Ok(site) => sites.extend(site),
             // Whether the others are enough is counted then.
-            Err(_) if !goes && Some(member.address) != open.plan.founder() => {}
+            Err(_) if !goes && member.address != open.founder => {}
             Err(error) if goes => {
                 return Err(error.hint(format!(
                     "bring {} up, or add `--lost` if it is gone for good",
@@ -465,5 +434,63 @@ fn summary(plan: &Plan, executed: usize, what: String) -> Summary {
         kubeconfig: None,
         steps: executed,
         words: vec![what, format!("it has {}", plan::hosts(&plan.hosts))],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inputs::Inputs;
+    use sealrs_image::digest::Digest;
+
+    fn plan(note: &str) -> Plan {
+        Plan {
+            format: plan::FORMAT,
+            cluster: "c".into(),
+            image: Digest::of(b"image"),
+            runtime: "script".into(),
+            hosts: vec![Peer {
+                address: "10.0.0.1".parse().unwrap(),
+                role: Role::Master,
+                hostname: "node1".into(),
+            }],
+            registry: "sea.hub:5000".into(),
+            kubeconfig: None,
+            notes: vec![note.into()],
+            steps: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_change_that_was_killed_at_its_very_end_has_happened() {
+        let root = tempfile::tempdir().unwrap();
+        let files = ClusterFiles::new(root.path(), "c");
+        std::fs::create_dir_all(files.data()).unwrap();
+        let options = Options::default();
+        options.keep(&files).unwrap();
+        let (first, second) = (plan("first"), plan("second"));
+        let add = |address: &str| Change {
+            add: vec![(address.parse().unwrap(), Role::Node)],
+            remove: Vec::new(),
+        };
+        let mut journal = Journal::open(&files.journal()).unwrap();
+        journal.start("c", Inputs::new(first.image, &options)).unwrap();
+        first.store(&files.plan()).unwrap();
+        journal.planned(first.digest().unwrap()).unwrap();
+        journal.finished().unwrap();
+        journal.start_change("c", add("10.0.0.2")).unwrap();
+        second.store(&files.next_plan()).unwrap();
+        journal.planned(second.digest().unwrap()).unwrap();
+        journal.finished().unwrap();
+        // Its plan did not become the cluster's any more.
+        let given = Access::default();
+        let cluster = Cluster {
+            root: root.path(),
+            name: "c",
+            given: &given,
+        };
+        let open = Open::begin(cluster, &files, &mut journal, add("10.0.0.3")).unwrap();
+        assert_eq!(open.plan, second);
+        assert_eq!(Plan::load(&files.plan(), second.digest().unwrap()).unwrap(), second);
     }
 }

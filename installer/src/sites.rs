@@ -3,8 +3,9 @@
 use std::net::IpAddr;
 use std::thread;
 
+use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
-use sealrs_image::finding::Finding;
+use sealrs_image::finding;
 use sealrs_image::progress::{Event, Progress};
 
 use crate::cluster::ClusterFiles;
@@ -13,7 +14,11 @@ use crate::host::Ssh;
 use crate::member::{Access, Member, Role};
 use crate::node::{Here, Node, There};
 use crate::options::Options;
-use crate::plan::{self, Peer};
+use crate::plan::{self, Context, Peer};
+use crate::preflight::{self, Finding, Place};
+use crate::rootfs::RootfsFacts;
+use crate::runtime::Runtime;
+use crate::work::part_for;
 
 /// More hosts than this are worked on one lot after the other.
 const AT_ONCE: usize = 100;
@@ -49,6 +54,57 @@ impl Site {
             hostname: self.facts.hostname.clone(),
         }
     }
+}
+
+/// What the plan for each host is made from; `peers` are all hosts of the cluster.
+pub(crate) fn contexts<'c>(
+    sites: &'c [Site],
+    rootfs: &'c [RootfsFacts],
+    image: &'c ClusterImage,
+    options: &'c Options,
+    files: &'c ClusterFiles,
+    peers: &'c [Peer],
+) -> Vec<Context<'c>> {
+    sites
+        .iter()
+        .zip(rootfs)
+        .map(|(site, rootfs)| Context {
+            facts: &site.facts,
+            rootfs,
+            image,
+            options,
+            files,
+            host: site.address(),
+            role: site.member.role,
+            here: site.here,
+            peers,
+        })
+        .collect()
+}
+
+/// What stands against each of these hosts, where it still counts; `registry` is the address of the one that has or gets
+/// the private registry.
+pub(crate) fn findings(
+    sites: &[Site],
+    image: &ClusterImage,
+    options: &Options,
+    runtime: &dyn Runtime,
+    registry: IpAddr,
+    counts: impl Fn(&Site, &Finding) -> bool,
+) -> Vec<Finding> {
+    let of_site = |site: &Site| {
+        let place = Place {
+            host: site.address(),
+            role: site.member.role,
+            registry,
+        };
+        let part = part_for(image, site.address() == registry);
+        let mut found = preflight::findings(&site.facts, &part, options, runtime, place);
+        found.retain(|finding| counts(site, finding));
+        found.iter_mut().for_each(|finding| finding.host = Some(site.address()));
+        found
+    };
+    sites.iter().flat_map(of_site).collect()
 }
 
 /// Connects to all hosts and looks at them. Nothing is changed.
@@ -140,10 +196,10 @@ pub(crate) fn on_all<S: Send, T: Send>(
             Err(error).context(|| format!("it failed on {name}"))
         }),
         count => {
-            let findings = failures.into_iter().map(|(name, error)| Finding {
+            let findings = failures.into_iter().map(|(name, error)| finding::Finding {
                 causes: error.causes(),
                 hint: error.remedy().map(str::to_owned),
-                ..Finding::new(error.kind(), name, error.to_string())
+                ..finding::Finding::new(error.kind(), name, error.to_string())
             });
             Err(Error::together(
                 format!("it failed on {count} hosts"),

@@ -29,8 +29,6 @@ pub(crate) struct Work<'w> {
     pub(crate) files: &'w ClusterFiles,
     pub(crate) journal: Mutex<Journal>,
     pub(crate) naming: Naming,
-    /// Whether the cluster has several hosts: then it is told which one is meant.
-    pub(crate) many: bool,
     /// How to go on when it fails.
     pub(crate) resume: String,
     pub(crate) progress: &'w dyn Progress,
@@ -43,7 +41,6 @@ impl<'w> Work<'w> {
         files: &'w ClusterFiles,
         journal: Journal,
         naming: Naming,
-        many: bool,
         resume: String,
         progress: &'w dyn Progress,
     ) -> Self {
@@ -52,7 +49,6 @@ impl<'w> Work<'w> {
             files,
             journal: Mutex::new(journal),
             naming,
-            many,
             resume,
             progress,
             secrets: Mutex::new(Secrets::new(files)),
@@ -65,7 +61,7 @@ impl<'w> Work<'w> {
 
     /// Whoever watches many hosts has to know which one is meant.
     fn on<T>(&self, site: &mut Site, work: impl FnOnce(&mut Site, &dyn Progress) -> Result<T>) -> Result<T> {
-        if self.many {
+        if self.naming.many {
             let named = Named::new(&site.name(), self.progress);
             return work(site, &named);
         }

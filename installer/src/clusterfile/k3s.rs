@@ -7,7 +7,8 @@ use serde::de::IgnoredAny;
 
 use super::document::Document;
 use super::mistakes::Mistakes;
-use crate::runtime::k3s::config::{Role, check};
+use crate::member::Role;
+use crate::runtime::k3s::config::check;
 
 pub(super) const KIND: &str = "K3sConfig";
 
@@ -24,7 +25,7 @@ pub(super) struct K3sSpec {
 /// Checks each setting against those that k3s has in that role.
 pub(super) fn settings(document: &Document, mistakes: &mut Mistakes<'_>) {
     let _ = document.read::<K3sSpec>(mistakes);
-    for (section, role) in [("server", Role::Server), ("agent", Role::Agent)] {
+    for (section, role) in [("server", Role::Master), ("agent", Role::Node)] {
         for (name, value) in document.settings(&["spec", section]) {
             if let Err(error) = check(role, &name.value, &value) {
                 mistakes.at(name.referenced, error.to_string(), error.remedy().unwrap_or_default());

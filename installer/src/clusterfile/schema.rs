@@ -5,7 +5,8 @@ mod tests;
 
 use serde_json::{Value, json};
 
-use crate::runtime::k3s::config::{Role, settings};
+use crate::member::Role;
+use crate::runtime::k3s::config::settings;
 
 /// All but the settings of k3s, which have a list of their own.
 const BASE: &str = include_str!("schema.json");
@@ -14,7 +15,7 @@ const BASE: &str = include_str!("schema.json");
 #[must_use]
 pub fn schema() -> Value {
     let mut schema: Value = serde_json::from_str(BASE).unwrap_or_default();
-    for (section, role) in [("server", Role::Server), ("agent", Role::Agent)] {
+    for (section, role) in [("server", Role::Master), ("agent", Role::Node)] {
         let properties: serde_json::Map<String, Value> = settings(role)
             .into_iter()
             .map(|(name, sort)| (name.to_owned(), json!({ "type": types(sort) })))

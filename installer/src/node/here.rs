@@ -75,26 +75,32 @@ impl Node for Here {
     }
 
     fn begin(&mut self, begin: &Begin, above: &[PathBuf]) -> Result<()> {
-        let files = ClusterFiles::new(&begin.root, &begin.cluster);
+        let cluster = ClusterFiles::new(&begin.root, &begin.cluster);
         let (above, lock) = match self.is_locked {
             true => (above.to_vec(), None),
-            false => (missing_folders(&files), Some(files.hold()?)),
+            false => (missing_folders(&cluster), Some(cluster.hold()?)),
         };
         let runtime = runtime::by_name(&begin.runtime).ok_or_else(|| {
             let what = format!("runtime `{}` is not known here", begin.runtime.escape_debug());
             Error::new(ErrorKind::Internal, what)
         })?;
-        let mut manifest = HostManifest::open(&files.host_manifest(), &files.backup())?;
+        let mut manifest = HostManifest::open(&cluster.host_manifest(), &cluster.backup())?;
         if manifest.is_being_undone() {
             return Err(journal::being_deleted(&begin.cluster));
         }
         for path in above {
             manifest.record(Made::Folder { path })?;
         }
-        manifest.make_folder(&files.root().join("data"), 0o755)?;
+        manifest.make_folder(&cluster.root().join("data"), 0o755)?;
         let environment = match &begin.environment {
-            Some(environment) => environment.clone(),
-            None => delete::environment(&files)?,
+            Some(environment) => {
+                let bytes =
+                    serde_json::to_vec(environment).or_fail(ErrorKind::Internal, || "cannot write the environment")?;
+                // Removals need it.
+                files::keep(&cluster.environment(), &bytes, 0o600)?;
+                environment.clone()
+            }
+            None => delete::environment(&cluster)?,
         };
         self.work = Some(Work {
             begin: begin.clone(),
@@ -102,7 +108,7 @@ impl Node for Here {
             runtime,
             manager: facts::manager(),
             manifest,
-            files,
+            files: cluster,
             _lock: lock,
         });
         Ok(())
@@ -125,8 +131,6 @@ impl Node for Here {
 
     fn execute(&mut self, order: &Order, progress: &dyn Progress) -> Result<()> {
         let work = self.work()?;
-        // Removals need it, and the first step comes after the rootfs, without which nothing is worth keeping.
-        store_environment(&work.files, &work.environment)?;
         let mut executor = Executor {
             files: &work.files,
             manifest: &mut work.manifest,
@@ -171,9 +175,4 @@ pub(crate) fn missing_folders(files: &ClusterFiles) -> Vec<PathBuf> {
         .collect();
     missing.reverse();
     missing
-}
-
-fn store_environment(cluster: &ClusterFiles, environment: &Environment) -> Result<()> {
-    let bytes = serde_json::to_vec(environment).or_fail(ErrorKind::Internal, || "cannot write the environment")?;
-    files::keep(&cluster.environment(), &bytes, 0o600)
 }

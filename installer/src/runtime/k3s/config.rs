@@ -8,22 +8,14 @@ use sealrs_image::error::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
 use super::{AGENT_TOKEN, IMAGE_CONFIG, TOKEN};
+use crate::member::Role;
 use crate::plan::Context;
 
-/// What a host with k3s is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    Server,
-    Agent,
-}
-
-impl Role {
-    /// Its command, and its settings with their types.
-    fn flags(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Server => ("server", include_str!("server-flags.txt")),
-            Self::Agent => ("agent", include_str!("agent-flags.txt")),
-        }
+/// The command of a role, and its settings with their types.
+fn command(role: Role) -> (&'static str, &'static str) {
+    match role {
+        Role::Master => ("server", include_str!("server-flags.txt")),
+        Role::Node => ("agent", include_str!("agent-flags.txt")),
     }
 }
 
@@ -41,7 +33,7 @@ enum Kind {
 /// Settings by each of their names: the setting's own name and its type.
 fn flags(role: Role) -> BTreeMap<&'static str, (&'static str, Kind)> {
     let mut flags = BTreeMap::new();
-    for line in role.flags().1.lines().filter(|line| !line.starts_with('#')) {
+    for line in command(role).1.lines().filter(|line| !line.starts_with('#')) {
         let Some((names, kind)) = line.split_once(' ') else {
             continue;
         };
@@ -111,7 +103,7 @@ pub(super) fn server(context: &Context<'_>, notes: &mut Vec<String>) -> Result<S
 /// As [`server`].
 pub(super) fn agent(context: &Context<'_>, notes: &mut Vec<String>) -> Result<Settings> {
     let mut settings = given(context, notes)?;
-    let known = flags(Role::Agent);
+    let known = flags(Role::Node);
     settings.retain(|name, _| known.contains_key(name.as_str()));
     settings.insert("token-file".to_owned(), TOKEN.into());
     settings.insert("server".to_owned(), join_url(context).into());
@@ -174,7 +166,7 @@ fn from_image(text: &str, path: &str, notes: &mut Vec<String>) -> Result<Setting
     for (name, value) in read {
         // `name+` adds to what other files set; there are none.
         let name = name.trim_end_matches('+');
-        match check_name(Role::Server, name)? {
+        match check_name(Role::Master, name)? {
             Some((main, kind)) => {
                 let value = check_value(main, kind, &value)
                     .map_err(|error| error.hint(format!("correct {} and build it again", place())))?;
@@ -207,7 +199,7 @@ pub(super) fn from_user(given: &[String]) -> Result<Settings> {
             .hint("write it like `--runtime-config disable=traefik`"));
         };
         let name = name.trim().trim_start_matches('-');
-        let Some((main, kind)) = check_name(Role::Server, name)? else {
+        let Some((main, kind)) = check_name(Role::Master, name)? else {
             return Err(Error::new(
                 ErrorKind::Input,
                 format!("k3s has no setting `{}`", name.escape_debug()),
@@ -229,9 +221,9 @@ pub(super) fn from_user(given: &[String]) -> Result<Settings> {
 /// [`ErrorKind::Input`] when it has no such setting, the value is not of its type, or sealrs sets it.
 pub(crate) fn check(role: Role, name: &str, value: &Value) -> Result<()> {
     let name = name.trim_end_matches('+');
-    let command = role.flags().0;
+    let command = command(role).0;
     let server_only =
-        |name| role == Role::Agent && !flags(role).contains_key(name) && flags(Role::Server).contains_key(name);
+        |name| role == Role::Node && !flags(role).contains_key(name) && flags(Role::Master).contains_key(name);
     if server_only(name) {
         let what = format!("`k3s {command}` has no setting `{name}`: it would not start");
         return Err(Error::new(ErrorKind::Input, what).hint("it is a setting of servers: write it below `server`"));
@@ -349,7 +341,7 @@ mod tests {
 
     #[test]
     fn knows_all_kinds_of_settings() {
-        let flags = flags(Role::Server);
+        let flags = flags(Role::Master);
         assert!(flags.len() > 115, "{}", flags.len());
         assert_eq!(flags["disable"], ("disable", Kind::List));
         assert_eq!(flags["d"], ("data-dir", Kind::Text));
@@ -359,21 +351,21 @@ mod tests {
 
     #[test]
     fn agents_have_settings_of_their_own() {
-        let server = flags(Role::Server);
-        for (name, setting) in flags(Role::Agent) {
+        let server = flags(Role::Master);
+        for (name, setting) in flags(Role::Node) {
             if name != "disable-apiserver-lb" {
                 assert_eq!(server.get(name), Some(&setting), "{name}");
             }
         }
         let told = |role, name, value: Value| format!("{:?}", check(role, name, &value).unwrap_err());
-        assert!(check(Role::Server, "tls-san", &json!(["a"])).is_ok());
-        assert!(check(Role::Agent, "kubelet-arg+", &json!(["a=b"])).is_ok());
-        assert!(check(Role::Agent, "disable-apiserver-lb", &json!(true)).is_ok());
-        assert!(told(Role::Agent, "tls-san", json!([])).contains("below `server`"));
-        assert!(told(Role::Agent, "kubelet-args", json!([])).contains("did you mean `kubelet-arg`"));
-        assert!(told(Role::Server, "disable-apiserver-lb", json!(true)).contains("no setting"));
-        assert!(told(Role::Agent, "node-label", json!({"a": 1})).contains("a list"));
-        assert!(told(Role::Agent, "token", json!("x")).contains("token itself"));
+        assert!(check(Role::Master, "tls-san", &json!(["a"])).is_ok());
+        assert!(check(Role::Node, "kubelet-arg+", &json!(["a=b"])).is_ok());
+        assert!(check(Role::Node, "disable-apiserver-lb", &json!(true)).is_ok());
+        assert!(told(Role::Node, "tls-san", json!([])).contains("below `server`"));
+        assert!(told(Role::Node, "kubelet-args", json!([])).contains("did you mean `kubelet-arg`"));
+        assert!(told(Role::Master, "disable-apiserver-lb", json!(true)).contains("no setting"));
+        assert!(told(Role::Node, "node-label", json!({"a": 1})).contains("a list"));
+        assert!(told(Role::Node, "token", json!("x")).contains("token itself"));
     }
 
     #[test]
