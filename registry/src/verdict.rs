@@ -69,6 +69,16 @@ impl Key {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
+
+    /// Whether nobody wrote to the file between the two. A push of the same blob and a deletion take away the name of a
+    /// file that somebody reads, and change no more of it than that.
+    fn has_bytes_of(&self, before: &Self) -> bool {
+        *self
+            == Self {
+                changed: self.changed,
+                ..*before
+            }
+    }
 }
 
 enum Known {
@@ -180,7 +190,7 @@ impl Verdicts {
         let path = layout::blob_data(key.digest);
         match found {
             // Whatever was read of a file that changes meanwhile.
-            Ok(_) if !Key::of(&key.digest, file).is_ok_and(|now| now == key) => self.forget(&key),
+            Ok(_) if !Key::of(&key.digest, file).is_ok_and(|now| now.has_bytes_of(&key)) => self.forget(&key),
             Ok(found) if found == key.digest => {
                 self.settle(key, Verdict::Whole);
                 job.send_replace(Some(Verdict::Whole));
@@ -309,6 +319,36 @@ mod tests {
             fs::write(&path, &bytes).unwrap();
             verdicts.vouch(&digest, &File::open(&path).unwrap());
             assert_eq!(judged(&verdicts, &digest, &path).await, Some(Verdict::Whole));
+        }
+    }
+
+    #[test]
+    fn a_file_whose_name_goes_while_it_is_read_is_judged_and_one_that_is_written_is_not() {
+        type Change = fn(&Path);
+        let changes: [(Change, Option<Verdict>); 3] = [
+            (|path| fs::remove_file(path).unwrap(), Some(Verdict::Whole)),
+            (
+                |path| {
+                    fs::write(path.with_extension("new"), b"other").unwrap();
+                    fs::rename(path.with_extension("new"), path).unwrap();
+                },
+                Some(Verdict::Whole),
+            ),
+            (|path| fs::write(path, vec![7; 100]).unwrap(), None),
+        ];
+        for (change, expected) in changes {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("data");
+            fs::write(&path, vec![7; 100]).unwrap();
+            let file = Arc::new(File::open(&path).unwrap());
+            let digest = BlobDigest::from(Digest::of(&[7; 100]));
+            let key = Key::of(&digest, &file).unwrap();
+            // Times of files have the grain of the kernel's clock.
+            std::thread::sleep(Duration::from_millis(20));
+            change(&path);
+            let (job, pending) = watch::channel(None);
+            verdicts().find_out(key, &file, &Arc::new(job));
+            assert_eq!(Pending(pending).now(), expected);
         }
     }
 
