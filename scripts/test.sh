@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 # The real parts: registries, image tools, container runtimes, and what the test hosts are made of.
 packages=(
-    gcc libc6-dev python3 python3-venv shellcheck openssl curl git strace util-linux
+    gcc libc6-dev python3 python3-venv python3-jsonschema python3-yaml shellcheck openssl curl git strace util-linux
     xz-utils zstd bzip2 lz4 pigz time zsh fish groff-base
     docker-registry apache2-utils skopeo umoci buildah busybox-static
     containerd runc containernetworking-plugins
