@@ -34,6 +34,9 @@ pub struct Inputs {
     apps: Option<Vec<String>>,
     /// Settings with their keys, in the order in which they were given.
     runtime_config: Vec<(String, Digest)>,
+    /// Documents by their kinds.
+    #[serde(default)]
+    runtime_documents: Vec<(String, Digest)>,
 }
 
 impl Inputs {
@@ -64,6 +67,14 @@ impl Inputs {
                     (key.to_owned(), secret(value))
                 })
                 .collect(),
+            runtime_documents: options
+                .runtime_documents
+                .iter()
+                .map(|document| {
+                    let kind = document.get("kind").and_then(|kind| kind.as_str()).unwrap_or("?");
+                    (kind.to_owned(), secret(&document.to_string()))
+                })
+                .collect(),
         }
     }
 
@@ -88,6 +99,11 @@ impl Inputs {
         found.extend(hidden("-e", &before.env, &self.env));
         let settings = by_key(&before.runtime_config);
         found.extend(hidden("--runtime-config", &settings, &by_key(&self.runtime_config)));
+        found.extend(hidden(
+            "the document",
+            &by_key(&before.runtime_documents),
+            &by_key(&self.runtime_documents),
+        ));
         if found.is_empty() && before.runtime_config != self.runtime_config {
             found.push("--runtime-config: another order".to_owned());
         }

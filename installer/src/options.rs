@@ -40,6 +40,8 @@ pub struct Options {
     pub apps: Option<Vec<String>>,
     /// `KEY=VALUE` each: settings for the cluster runtime, on top of the image's.
     pub runtime_config: Vec<String>,
+    /// Documents of a Clusterfile that cluster runtimes read themselves, whole: each with its `apiVersion` and `kind`.
+    pub runtime_documents: Vec<serde_json::Value>,
     #[serde(skip, default = "own_program")]
     /// The sealrs program: its copy serves the registry and supervises services.
     pub executable: PathBuf,
@@ -58,6 +60,7 @@ impl Default for Options {
             cmds: None,
             apps: None,
             runtime_config: Vec::new(),
+            runtime_documents: Vec::new(),
             executable: own_program(),
         }
     }
