@@ -104,7 +104,9 @@ fn counters() {
     stream.write_all(&[7; 500_000]).unwrap();
     wait_for("the upload", || counter(address, "sealrs_registry_uploads") == 1);
     assert!(counter(address, "sealrs_registry_connections") >= 1);
-    assert!(counter(address, "sealrs_registry_received_bytes_total") >= 400_000);
+    wait_for("its bytes", || {
+        counter(address, "sealrs_registry_received_bytes_total") >= 500_000
+    });
     drop(stream);
     wait_for("its end", || counter(address, "sealrs_registry_uploads") == 0);
     wait_for("the end of connections", || {
