@@ -1,5 +1,6 @@
 //! One file a command: take the flags, call a crate, print.
 
+mod apply;
 mod build;
 mod completion;
 mod copy;
@@ -71,6 +72,7 @@ pub(crate) enum Command {
     Generate(generate::Generate),
     Lint(lint::Lint),
     Run(Box<run::Run>),
+    Apply(Box<apply::Apply>),
     ScaleUp(Box<scale_up::ScaleUp>),
     Delete(Box<delete::Delete>),
     #[command(subcommand)]
@@ -105,6 +107,7 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Generate(command) => command.run(printer),
         Command::Lint(command) => command.run(printer),
         Command::Run(command) => command.run(root, printer),
+        Command::Apply(command) => command.run(root, printer),
         Command::ScaleUp(command) => command.run(root, printer),
         Command::Delete(command) => command.run(root, printer),
         Command::Registry(command) => command.run(printer),

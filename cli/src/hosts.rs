@@ -22,11 +22,7 @@ impl Hosts {
     pub(crate) fn members(self, access: &member::Access) -> Vec<Member> {
         let with_role = |addresses: Option<Addresses>, role: Role| {
             let addresses = addresses.unwrap_or_default();
-            let member = |&address| Member {
-                address,
-                role,
-                access: access.clone(),
-            };
+            let member = |&address| Member::new(address, role, access.clone());
             addresses.as_slice().iter().map(member).collect::<Vec<_>>()
         };
         let mut members = with_role(self.masters, Role::Master);

@@ -137,6 +137,131 @@ fn a_cluster_is_installed_grows_shrinks_and_goes() {
     succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
 }
 
+/// What a Clusterfile can say beside its hosts.
+const DOCUMENTS: &str = "
+---
+apiVersion: sealer.io/v1
+kind: Config
+metadata: {name: motd}
+spec: {path: etc/motd.yaml.tmpl, data: 'of: {{ .HostIP }} {{ .ZONE }}'}
+---
+apiVersion: sealer.io/v1
+kind: Config
+metadata: {name: merged}
+spec: {path: etc/settings.yaml, strategy: merge, data: 'a: {b: 2}'}
+---
+apiVersion: sealer.io/v1
+kind: Plugin
+metadata: {name: of-user}
+spec: {type: SHELL, action: post-init-host|pre-clean-host, scope: gpu, data: 'echo \"user $ZONE\" >> /var/lib/calls'}
+---
+apiVersion: sealer.io/v1
+kind: Plugin
+metadata: {name: last}
+spec: {type: SHELL, action: post-clean-host, scope: gpu, data: 'rm /var/lib/calls /var/lib/left; false'}
+";
+
+/// The Clusterfile with these lines of hosts.
+fn clusterfile(hosts: &Hosts, lines: &[&str]) -> String {
+    let access = hosts.access();
+    let after = |flag: &str| access.iter().skip_while(|word| *word != flag).nth(1).unwrap().clone();
+    format!(
+        "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {{name: my-cluster}}\nspec:\n  image: x.tar\n  env: [ZONE=none]\n  \
+         ssh: {{pk: {}}}\n  hostAliases: [{{ip: 10.9.9.9, hostnames: [db, db.plant]}}]\n  hosts:\n{}{DOCUMENTS}",
+        after("-i"),
+        lines.concat()
+    )
+}
+
+#[test]
+fn a_clusterfile_is_applied_and_what_it_says_is_done() {
+    needs_hosts!();
+    let hosts = Hosts::boot(3);
+    let scratch = &hosts.scratch;
+    scratch.write("context/etc/settings.yaml", "a: {b: 1, c: 3}\n");
+    scratch.program(
+        "context/bin/kubectl",
+        "#!/bin/bash\necho \"kubectl $*\" >> /var/lib/calls\n",
+    );
+    scratch.write(
+        "context/plugins/image.yaml",
+        "apiVersion: sealer.io/v1\nkind: Plugin\nmetadata: {name: of-image}\nspec: {type: SHELL, action: pre-install, data: \
+         'echo image >> /var/lib/calls'}\n",
+    );
+    image(&hosts);
+    let before = hosts.states();
+    let access = hosts.access();
+    let apply = |more: &[&str]| {
+        let words = [&["apply", "-f", "Clusterfile"], more].concat();
+        // The key comes from the Clusterfile, the policy for hosts' keys from flags.
+        let flags: Vec<String> = access.clone();
+        hosts.operator(&arguments(&words, &flags))
+    };
+    let master = "  - {roles: [master], ips: [10.88.0.11]}\n";
+    let node = "  - {roles: [node, gpu], ips: [10.88.0.12], labels: {zone: a}, taints: ['x-y=1:NoSchedule', 'old-'], env: [ZONE=a]}\n";
+    scratch.write("Clusterfile", clusterfile(&hosts, &[master, node]));
+    let plan = succeed(&mut apply(&["--dry-run"]));
+    assert_has(
+        &plan,
+        &[
+            "[hook-pre-install-1@10.88.0.11]",
+            "label node",
+            "[host-alias-10.9.9.9@10.88.0.12]",
+        ],
+    );
+    hosts.assert_untouched(&before, "a dry run");
+
+    succeed(&mut apply(&[]));
+    let name = hosts.ok(2, "hostname").trim().to_owned();
+    let calls = hosts.ok(1, "cat /var/lib/calls");
+    assert_eq!(
+        calls,
+        format!(
+            "image\ninit master of 10.88.0.11\nkubectl label --overwrite node {name} zone=a node-role.kubernetes.io/node= \
+             node-role.kubernetes.io/gpu=\nkubectl taint --overwrite node {name} x-y=1:NoSchedule\nkubectl taint node {name} \
+             old-\n10.88.0.11\n"
+        )
+    );
+    assert_eq!(hosts.ok(2, "cat /var/lib/calls"), "join node to 10.88.0.11\nuser a\n");
+    let read =
+        |number: u32, file: &str| hosts.ok(number, &format!("cat {}", hosts.data(&format!("rootfs/etc/{file}"))));
+    assert_eq!(read(1, "motd.yaml"), "of: 10.88.0.11 none");
+    assert_eq!(read(2, "motd.yaml"), "of: 10.88.0.12 a");
+    assert_has(&read(2, "settings.yaml"), &["b: 2", "c: 3"]);
+    assert_has(&hosts.ok(2, "getent hosts db.plant"), &["10.9.9.9"]);
+    assert_has(&succeed(&mut apply(&[])), &["was installed before"]);
+
+    let other = "  - {roles: [node], ips: [10.88.0.13]}\n";
+    scratch.write("Clusterfile", clusterfile(&hosts, &[master, other]));
+    // The scope of the hooks is gone with the host.
+    assert_has(&fail(&mut apply(&[]), 2), &["no host has a role of `gpu`"]);
+    let other = "  - {roles: [node, gpu], ips: [10.88.0.13]}\n";
+    scratch.write("Clusterfile", clusterfile(&hosts, &[master, other]));
+    assert_eq!(
+        succeed(&mut apply(&["--dry-run"])).trim(),
+        "+ node 10.88.0.13\n- 10.88.0.12"
+    );
+    assert_has(&fail(&mut apply(&[]), 2), &["nobody is there to confirm", "10.88.0.12"]);
+    succeed(&mut apply(&["--force"]));
+    assert_eq!(
+        hosts.ok(3, "cat /var/lib/calls"),
+        "join node to 10.88.0.11\nuser none\n"
+    );
+    assert_has(&read(3, "settings.yaml"), &["b: 2"]);
+    assert_eq!(hosts.state(2), before[1], "the host that left is as it was");
+    assert_has(&succeed(&mut apply(&[])), &["is as it is wanted"]);
+
+    let text = clusterfile(&hosts, &[master, other]).replace("[node, gpu]", "[node, gpu, x]");
+    scratch.write("Clusterfile", &text);
+    assert_has(&fail(&mut apply(&[]), 8), &["10.88.0.13 runs with other roles"]);
+    let text = clusterfile(&hosts, &[master, other]).replace("ZONE=none", "ZONE=else");
+    scratch.write("Clusterfile", &text);
+    assert_has(&fail(&mut apply(&[]), 8), &["differs in more than its hosts", "ZONE"]);
+
+    succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
+    hosts.assert_untouched(&before, "deleted");
+}
+
 #[test]
 fn what_stands_against_it_is_told_for_each_host_and_nothing_is_changed() {
     needs_hosts!();

@@ -274,6 +274,13 @@ pub enum Claim {
     Sysctls(Vec<String>),
     /// Whatever this command removes.
     Command(Program),
+    /// What this hook does.
+    Hook {
+        /// Its name.
+        name: String,
+        /// Its script.
+        program: Program,
+    },
 }
 
 /// Something that can be waited for.

@@ -28,6 +28,7 @@ mod tests;
 mod tree;
 mod v1;
 mod validate;
+mod wanted;
 
 pub use application::{AppConfig, AppFile, ApplicationSpec, Commands};
 pub use cluster::{
@@ -42,6 +43,7 @@ pub use schema::schema;
 pub use secret::Secret;
 pub use secrets::{Ask, SecretSource, Secrets};
 pub use taint::Taint;
+pub use wanted::Wanted;
 
 use sealrs_image::error::{Error, Result};
 use sealrs_image::finding::Finding;

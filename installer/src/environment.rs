@@ -35,6 +35,9 @@ pub(crate) fn set_by_sealrs(name: &str) -> Option<(&str, &'static str)> {
 pub(crate) fn of(image: &ClusterImage, options: &Options, host_ip: IpAddr) -> Result<Environment> {
     let mut environment = image.extension.env.clone();
     environment.extend(options.env.clone());
+    if let Some(member) = options.member(host_ip) {
+        environment.extend(member.env.clone());
+    }
     let (domain, port) = (&options.registry_domain, options.registry_port);
     for prefix in ["LocalRegistry", "Registry"] {
         environment.insert(format!("{prefix}Domain"), domain.clone());
@@ -45,7 +48,8 @@ pub(crate) fn of(image: &ClusterImage, options: &Options, host_ip: IpAddr) -> Re
     if host_ip.is_ipv6() {
         environment.insert("HostIPFamily".to_owned(), "6".to_owned());
     }
-    if let Some(kind) = image.labels().get(name::CONTAINER_RUNTIME_TYPE) {
+    let of_image = image.labels().get(name::CONTAINER_RUNTIME_TYPE);
+    if let Some(kind) = options.container_runtime.as_ref().or(of_image) {
         environment.insert("ContainerRuntime".to_owned(), kind.clone());
     }
     if let Some(ranges) = environment.get("SvcCIDR").cloned() {

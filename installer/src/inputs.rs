@@ -8,9 +8,12 @@ use std::net::IpAddr;
 use sealrs_image::digest::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::member::Role;
+use crate::member::{Member, Role};
 use crate::options::Options;
 use crate::plan::FORMAT;
+
+/// What a Clusterfile calls hooks.
+const HOOKS: &str = "Plugins";
 
 /// What a run was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +40,12 @@ pub struct Inputs {
     /// Documents by their kinds.
     #[serde(default)]
     runtime_documents: Vec<(String, Digest)>,
+    /// What is special about hosts.
+    #[serde(default)]
+    hosts: BTreeMap<String, Digest>,
+    /// What else a Clusterfile says, by what it is.
+    #[serde(default)]
+    others: BTreeMap<String, Digest>,
 }
 
 impl Inputs {
@@ -75,6 +84,8 @@ impl Inputs {
                     (kind.to_owned(), secret(&document.to_string()))
                 })
                 .collect(),
+            hosts: special(&options.members),
+            others: others(options),
         }
     }
 
@@ -82,6 +93,18 @@ impl Inputs {
     #[must_use]
     pub fn image(&self) -> Digest {
         self.image
+    }
+
+    /// The same without what may change while the cluster runs: its hosts, and hooks.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        self.others.remove(HOOKS);
+        Self {
+            masters: Vec::new(),
+            nodes: Vec::new(),
+            hosts: BTreeMap::new(),
+            ..self
+        }
     }
 
     /// The options that are other ones than `before`, in words: old and new, or that it is another value.
@@ -104,6 +127,8 @@ impl Inputs {
             &by_key(&before.runtime_documents),
             &by_key(&self.runtime_documents),
         ));
+        found.extend(hidden("the host", &before.hosts, &self.hosts));
+        found.extend(hidden("what the Clusterfile says of", &before.others, &self.others));
         if found.is_empty() && before.runtime_config != self.runtime_config {
             found.push("--runtime-config: another order".to_owned());
         }
@@ -112,6 +137,47 @@ impl Inputs {
         }
         found
     }
+}
+
+/// Digests of what is special about each host that has such.
+fn special(members: &[Member]) -> BTreeMap<String, Digest> {
+    let plain = |member: &Member| {
+        let Member {
+            roles,
+            env,
+            labels,
+            taints,
+            ..
+        } = member;
+        roles.is_empty() && env.is_empty() && labels.is_empty() && taints.is_empty()
+    };
+    let special = members.iter().filter(|member| !plain(member));
+    let digest = |member: &Member| digest(&(&member.roles, &member.env, &member.labels, &member.taints));
+    special
+        .map(|member| (member.address.to_string(), digest(member)))
+        .collect()
+}
+
+/// Digests of the options that have no flag of their own, where something was given.
+fn others(options: &Options) -> BTreeMap<String, Digest> {
+    let mut others = BTreeMap::new();
+    if let Some(kind) = &options.container_runtime {
+        others.insert("containerRuntime".to_owned(), digest(kind));
+    }
+    if !options.host_aliases.is_empty() {
+        others.insert("hostAliases".to_owned(), digest(&options.host_aliases));
+    }
+    if !options.configurations.is_empty() {
+        others.insert("Configs".to_owned(), digest(&options.configurations));
+    }
+    if !options.hooks.is_empty() {
+        others.insert(HOOKS.to_owned(), digest(&options.hooks));
+    }
+    others
+}
+
+fn digest(value: &impl Serialize) -> Digest {
+    Digest::of(&serde_json::to_vec(value).unwrap_or_default())
 }
 
 fn addresses(options: &Options, role: Role) -> Vec<IpAddr> {

@@ -22,7 +22,7 @@ use crate::runtime::{self, Runtime};
 use crate::sites::{self, Site};
 use crate::summary::{Outcome, Summary};
 use crate::template::Values;
-use crate::work::{Work, rootfs_of};
+use crate::work::{Work, given, rootfs_of};
 use crate::{apps, environment, files, member, service};
 
 /// Says what [`run`] would do and what stands against it, and changes nothing. Reads the image's layers, except container
@@ -40,9 +40,10 @@ pub fn plan(source: &dyn Source, image: &ClusterImage, options: &Options) -> Res
         .iter()
         .map(|site| {
             let mut facts = layers.clone();
+            facts.configure(&options.configurations, documents)?;
             facts.render(&Values {
                 environment: &environment::of(image, options, site.address())?,
-                given: &options.env,
+                given: &given(options, site.address()),
                 planned: documents,
             })?;
             Ok(facts)

@@ -154,6 +154,12 @@ impl Journal {
         Ok(())
     }
 
+    /// What the run was asked for.
+    #[must_use]
+    pub fn inputs(&self) -> Option<&Inputs> {
+        self.inputs.as_deref()
+    }
+
     /// How far it is.
     #[must_use]
     pub fn stage(&self) -> Stage {

@@ -14,15 +14,18 @@
 //! * The commands: [`run`], [`plan()`], [`delete()`], [`supervise`].
 
 pub mod action;
+mod apply;
 mod apps;
 mod cluster;
 pub mod clusterfile;
 mod command;
+pub mod configuration;
 mod delete;
 mod environment;
 mod execute;
 pub mod facts;
 mod files;
+pub mod hook;
 pub mod host;
 mod host_lock;
 pub mod host_manifest;
@@ -30,6 +33,7 @@ mod hosts_file;
 pub mod inputs;
 mod install;
 pub mod journal;
+mod labels;
 mod lines;
 pub mod member;
 pub mod mirror;
@@ -54,6 +58,7 @@ mod undo;
 mod work;
 mod yaml;
 
+pub use apply::{Difference, apply, difference};
 pub use cluster::ClusterFiles;
 pub use delete::delete;
 pub use install::{plan, run};

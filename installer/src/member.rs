@@ -1,6 +1,7 @@
 //! The hosts of a cluster: what each is for, and how it is reached. Kept in the cluster's folder on the operator's side,
 //! without secrets.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::net::IpAddr;
@@ -40,6 +41,34 @@ pub struct Member {
     pub role: Role,
     /// How it is reached.
     pub access: Access,
+    /// All roles that it was given, also those of the user's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// Variables over those of the cluster.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Labels of its node.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Taints of its node, as `key=value:Effect`; those with `-` behind them are taken away.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<String>,
+}
+
+impl Member {
+    /// A host without anything special.
+    #[must_use]
+    pub fn new(address: IpAddr, role: Role, access: Access) -> Self {
+        Self {
+            address,
+            role,
+            access,
+            roles: Vec::new(),
+            env: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            taints: Vec::new(),
+        }
+    }
 }
 
 /// A host on the way to others.
@@ -190,11 +219,7 @@ mod tests {
             password: Some("hunter2".into()),
             ..Access::default()
         };
-        let member = Member {
-            address: "10.0.0.1".parse().unwrap(),
-            role: Role::Node,
-            access: access.clone(),
-        };
+        let member = Member::new("10.0.0.1".parse().unwrap(), Role::Node, access.clone());
         store(&path, std::slice::from_ref(&member)).unwrap();
         let text = fs::read_to_string(&path).unwrap() + &format!("{member:?}");
         assert!(text.contains("ops") && !text.contains("hunter2"), "{text}");

@@ -18,6 +18,7 @@ use sealrs_image::source::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
+use crate::configuration::Configuration;
 use crate::environment::Environment;
 use crate::facts::{HostFacts, Interest};
 use crate::rootfs::RootfsFacts;
@@ -41,6 +42,8 @@ pub(crate) struct Begin {
     pub(crate) environment: Option<Environment>,
     /// What of it the user gave.
     pub(crate) given: Environment,
+    /// What is written into the rootfs.
+    pub(crate) configurations: Vec<Configuration>,
 }
 
 /// Values of the environment may be secrets.

@@ -10,6 +10,8 @@ use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt 
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterFiles;
+use crate::configuration::Configuration;
+use crate::hook::{self, Hook};
 use crate::member::{Member, Role};
 use crate::{environment, files};
 
@@ -42,6 +44,14 @@ pub struct Options {
     pub runtime_config: Vec<String>,
     /// Documents of a Clusterfile that cluster runtimes read themselves, whole: each with its `apiVersion` and `kind`.
     pub runtime_documents: Vec<serde_json::Value>,
+    /// What runs containers, where the cluster runtime brings nothing: `containerd` or `docker`; none is the image's.
+    pub container_runtime: Option<String>,
+    /// Names of addresses on all hosts.
+    pub host_aliases: Vec<(IpAddr, Vec<String>)>,
+    /// What is written into the rootfs, in this order.
+    pub configurations: Vec<Configuration>,
+    /// Scripts, besides those of the image.
+    pub hooks: Vec<Hook>,
     #[serde(skip, default = "own_program")]
     /// The sealrs program: its copy serves the registry and supervises services.
     pub executable: PathBuf,
@@ -61,6 +71,10 @@ impl Default for Options {
             apps: None,
             runtime_config: Vec::new(),
             runtime_documents: Vec::new(),
+            container_runtime: None,
+            host_aliases: Vec::new(),
+            configurations: Vec::new(),
+            hooks: Vec::new(),
             executable: own_program(),
         }
     }
@@ -121,6 +135,7 @@ impl Options {
             );
         }
         self.check_members()?;
+        hook::check(&self.hooks, &self.all_roles())?;
         if !self.root.is_absolute() {
             return Err(Error::new(
                 ErrorKind::Input,
@@ -154,6 +169,34 @@ impl Options {
             cluster: files.cluster().to_owned(),
             ..kept
         })
+    }
+
+    /// The member with this address.
+    #[must_use]
+    pub fn member(&self, address: IpAddr) -> Option<&Member> {
+        self.members.iter().find(|member| member.address == address)
+    }
+
+    /// The roles of the host with this address: those that it was given, or else what it is for.
+    pub(crate) fn roles(&self, address: IpAddr, role: Role) -> Vec<String> {
+        match self.member(address) {
+            Some(member) if !member.roles.is_empty() => member.roles.clone(),
+            _ => vec![role.to_string()],
+        }
+    }
+
+    fn all_roles(&self) -> Vec<String> {
+        let of_members = self
+            .members
+            .iter()
+            .flat_map(|member| self.roles(member.address, member.role));
+        let mut all: Vec<String> = of_members.collect();
+        if self.members.is_empty() {
+            all.push(Role::Master.to_string());
+        }
+        all.sort();
+        all.dedup();
+        all
     }
 
     fn check_members(&self) -> Result<()> {

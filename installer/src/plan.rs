@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
 use crate::cluster::ClusterFiles;
-use crate::facts::HostFacts;
+use crate::facts::{HOSTS_FILE, HostFacts};
+use crate::hook::Phase;
 use crate::member::Role;
 use crate::options::Options;
 use crate::rootfs::RootfsFacts;
 use crate::runtime::{Departure, Leaving, Runtime};
-use crate::{apps, files, registry};
+use crate::{apps, files, hook, labels, registry};
 
 /// The version of the plan's format: a plan that was stored by another version is not executed.
 pub(crate) const FORMAT: u32 = 2;
@@ -196,7 +197,8 @@ impl Schedule {
 
     /// What comes now has to wait for all that came so far.
     fn then(&mut self) {
-        self.phase += 1;
+        let has_steps = self.steps.last().is_some_and(|step| step.phase == self.phase);
+        self.phase += u32::from(has_steps);
     }
 }
 
@@ -215,12 +217,25 @@ impl Plan {
         for context in contexts {
             schedule.add([unpack(context)?]);
         }
+        begin_hosts(
+            &mut schedule,
+            contexts,
+            founder,
+            &[Phase::PostUninstall, Phase::PreInstall],
+        )?;
         schedule.then();
         schedule.add(registry::serve(founder, runtime)?);
         schedule.then();
         let notes = add_hosts(&mut schedule, contexts, runtime)?;
         schedule.then();
         schedule.add(runtime.settle(founder)?);
+        settle_hosts(
+            &mut schedule,
+            contexts,
+            founder,
+            runtime,
+            &[Phase::PostInstall, Phase::PreUninstall],
+        )?;
         let kubeconfig = runtime.layout().kubeconfig.then(|| founder.files.kubeconfig());
         schedule.add(apps::steps(founder, kubeconfig.as_deref())?);
         let plan = Self {
@@ -254,12 +269,14 @@ impl Plan {
         for context in &new {
             schedule.add([unpack(context)?]);
         }
+        begin_hosts(&mut schedule, &new, founder, &[Phase::PreScaleup])?;
         schedule.then();
         schedule.add(runtime.grow(founder, &self.hosts)?);
         schedule.then();
         let notes = add_hosts(&mut schedule, &new, runtime)?;
         schedule.then();
         schedule.add(runtime.settle(founder)?);
+        settle_hosts(&mut schedule, &new, founder, runtime, &[Phase::PostScaleup])?;
         self.changed(founder.peers.to_vec(), schedule.steps, notes)
     }
 
@@ -422,6 +439,55 @@ fn unpack(context: &Context<'_>) -> Result<Step> {
         path: context.files.rootfs(),
     };
     context.step(UNPACK, "unpack the image", action)
+}
+
+/// What comes on new hosts before anything else: names, and the hooks of the founder and then their own. What a hook does
+/// after a removal is noted before whatever is removed.
+fn begin_hosts(schedule: &mut Schedule, new: &[Context<'_>], founder: &Context<'_>, phases: &[Phase]) -> Result<()> {
+    schedule.add(hook::all(founder, phases)?);
+    schedule.then();
+    for context in new {
+        schedule.add(host_aliases(context)?);
+        schedule.add(hook::all(context, &[Phase::PostCleanHost, Phase::PreInitHost])?);
+    }
+    Ok(())
+}
+
+/// What comes when new hosts are members: their hooks, those of the founder, and what is wanted of their nodes.
+fn settle_hosts(
+    schedule: &mut Schedule,
+    new: &[Context<'_>],
+    founder: &Context<'_>,
+    runtime: &dyn Runtime,
+    phases: &[Phase],
+) -> Result<()> {
+    schedule.then();
+    for context in new {
+        schedule.add(hook::all(context, &[Phase::PostInitHost, Phase::PreCleanHost])?);
+    }
+    schedule.then();
+    schedule.add(hook::all(founder, phases)?);
+    let members = new.iter().filter_map(|context| founder.options.member(context.host));
+    schedule.add(labels::steps(founder, runtime, members)?);
+    Ok(())
+}
+
+fn host_aliases(context: &Context<'_>) -> Result<Vec<Step>> {
+    let aliases = context.options.host_aliases.iter();
+    let step = |(address, names): &(IpAddr, Vec<String>)| {
+        context.step(
+            format!("host-alias-{address}"),
+            format!("make {address} known by its names"),
+            Action::HostsEntry {
+                path: HOSTS_FILE.into(),
+                // A cluster has a block for each.
+                cluster: format!("{}/{address}", context.options.cluster),
+                address: *address,
+                names: names.clone(),
+            },
+        )
+    };
+    aliases.map(step).collect()
 }
 
 /// The steps that make hosts members of the cluster: all are prepared side by side; then masters come one after the

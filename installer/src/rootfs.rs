@@ -16,11 +16,12 @@ use sealrs_image::spec::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterFiles;
-use crate::files;
+use crate::configuration::{self, Configuration};
 use crate::template::{self, Values};
+use crate::{files, hook};
 
 /// Folders of the rootfs whose files plans depend on.
-const LISTED: [&str; 4] = ["bin/", "etc/", "images/", "scripts/"];
+const LISTED: [&str; 5] = ["bin/", "etc/", "images/", hook::FOLDER, "scripts/"];
 /// The largest document that a plan is made from, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
 
@@ -57,7 +58,9 @@ impl RootfsFacts {
         for folder in LISTED {
             facts.walk(rootfs, folder)?;
         }
-        for &path in texts {
+        let hooks: Vec<String> = facts.below(hook::FOLDER).map(|(path, _)| path.to_owned()).collect();
+        let hooks = hooks.iter().map(String::as_str).filter(|path| hook::is_of_image(path));
+        for path in texts.iter().copied().chain(hooks) {
             let file = rootfs.join(path);
             // What a link leads to may be the host's.
             let is_file = || fs::symlink_metadata(&file).is_ok_and(|metadata| metadata.is_file());
@@ -112,6 +115,27 @@ impl RootfsFacts {
         Ok(facts)
     }
 
+    /// Puts what is configured in its place, as far as plans depend on it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] when data or file are not what a configuration takes them for.
+    pub(crate) fn configure(&mut self, configurations: &[Configuration], documents: &[&str]) -> Result<()> {
+        for configuration in configurations {
+            let path = configuration.path.trim_start_matches('/');
+            let matters = template::target(path).is_some() || documents.contains(&path) || hook::is_of_image(path);
+            if matters {
+                let text = configuration.apply(self.texts.get(path).map(String::as_str))?;
+                self.files.insert(path.to_owned(), text.len() as u64);
+                self.texts.insert(path.to_owned(), text);
+            } else if is_listed(path) {
+                self.files
+                    .entry(path.to_owned())
+                    .or_insert(configuration.data.len() as u64);
+            }
+        }
+        Ok(())
+    }
+
     /// Puts what templates make in their place.
     ///
     /// # Errors
@@ -159,7 +183,8 @@ impl RootfsFacts {
                 MemberKind::HardLink(target) => self.files.get(target.trim_start_matches("./")).copied().unwrap_or(0),
                 MemberKind::Symlink(_) | MemberKind::Other(_) => 0,
             };
-            if makes.is_some() || texts.contains(&path.as_str()) {
+            let is_text = texts.contains(&path.as_str()) || hook::is_of_image(&path);
+            if makes.is_some() || is_text {
                 check_text(&path, size)?;
                 let text = match &member.kind {
                     MemberKind::HardLink(target) => {
@@ -230,6 +255,7 @@ pub(crate) fn unpack(
     files: &ClusterFiles,
     source: &dyn Source,
     image: &ClusterImage,
+    configurations: &[Configuration],
     values: &Values<'_>,
     progress: &dyn Progress,
 ) -> Result<()> {
@@ -241,7 +267,8 @@ pub(crate) fn unpack(
     crate::files::remove_tree(&staging)?;
     fs::create_dir_all(&staging).or_io(|| format!("cannot make the folder {}", staging.display()))?;
     let made = sealrs_image::rootfs::unpack(source, image, &staging, progress)
-        .and_then(|_| template::render_all(&staging, values));
+        .and_then(|_| configuration::write_all(&staging, configurations))
+        .and_then(|()| template::render_all(&staging, values));
     if let Err(error) = made {
         // The reason counts more than what can't be tidied up; the next run tries again.
         let _ = crate::files::remove_tree(&staging);

@@ -53,6 +53,11 @@ pub trait Runtime: std::fmt::Debug + Sync {
         Ok(Vec::new())
     }
 
+    /// The name of a host's node.
+    fn node_name(&self, peer: &Peer, _options: &Options) -> String {
+        peer.hostname.to_ascii_lowercase()
+    }
+
     /// The steps by which a host leaves a cluster that stays.
     ///
     /// # Errors

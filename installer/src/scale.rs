@@ -61,16 +61,15 @@ impl Open {
         let mut members = member::load(&files.members(), cluster.given)?;
         // A cluster of the operator's host alone needed no list.
         if members.is_empty() {
-            members.push(Member {
-                address: founder,
-                role: Role::Master,
-                access: Access::default(),
-            });
+            members.push(Member::new(founder, Role::Master, Access::default()));
         }
         let runtime = runtime::by_name(&plan.runtime)
             .ok_or_else(|| Error::new(ErrorKind::Internal, format!("runtime `{}` is not known", plan.runtime)))?;
         Ok(Self {
-            options: Options::kept(files)?,
+            options: Options {
+                members: members.clone(),
+                ..Options::kept(files)?
+            },
             files: files.clone(),
             members,
             founder,
@@ -134,7 +133,7 @@ pub fn scale_up(
         remove: Vec::new(),
     };
     check_new(&files, &journal, cluster, &change)?;
-    let open = Open::begin(cluster, &files, &mut journal, change)?;
+    let mut open = Open::begin(cluster, &files, &mut journal, change)?;
     if open.plan.image != image.descriptor.digest {
         return Err(Error::new(
             ErrorKind::Conflict,
@@ -159,6 +158,7 @@ pub fn scale_up(
             .cloned(),
     );
     member::store(&files.members(), &members)?;
+    open.options.members = members;
     let resume = format!(
         "put it right and run the same command again to go on from here, or remove the hosts with \
          `sealrs delete --cluster {}` when it has ended",

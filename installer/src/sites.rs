@@ -145,11 +145,7 @@ pub(crate) fn connect(
 fn this_host(options: &Options, interest: &Interest) -> Result<Site> {
     let mut node = Here::locked();
     let facts = node.facts(interest)?;
-    let member = Member {
-        address: plan::host_address(&facts, options)?,
-        role: Role::Master,
-        access: Access::default(),
-    };
+    let member = Member::new(plan::host_address(&facts, options)?, Role::Master, Access::default());
     Ok(Site {
         member,
         here: true,

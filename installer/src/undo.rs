@@ -75,6 +75,16 @@ impl Remover<'_> {
                 Ok(Some(format!("stopped and removed service {name}")))
             }
             Made::Command { argv, folder, env } => self.command(number, argv, folder, env),
+            // A removal has to get through, whatever a hook says to it.
+            Made::Hook {
+                name,
+                argv,
+                folder,
+                env,
+            } => Ok(self
+                .command(number, argv, folder, env)
+                .err()
+                .map(|error| format!("hook {name} failed, and the removal goes on: {}", one_line(&error)))),
             Made::Container { name, kept, silent } => named::remove(name, kept, silent, &program_folders(self.files)),
             Made::Processes { cgroups, socket } => containers::end_processes(cgroups, socket),
             Made::Mounts { below, kept } => containers::unmount(below, kept),
@@ -174,6 +184,11 @@ impl Remover<'_> {
         )?;
         Ok(None)
     }
+}
+
+fn one_line(error: &Error) -> String {
+    let whole: Vec<String> = std::iter::once(error.to_string()).chain(error.causes()).collect();
+    whole.join(": ")
 }
 
 fn names_in(path: &Path) -> Result<Vec<String>> {

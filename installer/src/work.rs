@@ -13,6 +13,7 @@ use sealrs_image::source::Source;
 
 use crate::action::Action;
 use crate::cluster::ClusterFiles;
+use crate::environment::Environment;
 use crate::journal::Journal;
 use crate::node::{Begin, Order};
 use crate::options::Options;
@@ -83,7 +84,8 @@ impl<'w> Work<'w> {
                 cluster: self.options.cluster.clone(),
                 runtime: runtime.name().to_owned(),
                 environment: environment.transpose()?,
-                given: self.options.env.clone(),
+                given: given(self.options, site.address()),
+                configurations: self.options.configurations.clone(),
             };
             site.node.begin(&begin, above)
         })?;
@@ -188,6 +190,18 @@ impl<'w> Work<'w> {
             }
         }
     }
+}
+
+/// What the user gave of a host's environment.
+pub(crate) fn given(options: &Options, host: IpAddr) -> Environment {
+    let mut given = options.env.clone();
+    given.extend(
+        options
+            .member(host)
+            .map(|member| member.env.clone())
+            .unwrap_or_default(),
+    );
+    given
 }
 
 /// Looks at the rootfs of all hosts.

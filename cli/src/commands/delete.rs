@@ -59,9 +59,7 @@ impl Delete {
                 format!("{} from cluster {}", named.join(", "), self.cluster)
             }
         };
-        if !self.force && !confirmed(&what)? {
-            return Err(Error::new(ErrorKind::Conflict, format!("{what}: not deleted")));
-        }
+        confirm(&what, self.force)?;
         let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
         let given = self.secrets.read()?;
         let progress = printer.progress();
@@ -77,6 +75,14 @@ impl Delete {
         };
         printer.result(&summary, |summary| summary.words.join("\n"))
     }
+}
+
+/// Asks whether something may go, unless that is clear.
+pub(super) fn confirm(what: &str, force: bool) -> Result<()> {
+    if force || confirmed(what)? {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Conflict, format!("{what}: not deleted")))
 }
 
 fn confirmed(what: &str) -> Result<bool> {

@@ -69,14 +69,14 @@ impl Lint {
 }
 
 /// What errors call the file.
-fn called(file: &str) -> &str {
+pub(super) fn called(file: &str) -> &str {
     match file {
         "-" => "stdin",
         file => file,
     }
 }
 
-fn text(file: &str) -> Result<String> {
+pub(super) fn text(file: &str) -> Result<String> {
     let place = || format!("cannot read {}", called(file));
     let source: Box<dyn Read> = match file {
         "-" => Box::new(std::io::stdin().lock()),

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::progress::{Event, Progress};
@@ -124,12 +124,17 @@ impl Secrets<'_> {
         }
     }
 
-    fn of_file(&self, name: &str, what: &str) -> Result<Secret> {
-        let place = || format!("cannot read {what} from {name}");
-        let path = match name.strip_prefix("~/") {
+    /// A path of the Clusterfile: it begins at its folder, or at the home folder.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        match name.strip_prefix("~/") {
             Some(below) => std::env::home_dir().unwrap_or_default().join(below),
             None => self.folder.join(name),
-        };
+        }
+    }
+
+    fn of_file(&self, name: &str, what: &str) -> Result<Secret> {
+        let place = || format!("cannot read {what} from {name}");
+        let path = self.path(name);
         let mut file = File::open(&path).or_read(place)?;
         let found = file.metadata().or_read(place)?;
         if found.is_dir() {

@@ -79,6 +79,12 @@ pub(super) fn observe(claim: &Claim, manifest: &HostManifest, cluster: &ClusterF
             folder: program.folder.clone(),
             env: program.env.clone(),
         },
+        Claim::Hook { name, program } => Made::Hook {
+            name: name.clone(),
+            argv: program.argv.clone(),
+            folder: program.folder.clone(),
+            env: program.env.clone(),
+        },
     };
     Ok(vec![made])
 }

@@ -69,6 +69,17 @@ pub enum Made {
         /// Set in its environment, on top of the cluster's.
         env: BTreeMap<String, String>,
     },
+    /// A hook that runs when all is taken back that came after it.
+    Hook {
+        /// Its name.
+        name: String,
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// Where it runs.
+        folder: PathBuf,
+        /// Set in its environment, on top of the cluster's.
+        env: BTreeMap<String, String>,
+    },
     /// A container that a script starts under a name.
     Container {
         /// Its name.
@@ -166,6 +177,7 @@ impl Made {
             }
             Self::Service { name, .. } => format!("service {name}"),
             Self::Command { argv, .. } => format!("command {}", argv.join(" ")),
+            Self::Hook { name, argv, .. } => format!("hook {name} {}", argv.join(" ")),
             Self::Container { name, .. } => format!("container {name}"),
             Self::Processes { socket, .. } => format!("processes {}", socket.display()),
             Self::Mounts { below, .. } => format!("mounts {below:?}"),

@@ -121,7 +121,8 @@ impl Node for Here {
             given: &work.begin.given,
             planned: work.runtime.layout().documents,
         };
-        rootfs::unpack(&work.files, source, image, &values, progress)
+        let configurations = &work.begin.configurations;
+        rootfs::unpack(&work.files, source, image, configurations, &values, progress)
     }
 
     fn rootfs(&mut self) -> Result<RootfsFacts> {

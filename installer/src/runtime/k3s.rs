@@ -210,6 +210,12 @@ impl Runtime for K3s {
         Ok(steps)
     }
 
+    fn node_name(&self, peer: &Peer, options: &Options) -> String {
+        let settings = options.runtime_config.iter().rev();
+        let given = settings.filter_map(|setting| setting.strip_prefix("node-name=")).next();
+        given.unwrap_or(&peer.hostname).to_ascii_lowercase()
+    }
+
     fn leave(&self, departure: &Departure<'_>) -> Result<Leaving> {
         leave::leave(departure)
     }
