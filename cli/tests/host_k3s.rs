@@ -70,7 +70,12 @@ const FOREIGN: &str = "\
     mkdir -p /etc/containerd; echo 'version = 2' >/etc/containerd/config.toml
     systemctl start containerd
     ctr images import /opt/given/busybox.tar
-    ctr run --detach --runc-systemd-cgroup --cgroup system.slice:ctr:foreign docker.io/library/busybox:1.35 foreign sleep 123456";
+    ctr run --detach --runc-systemd-cgroup --cgroup system.slice:ctr:foreign docker.io/library/busybox:1.35 foreign sleep 123456
+    # systemd hears of a mount a little later.
+    for _ in $(seq 100); do
+        systemctl list-units --all --plain --no-legend | grep -q 'foreign-rootfs[.]mount' && break
+        sleep 0.1
+    done";
 
 /// Pods whose images come from the private registry, by tag, by digest and by both, each under its original name.
 fn pods(images: &[(&str, &str)]) -> String {
