@@ -3,11 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use flate2::write::GzEncoder;
 use sealrs_image::digest::Digest;
-use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::error::{Error, ErrorKind, Result, ResultExt as _};
 use serde::{Deserialize, Serialize};
 
 use crate::service::Service;
@@ -145,6 +149,8 @@ pub enum Content {
     Secret(String),
     /// Text with secrets in it.
     Pieces(Vec<Piece>),
+    /// The same, packed by gzip and written as Base64.
+    Packed(Vec<Piece>),
 }
 
 /// A piece of a file's content.
@@ -157,6 +163,31 @@ pub enum Piece {
     Secret(String),
     /// The SHA-256 of the secret of this name, in hexadecimal.
     Sha256(String),
+    /// The secret of this name as Base64.
+    Base64(String),
+}
+
+impl Piece {
+    fn text(&self, secrets: &BTreeMap<String, String>) -> Result<String> {
+        match self {
+            Self::Text(text) => Ok(text.clone()),
+            Self::Secret(name) => secret(secrets, name).cloned(),
+            Self::Sha256(name) => Ok(Digest::of(secret(secrets, name)?.as_bytes()).hex()),
+            Self::Base64(name) => Ok(BASE64.encode(secret(secrets, name)?)),
+        }
+    }
+}
+
+fn secret<'s>(secrets: &'s BTreeMap<String, String>, name: &str) -> Result<&'s String> {
+    let missing = || Error::new(ErrorKind::Internal, format!("the secret `{name}` did not come along"));
+    secrets.get(name).ok_or_else(missing)
+}
+
+/// Text packed by gzip, as Base64.
+fn packed(text: &str) -> Result<String> {
+    let mut packer = GzEncoder::new(Vec::new(), flate2::Compression::best());
+    let bytes = packer.write_all(text.as_bytes()).and_then(|()| packer.finish());
+    Ok(BASE64.encode(bytes.or_fail(ErrorKind::Internal, || "cannot pack a text")?))
 }
 
 impl Content {
@@ -165,11 +196,11 @@ impl Content {
         match self {
             Self::Text(_) => Vec::new(),
             Self::Secret(name) => vec![name],
-            Self::Pieces(pieces) => pieces
+            Self::Pieces(pieces) | Self::Packed(pieces) => pieces
                 .iter()
                 .filter_map(|piece| match piece {
                     Piece::Text(_) => None,
-                    Piece::Secret(name) | Piece::Sha256(name) => Some(name.as_str()),
+                    Piece::Secret(name) | Piece::Sha256(name) | Piece::Base64(name) => Some(name.as_str()),
                 })
                 .collect(),
         }
@@ -180,23 +211,17 @@ impl Content {
     /// # Errors
     /// [`ErrorKind::Internal`] when a secret is not among them.
     pub(crate) fn text(&self, secrets: &BTreeMap<String, String>) -> Result<String> {
-        let secret = |name: &String| {
-            secrets
-                .get(name)
-                .cloned()
-                .ok_or_else(|| Error::new(ErrorKind::Internal, format!("the secret `{name}` did not come along")))
+        let joined = |pieces: &[Piece]| {
+            pieces
+                .iter()
+                .map(|piece| piece.text(secrets))
+                .collect::<Result<String>>()
         };
         match self {
             Self::Text(text) => Ok(text.clone()),
-            Self::Secret(name) => secret(name),
-            Self::Pieces(pieces) => pieces
-                .iter()
-                .map(|piece| match piece {
-                    Piece::Text(text) => Ok(text.clone()),
-                    Piece::Secret(name) => secret(name),
-                    Piece::Sha256(name) => Ok(Digest::of(secret(name)?.as_bytes()).hex()),
-                })
-                .collect(),
+            Self::Secret(name) => secret(secrets, name).cloned(),
+            Self::Pieces(pieces) => joined(pieces),
+            Self::Packed(pieces) => packed(&joined(pieces)?),
         }
     }
 }
@@ -366,7 +391,7 @@ impl fmt::Display for Action {
                 Content::Secret(name) => {
                     write!(f, "write the generated secret {name} to {} ({mode})", path.display())
                 }
-                Content::Pieces(_) => {
+                Content::Pieces(_) | Content::Packed(_) => {
                     write!(f, "write {} ({mode}), with generated secrets in it", path.display())
                 }
             },

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use p256::SecretKey;
-use p256::pkcs8::{DecodePrivateKey as _, LineEnding};
+use p256::pkcs8::{DecodePrivateKey as _, EncodePublicKey as _, LineEnding};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
@@ -81,6 +81,17 @@ pub(crate) fn new_signing_key() -> Result<String> {
     let key = SecretKey::from_pkcs8_der(&key).or_fail(ErrorKind::Internal, failed)?;
     let pem = key.to_sec1_pem(LineEnding::LF).or_fail(ErrorKind::Internal, failed)?;
     Ok(pem.as_str().to_owned())
+}
+
+/// The public half of a key that [`new_signing_key`] made.
+///
+/// # Errors
+/// [`ErrorKind::Integrity`] when it is no such key.
+pub(crate) fn public_half(key: &str) -> Result<String> {
+    let failed = || "a key to sign with is damaged";
+    let key = SecretKey::from_sec1_pem(key).or_fail(ErrorKind::Integrity, failed)?;
+    let public = key.public_key().to_public_key_pem(LineEnding::LF);
+    public.or_fail(ErrorKind::Integrity, failed)
 }
 
 fn dated() -> Result<CertificateParams> {

@@ -501,20 +501,35 @@ fn add_hosts(schedule: &mut Schedule, contexts: &[Context<'_>], runtime: &dyn Ru
         }
         let plan = runtime.plan(context)?;
         schedule.add(plan.prepare);
-        joins.push((context.role, plan.join));
+        joins.push((context.role, plan.invite, plan.join, plan.settled));
         for note in plan.notes {
             if !notes.contains(&note) {
                 notes.push(note);
             }
         }
     }
-    let (masters, nodes): (Vec<_>, Vec<_>) = joins.into_iter().partition(|(role, _)| *role == Role::Master);
-    for (_, join) in masters {
-        schedule.then();
-        schedule.add(join);
+    let (masters, nodes): (Vec<_>, Vec<_>) = joins.into_iter().partition(|(role, ..)| *role == Role::Master);
+    let groups = masters.into_iter().map(|master| vec![master]).chain([nodes]);
+    for group in groups {
+        let (mut invites, mut joins, mut settled) = (Vec::new(), Vec::new(), Vec::new());
+        for (_, invite, join, after) in group {
+            joins.extend(join);
+            // Those of one group may share theirs.
+            for (all, steps) in [(&mut invites, invite), (&mut settled, after)] {
+                for step in steps {
+                    if !all.contains(&step) {
+                        all.push(step);
+                    }
+                }
+            }
+        }
+        for steps in [invites, joins, settled] {
+            if !steps.is_empty() {
+                schedule.then();
+                schedule.add(steps);
+            }
+        }
     }
-    schedule.then();
-    schedule.add(nodes.into_iter().flat_map(|(_, join)| join));
     Ok(notes)
 }
 
@@ -559,6 +574,12 @@ pub(crate) fn hosts(peers: &[Peer]) -> String {
 /// The version of the runtime that the image says it has.
 pub(crate) fn runtime_version(image: &ClusterImage) -> Option<&str> {
     image.labels().get(name::RUNTIME_VERSION).map(String::as_str)
+}
+
+/// The first two numbers of that version.
+pub(crate) fn runtime_minor(image: &ClusterImage) -> Option<(u32, u32)> {
+    let mut numbers = runtime_version(image)?.trim_start_matches('v').split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
 /// The plan as `--dry-run` shows it.

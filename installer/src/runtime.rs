@@ -1,7 +1,9 @@
 //! Cluster runtimes: what turns hosts into a cluster. A runtime *plans*; it opens no connection and runs nothing.
 //! What it needs the core to know (ports, paths, rights) it gives as data.
 
+pub(crate) mod k0s;
 pub(crate) mod k3s;
+mod known;
 mod script;
 
 use std::net::IpAddr;
@@ -121,12 +123,16 @@ pub struct Leaving {
 }
 
 /// What a runtime plans for a host.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RuntimePlan {
     /// The steps that need no other host, in their order.
     pub prepare: Vec<Step>,
     /// The steps that make the host a member, in their order.
     pub join: Vec<Step>,
+    /// On the founder, right before that. Hosts that join together may have the same ones.
+    pub invite: Vec<Step>,
+    /// On the founder, right after that.
+    pub settled: Vec<Step>,
     /// What the user should know.
     pub notes: Vec<String>,
 }
@@ -142,7 +148,7 @@ pub struct Diagnosis {
     pub hopeless: bool,
 }
 
-const ALL: [&dyn Runtime; 2] = [&k3s::K3s, &script::Script];
+const ALL: [&dyn Runtime; 3] = [&k0s::K0s, &k3s::K3s, &script::Script];
 
 /// What sealer takes for granted when an image does not say its runtime.
 const DEFAULT: &str = "kubernetes";
@@ -169,7 +175,7 @@ pub fn of(image: &ClusterImage) -> Result<&'static dyn Runtime> {
         (None, _) => format!(
             "the image does not say its cluster runtime, which means `{DEFAULT}`, and that is not available yet"
         ),
-        (Some(_), "kubernetes" | "k0s") => {
+        (Some(_), "kubernetes") => {
             format!("the image's cluster runtime `{wanted}` is not available yet")
         }
         (Some(_), _) => format!("the image's cluster runtime `{}` is not known", wanted.escape_debug()),

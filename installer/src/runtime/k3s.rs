@@ -29,7 +29,7 @@ use crate::action::{Action, Content, FileCopy, Mode};
 use crate::facts::HostFacts;
 use crate::member::Role;
 use crate::options::Options;
-use crate::plan::{Context, Peer, Step, runtime_version};
+use crate::plan::{Context, Peer, Step, runtime_minor, runtime_version};
 use crate::preflight::Finding;
 use crate::yaml;
 
@@ -175,7 +175,12 @@ impl Runtime for K3s {
             }
             Role::Node => start::agent(context, &program, bytes)?,
         };
-        Ok(RuntimePlan { prepare, join, notes })
+        Ok(RuntimePlan {
+            prepare,
+            join,
+            notes,
+            ..RuntimePlan::default()
+        })
     }
 
     fn settle(&self, founder: &Context<'_>) -> Result<Vec<Step>> {
@@ -232,14 +237,11 @@ impl Runtime for K3s {
 /// From Kubernetes 1.35 on, a kubelet refuses to run with cgroups of version 1 unless it is told to.
 fn cgroups(facts: &HostFacts, image: &ClusterImage, options: &Options) -> Option<Finding> {
     let version = runtime_version(image)?;
-    let mut numbers = version.trim_start_matches('v').split('.');
-    let major: u32 = numbers.next()?.parse().ok()?;
-    let minor: u32 = numbers.next()?.parse().ok()?;
     let told = options
         .runtime_config
         .iter()
         .any(|setting| setting.contains("fail-cgroupv1=false"));
-    (!facts.cgroup_v2 && (major, minor) >= (1, 35) && !told).then(|| {
+    (!facts.cgroup_v2 && runtime_minor(image)? >= (1, 35) && !told).then(|| {
         Finding::error(
             "cgroup",
             format!("this host has cgroups of version 1, with which Kubernetes {version} does not start"),

@@ -118,7 +118,7 @@ impl Runtime for Script {
         Ok(RuntimePlan {
             prepare,
             join: vec![context.step(id, title, Action::Run(script))?],
-            notes: Vec::new(),
+            ..RuntimePlan::default()
         })
     }
 

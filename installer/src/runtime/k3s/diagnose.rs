@@ -1,34 +1,7 @@
 //! What k3s's log lines mean: those that users meet, each with its remedy.
 
 use super::super::Diagnosis;
-
-/// A line that is known.
-struct Known {
-    /// Parts that are all in the line.
-    parts: &'static [&'static str],
-    cause: &'static str,
-    remedy: &'static str,
-    /// k3s tries again for ever, or ends: waiting can't help.
-    hopeless: bool,
-}
-
-const fn hopeless(parts: &'static [&'static str], cause: &'static str, remedy: &'static str) -> Known {
-    Known {
-        parts,
-        cause,
-        remedy,
-        hopeless: true,
-    }
-}
-
-const fn perhaps(parts: &'static [&'static str], cause: &'static str, remedy: &'static str) -> Known {
-    Known {
-        parts,
-        cause,
-        remedy,
-        hopeless: false,
-    }
-}
+use super::super::known::{self, Known, hopeless, perhaps, shorten};
 
 /// The first one that is found counts.
 const KNOWN: [Known; 31] = [
@@ -191,21 +164,7 @@ const KNOWN: [Known; 31] = [
 
 /// The meaning of the last line that has one; what can't get better counts more.
 pub(super) fn diagnose(log: &str) -> Option<Diagnosis> {
-    let find = |wanted: bool| {
-        KNOWN
-            .iter()
-            .filter(move |known| known.hopeless == wanted)
-            .find_map(|known| {
-                let has_all = |line: &&str| known.parts.iter().all(|part| line.contains(part));
-                let line = log.lines().rfind(has_all)?;
-                Some(Diagnosis {
-                    cause: format!("{}: {}", known.cause, shorten(line.trim())),
-                    remedy: known.remedy.to_owned(),
-                    hopeless: known.hopeless,
-                })
-            })
-    };
-    find(true).or_else(|| find(false))
+    known::diagnose(log, &KNOWN)
 }
 
 /// An archive of the bundle that k3s could not import, nor has imported since: it goes on without the images.
@@ -236,20 +195,6 @@ pub(super) fn left_out(log: &str) -> Option<Diagnosis> {
         remedy: remedy.to_owned(),
         hopeless: true,
     })
-}
-
-/// A line without its time and level, cut where nobody would read on.
-fn shorten(line: &str) -> String {
-    let message = line
-        .split_once(" msg=")
-        .map_or(line, |(_, message)| message)
-        .trim_matches('"')
-        .replace("\\\"", "\"");
-    let mut short: String = message.chars().take(300).collect();
-    if short.len() < message.len() {
-        short.push('…');
-    }
-    short
 }
 
 #[cfg(test)]
