@@ -206,10 +206,7 @@ fn tokens_are_known_for_a_join_alone() {
     let invite = "k0s-token-10.88.0.12 k0s-invite-10.88.0.12";
     assert_eq!(ids(&joiner.invite), invite);
     assert_eq!(ids(&joiner.settled), "k0s-forget-10.88.0.12");
-    assert_eq!(
-        ids(&node.invite),
-        "k0s-token-nodes k0s-invite-nodes"
-    );
+    assert_eq!(ids(&node.invite), "k0s-token-nodes k0s-invite-nodes");
     // The authority's key is on the founder alone until k0s itself brings it to the others.
     let has_key = |plan: &RuntimePlan| plan.prepare.iter().any(|step| step.id.starts_with("k0s-authorities"));
     assert_eq!([&founder, &joiner, &node].map(has_key), [true, false, false]);
