@@ -54,6 +54,12 @@ impl ClusterFiles {
         self.data().join("rootfs.partial")
     }
 
+    /// Blobs that a host passes on to others while all unpack the image.
+    #[must_use]
+    pub fn kept(&self) -> PathBuf {
+        self.data().join("passed-on")
+    }
+
     /// What was begun and what was done.
     #[must_use]
     pub fn journal(&self) -> PathBuf {

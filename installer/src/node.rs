@@ -5,6 +5,7 @@
 
 mod failure;
 mod here;
+mod relay;
 mod serve;
 mod there;
 mod wire;
@@ -26,6 +27,7 @@ use crate::secrets::Bundle;
 use crate::summary::Summary;
 
 pub(crate) use here::{Here, missing_folders};
+pub(crate) use relay::{Pass, Upstream, upstream_of};
 pub use serve::serve;
 pub(crate) use there::There;
 
@@ -83,8 +85,20 @@ pub(crate) trait Node: Send {
     /// [`sealrs_image::error::ErrorKind::Conflict`] when another one has it.
     fn begin(&mut self, begin: &Begin, above: &[PathBuf]) -> Result<()>;
 
-    /// Unpacks the image's rootfs, unless that was done.
-    fn unpack(&mut self, source: &dyn Source, image: &ClusterImage, progress: &dyn Progress) -> Result<()>;
+    /// Keeps what is unpacked next for other hosts, until [`Node::unshare`]; gives the port where they get it.
+    fn share(&mut self, pass: &Pass) -> Result<u16>;
+
+    /// Keeps nothing any more.
+    fn unshare(&mut self) -> Result<()>;
+
+    /// Unpacks the image's rootfs, unless that was done: from another host where there is one, and else from `source`.
+    fn unpack(
+        &mut self,
+        source: &dyn Source,
+        image: &ClusterImage,
+        upstream: Option<&Upstream>,
+        progress: &dyn Progress,
+    ) -> Result<()>;
 
     /// Looks at the unpacked rootfs, with the text of these documents of it.
     fn rootfs(&mut self) -> Result<RootfsFacts>;

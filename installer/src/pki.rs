@@ -18,6 +18,7 @@ use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt 
 use sealrs_image::file;
 
 use crate::files;
+use crate::node::Pass;
 
 /// Hosts' clocks differ: a certificate that is valid only from now on would be refused by those behind.
 const BEFORE: Duration = Duration::from_secs(3600);
@@ -67,6 +68,33 @@ pub(crate) fn new_authority(name: &str) -> Result<(String, String)> {
         .self_signed(&key)
         .or_fail(ErrorKind::Internal, failed)?;
     Ok((certificate.pem(), key.serialize_pem()))
+}
+
+/// An authority that nobody can use again, and for each address a certificate of it with its key, all as PEM: the hosts of a run
+/// know each other by them.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when there are no random numbers.
+pub(crate) fn new_passes(addresses: &[IpAddr]) -> Result<Vec<Pass>> {
+    let failed = || "cannot make certificates";
+    let ca_key = KeyPair::generate().or_fail(ErrorKind::Internal, failed)?;
+    let ca_parameters = authority("run")?;
+    let ca = ca_parameters
+        .self_signed(&ca_key)
+        .or_fail(ErrorKind::Internal, failed)?;
+    let issuer = Issuer::new(ca_parameters, ca_key);
+    let pass = |address: &IpAddr| {
+        let key = KeyPair::generate().or_fail(ErrorKind::Internal, failed)?;
+        let mut parameters = server(&BTreeSet::new(), &BTreeSet::from([*address]))?;
+        parameters.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+        let certificate = parameters.signed_by(&key, &issuer);
+        Ok(Pass {
+            authority: ca.pem(),
+            certificate: certificate.or_fail(ErrorKind::Internal, failed)?.pem(),
+            key: key.serialize_pem(),
+        })
+    };
+    addresses.iter().map(pass).collect()
 }
 
 /// A key to sign with, in the form of RFC 5915 (`EC PRIVATE KEY`): kube-apiserver takes no other of this kind.

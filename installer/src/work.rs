@@ -1,6 +1,7 @@
 //! A run, or a change of hosts, under way: its steps are done on its hosts and noted in the journal.
 
-use std::net::IpAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,7 +16,7 @@ use crate::action::Action;
 use crate::cluster::ClusterFiles;
 use crate::environment::Environment;
 use crate::journal::Journal;
-use crate::node::{Begin, Order};
+use crate::node::{Begin, Order, Pass, Upstream, upstream_of};
 use crate::options::Options;
 use crate::plan::{Naming, Step, UNPACK};
 use crate::rootfs::RootfsFacts;
@@ -23,6 +24,9 @@ use crate::runtime::Runtime;
 use crate::secrets::Secrets;
 use crate::sites::{self, Named, Site};
 use crate::{environment, pki};
+
+/// So many hosts get an image from the operator each; more pass it on.
+const DIRECTLY: usize = 2;
 
 /// What is done, and with what.
 pub(crate) struct Work<'w> {
@@ -100,19 +104,56 @@ impl<'w> Work<'w> {
         source: &dyn Source,
         registry: IpAddr,
     ) -> Result<()> {
-        sites::on_all(sites, Site::name, |site| {
-            self.on(site, |site, progress| {
-                let step = self.naming.key(UNPACK, site.address());
-                if self.journal().is_done(&step) {
-                    return Ok(());
-                }
-                self.journal().begin(&step)?;
-                let part = part_for(image, registry == site.address());
-                site.node.unpack(source, &part, progress)?;
-                self.journal().done(&step)
-            })
-        })?;
-        Ok(())
+        let is_left = |site: &Site| !self.journal().is_done(&self.naming.key(UNPACK, site.address()));
+        let mut left: Vec<&mut Site> = sites.iter_mut().filter(|site| is_left(site)).collect();
+        let upstreams = self.pass_on(&mut left, registry)?;
+        let unpacked = sites::on_all(
+            &mut left,
+            |site| site.name(),
+            |site| {
+                self.on(site, |site, progress| {
+                    let step = self.naming.key(UNPACK, site.address());
+                    self.journal().begin(&step)?;
+                    let part = part_for(image, registry == site.address());
+                    let upstream = upstreams.get(&site.address());
+                    site.node.unpack(source, &part, upstream, progress)?;
+                    self.journal().done(&step)
+                })
+            },
+        );
+        for site in &mut left {
+            // A host that is gone by now has been told of, or will be.
+            let _ = site.node.unshare();
+        }
+        unpacked.map(drop)
+    }
+
+    /// Lets hosts pass the image on, where they are more than the operator should send it to: which one each gets it from.
+    /// The host of the registry is the first, for it needs what the others do and more.
+    fn pass_on(&self, sites: &mut [&mut Site], registry: IpAddr) -> Result<BTreeMap<IpAddr, Upstream>> {
+        let mut line: Vec<&mut &mut Site> = sites.iter_mut().filter(|site| !site.here).collect();
+        if line.len() <= DIRECTLY {
+            return Ok(BTreeMap::new());
+        }
+        line.sort_by_key(|site| site.address() != registry);
+        let addresses: Vec<IpAddr> = line.iter().map(|site| site.address()).collect();
+        let passes = pki::new_passes(&addresses)?;
+        let passers = 1 + upstream_of(line.len() - 1).unwrap_or_default();
+        let mut first: Vec<_> = line.into_iter().zip(&passes).take(passers).collect();
+        let ports = sites::on_all(
+            &mut first,
+            |(site, _)| site.name(),
+            |(site, pass)| site.node.share(pass),
+        )?;
+        let upstream = |(place, (&address, pass)): (usize, (&IpAddr, &Pass))| {
+            let from = upstream_of(place)?;
+            let upstream = Upstream {
+                address: SocketAddr::new(*addresses.get(from)?, *ports.get(from)?),
+                pass: pass.clone(),
+            };
+            Some((address, upstream))
+        };
+        Ok(addresses.iter().zip(&passes).enumerate().filter_map(upstream).collect())
     }
 
     /// Does the steps, phase by phase; gives how many there were to do.

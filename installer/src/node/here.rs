@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
@@ -9,7 +10,8 @@ use sealrs_image::lock::Lock;
 use sealrs_image::progress::Progress;
 use sealrs_image::source::Source;
 
-use super::{Begin, Node, Order};
+use super::relay::{Kept, Relayed};
+use super::{Begin, Node, Order, Pass, Upstream};
 use crate::cluster::ClusterFiles;
 use crate::environment::Environment;
 use crate::execute::Executor;
@@ -42,6 +44,8 @@ struct Work {
     runtime: &'static dyn Runtime,
     manager: Manager,
     manifest: HostManifest,
+    /// What is kept for other hosts.
+    kept: Option<Arc<Kept>>,
     _lock: Option<Lock>,
 }
 
@@ -109,12 +113,32 @@ impl Node for Here {
             manager: facts::manager(),
             manifest,
             files: cluster,
+            kept: None,
             _lock: lock,
         });
         Ok(())
     }
 
-    fn unpack(&mut self, source: &dyn Source, image: &ClusterImage, progress: &dyn Progress) -> Result<()> {
+    fn share(&mut self, pass: &Pass) -> Result<u16> {
+        let work = self.work()?;
+        let kept = Kept::new(&work.files.kept())?;
+        let port = kept.serve(pass)?;
+        work.kept = Some(kept);
+        Ok(port)
+    }
+
+    fn unshare(&mut self) -> Result<()> {
+        self.work()?.kept = None;
+        Ok(())
+    }
+
+    fn unpack(
+        &mut self,
+        source: &dyn Source,
+        image: &ClusterImage,
+        upstream: Option<&Upstream>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         let work = self.work()?;
         let values = Values {
             environment: &work.environment,
@@ -122,7 +146,15 @@ impl Node for Here {
             planned: work.runtime.layout().documents,
         };
         let configurations = &work.begin.configurations;
-        rootfs::unpack(&work.files, source, image, configurations, &values, progress)
+        let relayed = upstream.map(|upstream| Relayed::new(source, upstream, progress));
+        let relayed = relayed.transpose()?;
+        let source = relayed.as_ref().map_or(source, |relayed| relayed);
+        let Some(kept) = &work.kept else {
+            return rootfs::unpack(&work.files, source, image, configurations, &values, progress);
+        };
+        let unpacked = rootfs::unpack(&work.files, &kept.of(source), image, configurations, &values, progress);
+        kept.close();
+        unpacked
     }
 
     fn rootfs(&mut self) -> Result<RootfsFacts> {

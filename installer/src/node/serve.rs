@@ -47,7 +47,9 @@ fn answer<W: Write + Send>(here: &mut Here, request: Request, line: &Line<W>) ->
     match request {
         Request::Facts(interest) => json(&here.facts(&interest)?),
         Request::Begin(begin) => json(&here.begin(&begin, &[])?),
-        Request::Unpack(image) => json(&here.unpack(line, &image, line)?),
+        Request::Share(pass) => json(&here.share(&pass)?),
+        Request::Unshare => json(&here.unshare()?),
+        Request::Unpack { image, upstream } => json(&here.unpack(line, &image, upstream.as_deref(), line)?),
         Request::Rootfs => json(&here.rootfs()?),
         Request::Execute(order) => json(&here.execute(&order, line)?),
         Request::Read(path) => json(&here.read(&path)?),

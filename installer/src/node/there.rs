@@ -14,7 +14,7 @@ use sealrs_image::spec::Descriptor;
 use serde::de::DeserializeOwned;
 
 use super::wire::{Frame, PIECE, Reply, Request, write_bytes};
-use super::{Begin, Node, Order};
+use super::{Begin, Node, Order, Pass, Upstream};
 use crate::cluster::ClusterFiles;
 use crate::facts::{HostFacts, Interest};
 use crate::files;
@@ -222,9 +222,31 @@ impl Node for There {
         self.call(&Request::Begin(Box::new(begin.clone())), &Silent)
     }
 
-    fn unpack(&mut self, source: &dyn Source, image: &ClusterImage, progress: &dyn Progress) -> Result<()> {
-        let task = Task::begin(progress, "sending the image", Some(image.packed_size()));
-        let request = Request::Unpack(Box::new(image.clone()));
+    fn share(&mut self, pass: &Pass) -> Result<u16> {
+        self.call(&Request::Share(Box::new(pass.clone())), &Silent)
+    }
+
+    fn unshare(&mut self) -> Result<()> {
+        self.call(&Request::Unshare, &Silent)
+    }
+
+    fn unpack(
+        &mut self,
+        source: &dyn Source,
+        image: &ClusterImage,
+        upstream: Option<&Upstream>,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        // How far it is when another host sends it, nobody here sees.
+        let (what, total) = match upstream {
+            None => ("sending the image".to_owned(), Some(image.packed_size())),
+            Some(upstream) => (format!("getting the image from {}", upstream.address.ip()), None),
+        };
+        let task = Task::begin(progress, &what, total);
+        let request = Request::Unpack {
+            image: Box::new(image.clone()),
+            upstream: upstream.cloned().map(Box::new),
+        };
         self.ask(&request, Some(source), progress, Some(&task))
     }
 

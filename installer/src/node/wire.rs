@@ -9,7 +9,7 @@ use sealrs_image::spec::Descriptor;
 use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
-use super::{Begin, Order};
+use super::{Begin, Order, Pass, Upstream};
 use crate::facts::Interest;
 
 /// So many bytes of a blob are sent at once.
@@ -23,11 +23,19 @@ const LONGEST: usize = 64 << 20;
 pub(super) enum Request {
     Facts(Interest),
     Begin(Box<Begin>),
-    Unpack(Box<ClusterImage>),
+    Share(Box<Pass>),
+    Unshare,
+    Unpack {
+        image: Box<ClusterImage>,
+        upstream: Option<Box<Upstream>>,
+    },
     Rootfs,
     Execute(Box<Order>),
     Read(PathBuf),
-    Delete { root: PathBuf, cluster: String },
+    Delete {
+        root: PathBuf,
+        cluster: String,
+    },
 }
 
 /// What the host says.
