@@ -29,7 +29,7 @@ const RESET: &str = "#!/bin/bash\nrm -f /var/lib/calls\n";
 macro_rules! needs_hosts {
     () => {
         needs_root!();
-        needs!("sshd", "mkfs.ext4", "nft", "curl", "strace");
+        needs!("sshd", "mkfs.ext4", "nft", "iptables", "curl", "strace");
     };
 }
 
@@ -405,4 +405,61 @@ fn interrupted_anywhere_it_is_taken_up_and_goes_without_a_trace() {
         assert_eq!(end().0, wanted.0, "after a folder that could not be written");
         succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
     }
+}
+
+#[test]
+fn the_operator_sends_an_image_once_and_hosts_pass_it_on() {
+    needs_hosts!();
+    let hosts = Hosts::boot(5);
+    let payload = support::noise(7, 48 << 20);
+    hosts.scratch.write("context/payload", &payload);
+    image(&hosts);
+    let before = hosts.states();
+    let access = hosts.access();
+    let install = ["run", "x.tar", "-m", "10.88.0.11", "-n", "10.88.0.12-10.88.0.15"];
+    // What the operator itself has sent; what hosts send each other only passes by.
+    let sent = || -> u64 {
+        let line = "ip -s -j link show type bridge";
+        let links = succeed(&mut hosts.script(&["exec", "ctl", "bash", "-c", line]));
+        let links: serde_json::Value = serde_json::from_str(&links).unwrap();
+        links[0]["stats64"]["tx"]["bytes"].as_u64().unwrap()
+    };
+
+    // The program itself goes to each host; a dry run sends that alone.
+    let begin = sent();
+    succeed(&mut hosts.operator(&arguments(&[&install[..], &["--dry-run"]].concat(), &access)));
+    let program = sent() - begin;
+    let begin = sent();
+    succeed(&mut hosts.operator(&arguments(&install, &access)));
+    let image = (sent() - begin).saturating_sub(program);
+    println!("seen: {} bytes for a payload of {}", image, payload.len());
+    assert!(image < payload.len() as u64 * 3 / 2, "{image} bytes were sent");
+    for number in 1..=5 {
+        let digest = hosts.ok(number, &format!("sha256sum < {}", hosts.data("rootfs/payload")));
+        let wanted = succeed(
+            std::process::Command::new("sha256sum")
+                .stdin(fs::File::open(hosts.scratch.path("context/payload")).unwrap()),
+        );
+        assert_eq!(digest, wanted);
+        assert!(
+            !hosts.holds(number, &format!("ls {}", hosts.data("passed-on"))),
+            "what was kept for others"
+        );
+    }
+    succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
+    hosts.assert_untouched(&before, "deleted");
+
+    // No host reaches another one: the operator sends it to each.
+    for (number, from) in [(1, "10.88.0.12,10.88.0.13"), (2, "10.88.0.14,10.88.0.15")] {
+        hosts.ok(number, &format!("iptables -A INPUT -s {from} -p tcp --syn ! --dport 5000 -j DROP"));
+    }
+    let said = succeed(&mut hosts.operator(&arguments(&install, &access)));
+    assert_has(
+        &said,
+        &[
+            "10.88.0.12: 10.88.0.11 can't pass the image on",
+            "so it comes from the operator",
+        ],
+    );
+    assert!(hosts.holds(5, &format!("ls {}", hosts.data("rootfs/payload"))));
 }
