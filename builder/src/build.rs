@@ -10,6 +10,7 @@ use sealrs_image::cluster_image::{
 };
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::images_lock::{LOCK_PATH, Lock, Locked};
 use sealrs_image::layer::{Compression, PackedLayer};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress, Task};
@@ -30,7 +31,7 @@ use crate::container_images::{Fetching, listed};
 use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
 use crate::discovery::Discovery;
-use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock, Locked, pretty};
+use crate::image_list::{self, LIST_PATHS};
 use crate::kubefile::{Action, App, AppKind, BaseImage, Diagnostic, Kubefile, Span, Step, runtime};
 use crate::lock_file::{self, Frozen, LockUse};
 use crate::named::{self, Which, named};
@@ -569,7 +570,7 @@ impl Draft {
         for (path, bytes) in files {
             contents.put(&path, Item::file(FileSource::Inline(bytes), 0o644))?;
         }
-        let lock = FileSource::Inline(pretty(lock)?);
+        let lock = FileSource::Inline(lock.pretty()?);
         contents.put(LOCK_PATH, Item::file(lock, 0o644))?;
         contents.complete_parents(|path| rootfs.is_folder(path));
         let packed = packing.pack(&contents, "registry data")?;

@@ -11,6 +11,7 @@ use sealrs_image::copy::in_parallel;
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
 use sealrs_image::finding::Finding;
+use sealrs_image::images_lock::{Lock, Locked};
 use sealrs_image::layer::{self, Compression, PackedLayer};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress, Task};
@@ -25,7 +26,7 @@ use sealrs_registry::name::{Repository, Tag};
 
 use crate::asked::Asked;
 use crate::cache::Cache;
-use crate::image_list::{Lock, Locked, Wanted};
+use crate::image_list::Wanted;
 use crate::pack::{collected, lock};
 
 /// Blobs of at least so many bytes are layers of their own. Below it, a layer's own cost (a request, a file, a line
