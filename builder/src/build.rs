@@ -32,6 +32,7 @@ use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
 use crate::discovery::Discovery;
 use crate::image_list::{self, LIST_PATHS};
+use crate::image_sources::ImageSource;
 use crate::kubefile::{Action, App, AppKind, BaseImage, Diagnostic, Kubefile, Span, Step, runtime};
 use crate::lock_file::{self, Frozen, LockUse};
 use crate::named::{self, Which, named};
@@ -64,6 +65,8 @@ pub struct Options {
     pub ignored_image_lists: Vec<PathBuf>,
     /// Files that name what may be missing: container images, and manifests and charts that can't be understood.
     pub allow_unresolved: Vec<PathBuf>,
+    /// Where container images are looked for before registries are asked, in this order.
+    pub image_sources: Vec<ImageSource>,
     /// How images that manifests and charts name are looked for, if they are.
     pub discovery: Option<Discovery>,
     /// What is done with the lock beside the Kubefile.
@@ -359,6 +362,7 @@ impl Building<'_> {
                 resolved: &self.resolved,
                 platform: target.platform,
                 asked: self.asked,
+                sources: &options.image_sources,
                 jobs: options.jobs,
                 progress: packing.progress,
             };

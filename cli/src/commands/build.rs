@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::HumanBytes;
-use sealrs_builder::{Built, BuiltPlatform, LockUse, Options, build};
+use sealrs_builder::{Built, BuiltPlatform, ImageSource, LockUse, Options, build};
 use sealrs_image::cluster_image::ImageKind;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::layer::Compression;
@@ -77,6 +77,12 @@ pub(crate) struct Build {
     #[arg(long)]
     update_lock: bool,
 
+    /// Where container images are taken from before registries are asked: an archive (of `save`, `docker save`, `podman save` or
+    /// skopeo), the folder of an OCI layout, or `store`, `docker`, `podman` or `containerd` of this machine. May be given several
+    /// times; the first one that has an image for the platform counts.
+    #[arg(long = "image-source", value_name = "SOURCE")]
+    image_sources: Vec<ImageSource>,
+
     /// Pull what image lists name, and not what manifests and charts do.
     #[arg(long)]
     no_discovery: bool,
@@ -119,6 +125,7 @@ impl Build {
             image_lists: self.image_lists,
             ignored_image_lists: self.ignored_image_lists,
             allow_unresolved: self.allow_unresolved,
+            image_sources: self.image_sources,
             discovery: (!self.no_discovery).then(|| self.charts.discovery()),
             lock: match (self.frozen, self.update_lock) {
                 (true, _) => LockUse::Frozen,
