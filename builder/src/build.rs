@@ -99,6 +99,20 @@ pub fn build(
     client: &Client,
     progress: &dyn Progress,
 ) -> Result<Built> {
+    let built = build_all(options, root, store, client, progress);
+    for failure in client.mirror_failures() {
+        progress.event(Event::Warning(&failure));
+    }
+    built
+}
+
+fn build_all(
+    options: &Options,
+    root: &std::path::Path,
+    store: &Store,
+    client: &Client,
+    progress: &dyn Progress,
+) -> Result<Built> {
     options.name.check_givable()?;
     let _lock = store.share()?;
     let platforms = distinct(&options.platforms)?;

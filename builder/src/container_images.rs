@@ -357,13 +357,23 @@ impl Fetching<'_> {
             };
             let own = image.local.and_then(|number| locals.get(number)).map(Local::source);
             let source = InOrder(own.into_iter().chain([&registry as &dyn Source]).collect());
-            if blob.size >= OWN_LAYER {
-                push(&layers, self.fetch_layer(blob, &source, &task).context(place)?);
-            } else {
-                self.store.fetch(blob, &source, &task).context(place)?;
-                push(&small, (blob_path(&blob.digest), document(self.store, blob)?));
+            let fetch = || {
+                if blob.size >= OWN_LAYER {
+                    push(&layers, self.fetch_layer(blob, &source, &task)?);
+                } else {
+                    self.store.fetch(blob, &source, &task)?;
+                    push(&small, (blob_path(&blob.digest), document(self.store, blob)?));
+                }
+                Ok(())
+            };
+            // A mirror that broke off is given up the second time, and the next place goes on from there.
+            let again =
+                |error: &Error| error.kind() == ErrorKind::Network && self.client.has_mirrors(&wanted.reference);
+            match fetch() {
+                Err(error) if again(&error) => fetch(),
+                done => done,
             }
-            Ok(())
+            .context(place)
         })
         .map_err(|error| error.needing(bytes))?;
         let mut layers = collected(layers);

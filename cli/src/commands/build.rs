@@ -12,6 +12,7 @@ use sealrs_image::layer::Compression;
 use sealrs_image::platform::Platform;
 use sealrs_image::pull::PullPolicy;
 use sealrs_image::reference::Reference;
+use sealrs_image::remote::Mirror;
 use sealrs_image::store::Store;
 
 use super::images_in::Charts;
@@ -106,6 +107,11 @@ pub(crate) struct Build {
     #[arg(long)]
     no_cache: bool,
 
+    /// Registry, or path of one, that is asked in place of another: `docker.io=registry.local:5000/dockerhub`. May be given
+    /// several times; they are asked in their order, and HOST itself at last.
+    #[arg(long = "mirror", value_name = "HOST=REGISTRY[/PATH]", help_heading = "Registries")]
+    mirrors: Vec<Mirror>,
+
     #[command(flatten)]
     registries: Registries,
 }
@@ -113,7 +119,7 @@ pub(crate) struct Build {
 impl Build {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
         let store = Store::open(root)?;
-        let client = self.registries.client()?;
+        let client = self.registries.client_with(self.mirrors)?;
         let options = Options {
             kubefile: self.file,
             context: self.context,
