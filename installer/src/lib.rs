@@ -11,11 +11,12 @@
 //! * For hosts that sealrs does not install: [`mirror`], what they have to know to pull from another registry.
 //! * Many hosts: what they are ([`member`]), reaching them ([`host`], `sites`), and what is done on each, by this process
 //!   or by the sealrs that is put there (`node`). What is wanted of them, as a file: [`clusterfile`].
-//! * The commands: [`run`], [`plan()`], [`delete()`], [`supervise`].
+//! * The commands: [`run`], [`plan()`], [`delete()`], [`audit()`], [`supervise`].
 
 pub mod action;
 mod apply;
 mod apps;
+mod audit;
 mod cluster;
 pub mod clusterfile;
 mod command;
@@ -59,6 +60,7 @@ mod work;
 mod yaml;
 
 pub use apply::{Difference, apply, difference};
+pub use audit::{Audit, Gap, audit};
 pub use cluster::ClusterFiles;
 pub use delete::delete;
 pub use install::{plan, run};
