@@ -2,6 +2,7 @@
 
 mod apply;
 mod build;
+mod check;
 mod completion;
 mod copy;
 mod delete;
@@ -71,6 +72,7 @@ pub(crate) enum Command {
     #[command(subcommand, name = "gen")]
     Generate(generate::Generate),
     Lint(lint::Lint),
+    Check(Box<check::Check>),
     Run(Box<run::Run>),
     Apply(Box<apply::Apply>),
     ScaleUp(Box<scale_up::ScaleUp>),
@@ -106,6 +108,7 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Verify(command) => command.run(root, printer),
         Command::Generate(command) => command.run(printer),
         Command::Lint(command) => command.run(printer),
+        Command::Check(command) => command.run(root, printer),
         Command::Run(command) => command.run(root, printer),
         Command::Apply(command) => command.run(root, printer),
         Command::ScaleUp(command) => command.run(root, printer),

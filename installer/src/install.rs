@@ -16,7 +16,7 @@ use crate::member::{Access, Member};
 use crate::node::missing_folders;
 use crate::options::Options;
 use crate::plan::{self, Naming, Peer, Plan, UNPACK};
-use crate::preflight::{self, Finding};
+use crate::preflight::{self, Finding, Wanted};
 use crate::rootfs::RootfsFacts;
 use crate::runtime::{self, Runtime};
 use crate::sites::{self, Site};
@@ -157,15 +157,20 @@ impl Checked {
             &options.members,
             options,
             &files,
-            &preflight::interest(runtime, options),
+            &preflight::interest(Some(runtime), options, journal.stage() == Stage::Fresh),
         )?;
+        let wanted = Wanted {
+            image: Some(image),
+            runtime: Some(runtime),
+            options,
+        };
         // A wrong range in the options is found before anything is begun.
         for site in &sites {
             environment::of(image, options, site.address())?;
         }
         Ok(Self {
             runtime,
-            findings: findings(&sites, image, options, runtime, &journal),
+            findings: findings(&sites, wanted, sites.first().map(Site::address), &journal, |_| true),
             files,
             sites,
         })
@@ -194,41 +199,31 @@ fn check_members(files: &ClusterFiles, journal: &Journal, options: &Options) -> 
     .hint("add hosts with `sealrs scale-up`, and remove some with `sealrs delete --masters … --nodes …`"))
 }
 
-fn findings(
+/// What stands against installing it on these hosts. `registry` is the address of the one that has or gets the private
+/// registry; hosts that are `known` are those that the journal is of.
+pub(crate) fn findings(
     sites: &[Site],
-    image: &ClusterImage,
-    options: &Options,
-    runtime: &dyn Runtime,
+    wanted: Wanted<'_>,
+    registry: Option<IpAddr>,
     journal: &Journal,
+    known: impl Fn(IpAddr) -> bool,
 ) -> Vec<Finding> {
     let naming = naming(sites);
-    let Some(registry) = sites.first().map(Site::address) else {
-        return Vec::new();
-    };
     // Before the first step whatever is in the way is somebody else's; later it may be ours.
     let begun = journal.stage() != Stage::Fresh;
-    let mut all = sites::findings(
-        sites,
-        image,
-        options,
-        runtime,
-        registry,
-        |site, finding| match finding.check {
-            _ if !begun => true,
-            "platform" | "root" => true,
-            "disk" => !journal.is_done(&naming.key(UNPACK, site.address())),
-            _ => false,
-        },
-    );
-    if !naming.many {
+    let mut all = sites::findings(sites, wanted, registry, |site, finding| match finding.check {
+        _ if !begun || !known(site.address()) => true,
+        "platform" | "root" => true,
+        "disk" => !journal.is_done(&naming.key(UNPACK, site.address())),
+        _ => false,
+    });
+    if wanted.options.members.len() < 2 {
         // There is no other host that could be meant.
         all.iter_mut().for_each(|finding| finding.host = None);
     }
-    let hosts: Vec<_> = sites
-        .iter()
-        .map(|site| (site.address(), site.facts.hostname.as_str()))
-        .collect();
-    all.extend(preflight::together(&hosts));
+    let neighbours: Vec<_> = sites.iter().map(Site::neighbour).collect();
+    let quorum = wanted.runtime.is_some_and(|runtime| runtime.layout().quorum);
+    all.extend(preflight::together(&neighbours, quorum));
     all
 }
 

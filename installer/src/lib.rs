@@ -11,11 +11,12 @@
 //! * For hosts that sealrs does not install: [`mirror`], what they have to know to pull from another registry.
 //! * Many hosts: what they are ([`member`]), reaching them ([`host`], `sites`), and what is done on each, by this process
 //!   or by the sealrs that is put there (`node`). What is wanted of them, as a file: [`clusterfile`].
-//! * The commands: [`run`], [`plan()`], [`delete()`], [`supervise`].
+//! * The commands: [`check()`], [`run`], [`plan()`], [`delete()`], [`supervise`].
 
 pub mod action;
 mod apply;
 mod apps;
+mod check;
 mod cluster;
 pub mod clusterfile;
 mod command;
@@ -59,6 +60,7 @@ mod work;
 mod yaml;
 
 pub use apply::{Difference, apply, difference};
+pub use check::{Checked, Machine, Report, check};
 pub use cluster::ClusterFiles;
 pub use delete::delete;
 pub use install::{plan, run};
