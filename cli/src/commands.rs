@@ -30,6 +30,7 @@ mod save;
 mod scale_up;
 mod search;
 mod size;
+mod status;
 mod tag;
 mod verify;
 
@@ -39,11 +40,13 @@ use clap::Subcommand;
 use indicatif::HumanBytes;
 use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::copy::Copied;
+use sealrs_image::digest::Digest;
 use sealrs_image::error::{ErrorKind, Result};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress as _};
 use sealrs_image::spec::Descriptor;
 use sealrs_image::store::Store;
+use sealrs_installer::Plan;
 
 use crate::printer::Printer;
 
@@ -73,6 +76,7 @@ pub(crate) enum Command {
     Generate(generate::Generate),
     Lint(lint::Lint),
     Check(Box<check::Check>),
+    Status(status::Status),
     Run(Box<run::Run>),
     Apply(Box<apply::Apply>),
     ScaleUp(Box<scale_up::ScaleUp>),
@@ -109,6 +113,7 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Generate(command) => command.run(printer),
         Command::Lint(command) => command.run(printer),
         Command::Check(command) => command.run(root, printer),
+        Command::Status(command) => command.run(root, printer),
         Command::Run(command) => command.run(root, printer),
         Command::Apply(command) => command.run(root, printer),
         Command::ScaleUp(command) => command.run(root, printer),
@@ -134,6 +139,21 @@ fn tell_kind(store: &Store, image: &Descriptor, name: &str, printer: &Printer) {
         );
         printer.progress().event(Event::Message(&what));
     }
+}
+
+/// Prints a plan, with its digest.
+fn show_plan(plan: &Plan, printer: &Printer) -> Result<()> {
+    #[derive(serde::Serialize)]
+    struct Shown<'p> {
+        digest: Digest,
+        #[serde(flatten)]
+        plan: &'p Plan,
+    }
+    let shown = Shown {
+        digest: plan.digest()?,
+        plan,
+    };
+    printer.result(&shown, |shown| shown.plan.to_string())
 }
 
 /// What moved, for people.

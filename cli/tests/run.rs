@@ -168,7 +168,9 @@ fn dry_run_prints_the_plan_and_does_nothing() {
         command
     };
     let plan = succeed(&mut run(&[]));
-    let document = json(&mut run(&[])).to_string();
+    let document = json(&mut run(&[]));
+    let of_plan = document["digest"].as_str().unwrap().to_owned();
+    let document = document.to_string();
     assert_eq!(below(&scratch.path("")), before);
     let said = fail(&mut run(&["-e", "UNSET"]), 2);
     assert_has(&said, &["UNSET", "is not set"]);
@@ -187,6 +189,7 @@ fn dry_run_prints_the_plan_and_does_nothing() {
         .replace(&scratch.path("root"), "ROOT")
         .replace(&cluster.port.to_string(), "PORT")
         .replace(&digest, "DIGEST")
+        .replace(&of_plan, "PLAN")
         .replace(host.trim(), "HOST");
     let (_, address) = plan.split_once(" on ").unwrap();
     let plan = plan.replace(address.split_once(':').unwrap().0, "ADDRESS");

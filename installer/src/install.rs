@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use sealrs_image::cluster_image::ClusterImage;
+use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::progress::{Event, Progress, Silent};
 use sealrs_image::source::Source;
@@ -33,6 +34,18 @@ use crate::{apps, environment, files, member, service};
 /// what reading the image and reaching hosts meets.
 pub fn plan(source: &dyn Source, image: &ClusterImage, options: &Options) -> Result<(Plan, Vec<Finding>)> {
     let checked = Checked::new(image, options)?;
+    let plan = foresee(&checked, source, image, options)?;
+    if let Some(approval) = &options.approval {
+        approval.check(&plan)?;
+    }
+    Ok((plan, checked.findings))
+}
+
+/// The plan, from the layers of an image that was not unpacked: that which was begun, or else what would be.
+fn foresee(checked: &Checked, source: &dyn Source, image: &ClusterImage, options: &Options) -> Result<Plan> {
+    if let Some(digest) = checked.plan {
+        return Plan::of_cluster(&checked.files, digest);
+    }
     let documents = checked.runtime.layout().documents;
     let layers = RootfsFacts::of_image(source, image, documents)?;
     let rootfs = checked
@@ -49,8 +62,7 @@ pub fn plan(source: &dyn Source, image: &ClusterImage, options: &Options) -> Res
             Ok(facts)
         })
         .collect::<Result<Vec<_>>>()?;
-    let plan = decide(&checked, image, options, &rootfs)?;
-    Ok((plan, checked.findings))
+    decide(checked, image, options, &rootfs)
 }
 
 /// Installs `image` as the options say. The same call after an interruption goes on where it ended; after success it
@@ -69,6 +81,10 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
         .hint("save it to a file first, or load it into the store with `sealrs load -`"));
     }
     preflight::enforce(&checked.findings, progress)?;
+    // Before anything is changed; what comes through a pipe can't be read twice.
+    if let Some(approval) = options.approval.as_ref().filter(|_| !source.is_sequential()) {
+        approval.check(&foresee(&checked, source, image, options)?)?;
+    }
     let cluster_files = checked.files.clone();
     let above = missing_folders(&cluster_files);
     let _lock = cluster_files.hold()?;
@@ -130,6 +146,9 @@ fn prepare(
     }
     let rootfs = rootfs_of(&mut checked.sites)?;
     let plan = decide(checked, image, work.options, &rootfs)?;
+    if let Some(approval) = &work.options.approval {
+        approval.check(&plan)?;
+    }
     plan.store(&work.files.plan())?;
     work.journal().planned(plan.digest()?)?;
     Ok(plan)
@@ -141,6 +160,8 @@ struct Checked {
     files: ClusterFiles,
     sites: Vec<Site>,
     findings: Vec<Finding>,
+    /// The digest of the plan that was begun.
+    plan: Option<Digest>,
 }
 
 impl Checked {
@@ -151,6 +172,9 @@ impl Checked {
         let files = ClusterFiles::new(&options.root, &options.cluster);
         let journal = Journal::read(&files.journal())?;
         journal.check(&options.cluster, &Inputs::new(image.descriptor.digest, options))?;
+        if options.resume {
+            journal.check_open(&options.cluster)?;
+        }
         apps::check(&image.extension, options)?;
         check_members(&files, &journal, options)?;
         let sites = sites::connect(
@@ -170,6 +194,7 @@ impl Checked {
         }
         Ok(Self {
             runtime,
+            plan: journal.plan(),
             findings: findings(&sites, wanted, sites.first().map(Site::address), &journal, |_| true),
             files,
             sites,

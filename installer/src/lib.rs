@@ -11,10 +11,11 @@
 //! * For hosts that sealrs does not install: [`mirror`], what they have to know to pull from another registry.
 //! * Many hosts: what they are ([`member`]), reaching them ([`host`], `sites`), and what is done on each, by this process
 //!   or by the sealrs that is put there (`node`). What is wanted of them, as a file: [`clusterfile`].
-//! * The commands: [`check()`], [`run`], [`plan()`], [`delete()`], [`supervise`].
+//! * The commands: [`check()`], [`run`], [`plan()`], [`delete()`], [`status()`], [`supervise`].
 
 pub mod action;
 mod apply;
+mod approval;
 mod apps;
 mod check;
 mod cluster;
@@ -53,6 +54,7 @@ mod secrets;
 pub mod service;
 mod shared_file;
 mod sites;
+mod status;
 mod summary;
 mod template;
 mod undo;
@@ -60,6 +62,7 @@ mod work;
 mod yaml;
 
 pub use apply::{Difference, apply, difference};
+pub use approval::Approval;
 pub use check::{Checked, Machine, Report, check};
 pub use cluster::ClusterFiles;
 pub use delete::delete;
@@ -69,4 +72,5 @@ pub use options::Options;
 pub use plan::Plan;
 pub use scale::{Cluster, image_of, remove, scale_up};
 pub use service::{Supervise, supervise};
+pub use status::{At, HostStatus, Status, status};
 pub use summary::{Outcome, Summary};

@@ -9,6 +9,7 @@ use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt 
 
 use serde::{Deserialize, Serialize};
 
+use crate::approval::Approval;
 use crate::cluster::ClusterFiles;
 use crate::configuration::Configuration;
 use crate::hook::{self, Hook};
@@ -52,6 +53,12 @@ pub struct Options {
     pub configurations: Vec<Configuration>,
     /// Scripts, besides those of the image.
     pub hooks: Vec<Hook>,
+    /// The plan that was agreed to: another one is not followed.
+    #[serde(skip)]
+    pub approval: Option<Approval>,
+    /// Only what was interrupted is gone on with.
+    #[serde(skip)]
+    pub resume: bool,
     #[serde(skip, default = "own_program")]
     /// The sealrs program: its copy serves the registry and supervises services.
     pub executable: PathBuf,
@@ -75,6 +82,8 @@ impl Default for Options {
             host_aliases: Vec::new(),
             configurations: Vec::new(),
             hooks: Vec::new(),
+            approval: None,
+            resume: false,
             executable: own_program(),
         }
     }

@@ -13,8 +13,7 @@ use sealrs_installer::clusterfile::{Clusterfile, Secrets, Wanted};
 use sealrs_installer::preflight::enforce;
 use sealrs_installer::{Difference, Options};
 
-use super::variable;
-use super::{delete, lint};
+use super::{delete, lint, show_plan, variable};
 use crate::access::Access;
 use crate::printer::Printer;
 
@@ -90,7 +89,7 @@ impl Apply {
             return match difference {
                 Difference::Install => {
                     let (plan, findings) = sealrs_installer::plan(&*located.source, &image, &options)?;
-                    printer.result(&plan, ToString::to_string)?;
+                    show_plan(&plan, printer)?;
                     enforce(&findings, &*progress)
                 }
                 difference => printer.result(&serde_json::json!({ "difference": difference.to_string() }), |_| {

@@ -9,10 +9,10 @@ use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::locate::locate;
 use sealrs_image::platform::Platform;
-use sealrs_installer::Options;
 use sealrs_installer::preflight::enforce;
+use sealrs_installer::{Approval, Options};
 
-use super::variable;
+use super::{show_plan, variable};
 use crate::access::Access;
 use crate::hosts::Hosts;
 use crate::printer::Printer;
@@ -23,7 +23,8 @@ use crate::printer::Printer;
 #[command(after_help = "\
 Examples:
   sealrs run k3s.tar
-  sealrs run k3s.tar --dry-run
+  sealrs run k3s.tar --dry-run --output json >plan.json
+  sealrs run k3s.tar --plan plan.json
   sealrs run k3s.tar -m 10.0.0.1,10.0.0.2,10.0.0.3 -n 10.0.0.4-10.0.0.40
   ssh build sealrs save k3s:v1 -o - | sealrs run -
   sealrs run registry.example.com/edge/app:v1 --registry-domain localhost --registry-port 5050")]
@@ -71,9 +72,18 @@ pub(crate) struct Run {
     #[arg(long = "runtime-config", value_name = "KEY=VALUE")]
     runtime_config: Vec<String>,
 
-    /// Print the plan and what stands against it, and do nothing.
+    /// Print the plan with its digest, and what stands against it, and do nothing.
     #[arg(long)]
     dry_run: bool,
+
+    /// Follow no other plan than the one with this digest, or the one in this file, which is what `--dry-run --output json`
+    /// has printed.
+    #[arg(long, value_name = "DIGEST|FILE")]
+    plan: Option<String>,
+
+    /// Fail unless there is an interrupted installation to go on with, as is done without it.
+    #[arg(long)]
+    resume: bool,
 }
 
 impl Run {
@@ -102,12 +112,14 @@ impl Run {
             cmds: (!self.cmds.is_empty()).then_some(self.cmds),
             apps: (!self.apps.is_empty()).then(|| self.apps.into_iter().filter(|app| !app.is_empty()).collect()),
             runtime_config: self.runtime_config,
+            approval: self.plan.as_deref().map(Approval::read).transpose()?,
+            resume: self.resume,
             ..Options::default()
         };
         if self.dry_run {
             let (plan, findings) = sealrs_installer::plan(&*located.source, &image, &options).map_err(damaged)?;
             located.drain()?;
-            printer.result(&plan, ToString::to_string)?;
+            show_plan(&plan, printer)?;
             return enforce(&findings, &*printer.progress());
         }
         let summary =
