@@ -153,7 +153,7 @@ fn show_plan(plan: &Plan, printer: &Printer) -> Result<()> {
         digest: plan.digest()?,
         plan,
     };
-    printer.result(&shown, |shown| shown.plan.to_string())
+    printer.result(&shown, |shown| format!("{}plan {}", shown.plan, shown.digest))
 }
 
 /// What moved, for people.

@@ -603,9 +603,6 @@ impl fmt::Display for Plan {
             writeln!(f, "{:3}. {} [{}]", number + 1, step.title, step.id)?;
             writeln!(f, "     {}", step.action)?;
         }
-        if let Ok(digest) = self.digest() {
-            writeln!(f, "plan {digest}")?;
-        }
         Ok(())
     }
 }

@@ -204,6 +204,7 @@ pub(crate) fn findings(facts: &HostFacts, wanted: Wanted<'_>, place: Place) -> V
     findings.extend(leftovers(facts, runtime));
     if let Some(runtime) = runtime {
         findings.extend(disks(facts, image, options, runtime));
+        findings.extend(documents(options, runtime));
     }
     if let (Some(runtime), Some(image)) = (runtime, image) {
         findings.extend(runtime.preflight(facts, image, options));
@@ -224,6 +225,30 @@ pub(crate) fn findings(facts: &HostFacts, wanted: Wanted<'_>, place: Place) -> V
         findings.extend(more);
     }
     findings
+}
+
+/// Documents of a Clusterfile that the runtime would pass by in silence.
+fn documents(options: &Options, runtime: &dyn Runtime) -> Option<Finding> {
+    let known = Needs::of(runtime.name()).documents;
+    let kinds = options
+        .runtime_documents
+        .iter()
+        .filter_map(|document| document.get("kind")?.as_str());
+    let others: Vec<&str> = kinds.filter(|kind| !known.contains(kind)).collect();
+    (!others.is_empty()).then(|| {
+        Finding::error(
+            "runtime-documents",
+            format!(
+                "runtime {} does not read the Clusterfile's {}",
+                runtime.name(),
+                others.join(", ")
+            ),
+            match known {
+                [] => "leave them out".to_owned(),
+                known => format!("leave them out; it reads {}", known.join(", ")),
+            },
+        )
+    })
 }
 
 fn rights(facts: &HostFacts, options: &Options, runtime: &dyn Runtime) -> Option<Finding> {

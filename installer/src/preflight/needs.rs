@@ -27,6 +27,8 @@ pub(super) struct Needs {
     pub(super) quorum_ports: &'static [u16],
     /// The networks of pods and services.
     pub(super) networks: &'static [Network],
+    /// The kinds of documents of a Clusterfile that it reads.
+    pub(super) documents: &'static [&'static str],
 }
 
 /// A network inside of the cluster.
@@ -71,6 +73,7 @@ const K3S: Needs = Needs {
             variable: "",
         },
     ],
+    documents: &["K3sConfig"],
 };
 
 const K0S: Needs = Needs {
@@ -101,6 +104,7 @@ const K0S: Needs = Needs {
             variable: "",
         },
     ],
+    documents: &["ClusterConfig"],
 };
 
 const KUBERNETES: Needs = Needs {
@@ -129,6 +133,13 @@ const KUBERNETES: Needs = Needs {
             place: "/networking/serviceSubnet",
             variable: "SvcCIDR",
         },
+    ],
+    documents: &[
+        "ClusterConfiguration",
+        "InitConfiguration",
+        "JoinConfiguration",
+        "KubeProxyConfiguration",
+        "KubeletConfiguration",
     ],
 };
 

@@ -354,3 +354,24 @@ fn the_same_on_many_hosts_is_told_once() {
         "2 things stand against the installation:\n  - 10.0.0.1, 10.0.0.2: it has swap (turn it off)"
     );
 }
+
+#[test]
+fn documents_that_nobody_reads_are_refused() {
+    let options = |kind: &str| Options {
+        runtime_documents: vec![serde_json::json!({"apiVersion": "x", "kind": kind})],
+        ..Options::default()
+    };
+    for (runtime, kind, fails) in [
+        ("k3s", "K3sConfig", false),
+        ("k3s", "ClusterConfig", true),
+        ("k0s", "K3sConfig", true),
+        ("script", "KubeletConfiguration", true),
+    ] {
+        let found = found(&server(), &runtime_image(runtime), &options(kind));
+        assert_eq!(
+            checks(&found).contains(&"runtime-documents"),
+            fails,
+            "{runtime} {kind}: {found:?}"
+        );
+    }
+}
