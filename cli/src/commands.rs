@@ -1,5 +1,6 @@
 //! One file a command: take the flags, call a crate, print.
 
+mod app;
 mod apply;
 mod build;
 mod check;
@@ -44,9 +45,11 @@ use sealrs_image::digest::Digest;
 use sealrs_image::error::{ErrorKind, Result};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress as _};
+use sealrs_image::source::Source;
 use sealrs_image::spec::Descriptor;
 use sealrs_image::store::Store;
-use sealrs_installer::Plan;
+use sealrs_installer::preflight::enforce;
+use sealrs_installer::{Cluster, Options, Plan};
 
 use crate::printer::Printer;
 
@@ -80,6 +83,8 @@ pub(crate) enum Command {
     Run(Box<run::Run>),
     Apply(Box<apply::Apply>),
     ScaleUp(Box<scale_up::ScaleUp>),
+    #[command(subcommand)]
+    App(app::App),
     Delete(Box<delete::Delete>),
     #[command(subcommand)]
     Registry(registry::Registry),
@@ -117,6 +122,7 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Run(command) => command.run(root, printer),
         Command::Apply(command) => command.run(root, printer),
         Command::ScaleUp(command) => command.run(root, printer),
+        Command::App(command) => command.run(root, printer),
         Command::Delete(command) => command.run(root, printer),
         Command::Registry(command) => command.run(printer),
         Command::Node(command) => command.run(),
@@ -139,6 +145,25 @@ fn tell_kind(store: &Store, image: &Descriptor, name: &str, printer: &Printer) {
         );
         printer.progress().event(Event::Message(&what));
     }
+}
+
+/// Brings an image of apps onto a cluster that runs, or says what that would do.
+fn apps(
+    source: &dyn Source,
+    image: &ClusterImage,
+    cluster: Cluster<'_>,
+    options: &Options,
+    dry_run: bool,
+    printer: &Printer,
+) -> Result<()> {
+    let progress = printer.progress();
+    if dry_run {
+        let (plan, findings) = sealrs_installer::plan_apps(image, cluster, options)?;
+        show_plan(&plan, printer)?;
+        return enforce(&findings, &*progress);
+    }
+    let summary = sealrs_installer::install_apps(source, image, cluster, options, &*progress)?;
+    printer.result(&summary, |summary| summary.words.join("\n"))
 }
 
 /// Prints a plan, with its digest.

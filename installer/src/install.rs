@@ -10,6 +10,7 @@ use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::progress::{Event, Progress, Silent};
 use sealrs_image::source::Source;
 
+use crate::app::{self, AppState};
 use crate::cluster::ClusterFiles;
 use crate::inputs::Inputs;
 use crate::journal::{Journal, Stage};
@@ -123,6 +124,7 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
     keep_kubeconfig(&plan, &mut checked.sites, &cluster_files)?;
     if !finished {
         work.journal().finished()?;
+        app::note(&cluster_files, image, options, None, AppState::Launched)?;
     }
     Ok(summary(&plan, &checked, executed, finished))
 }

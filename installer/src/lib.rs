@@ -11,9 +11,11 @@
 //! * For hosts that sealrs does not install: [`mirror`], what they have to know to pull from another registry.
 //! * Many hosts: what they are ([`member`]), reaching them ([`host`], `sites`), and what is done on each, by this process
 //!   or by the sealrs that is put there (`node`). What is wanted of them, as a file: [`clusterfile`].
+//! * Apps: how they are launched (`apps`), and those that come onto a cluster that runs (`app`).
 //! * The commands: [`check()`], [`run`], [`plan()`], [`delete()`], [`status()`], [`supervise`].
 
 pub mod action;
+mod app;
 mod apply;
 mod approval;
 mod apps;
@@ -61,8 +63,10 @@ mod undo;
 mod work;
 mod yaml;
 
+pub use app::{App, AppState, install_apps, list_apps, plan_apps, remove_apps};
 pub use apply::{Difference, apply, difference};
 pub use approval::Approval;
+pub use apps::AppSettings;
 pub use check::{Checked, Machine, Report, check};
 pub use cluster::ClusterFiles;
 pub use delete::delete;

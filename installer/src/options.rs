@@ -10,6 +10,7 @@ use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt 
 use serde::{Deserialize, Serialize};
 
 use crate::approval::Approval;
+use crate::apps::AppSettings;
 use crate::cluster::ClusterFiles;
 use crate::configuration::Configuration;
 use crate::hook::{self, Hook};
@@ -41,6 +42,11 @@ pub struct Options {
     pub cmds: Option<Vec<String>>,
     /// Apps to launch instead of the image's.
     pub apps: Option<Vec<String>>,
+    /// What is said of apps, by their names.
+    pub app_settings: BTreeMap<String, AppSettings>,
+    /// For how many seconds apps may become ready, where that is waited for.
+    #[serde(skip)]
+    pub wait: Option<u64>,
     /// `KEY=VALUE` each: settings for the cluster runtime, on top of the image's.
     pub runtime_config: Vec<String>,
     /// Documents of a Clusterfile that cluster runtimes read themselves, whole: each with its `apiVersion` and `kind`.
@@ -76,6 +82,8 @@ impl Default for Options {
             env: BTreeMap::new(),
             cmds: None,
             apps: None,
+            app_settings: BTreeMap::new(),
+            wait: None,
             runtime_config: Vec::new(),
             runtime_documents: Vec::new(),
             container_runtime: None,

@@ -545,9 +545,9 @@ pub(crate) fn check_kind(image: &ClusterImage) -> Result<()> {
         ImageKind::KubeInstaller => Ok(()),
         ImageKind::AppInstaller => Err(Error::new(
             ErrorKind::Input,
-            "the image holds only apps, and installing apps onto a running cluster is not available yet",
+            "the image holds only apps, which make no cluster",
         )
-        .hint("build the apps FROM a cluster image and run that")),
+        .hint("install a cluster first; then `sealrs run` brings the apps onto it")),
     }
 }
 
