@@ -12,6 +12,7 @@ use sealrs_image::source::Source;
 
 use super::relay::{Kept, Relayed};
 use super::{Begin, Node, Order, Pass, Upstream};
+use crate::audit::{self, Found, Question};
 use crate::cluster::ClusterFiles;
 use crate::environment::Environment;
 use crate::execute::Executor;
@@ -22,7 +23,7 @@ use crate::runtime::{self, Runtime};
 use crate::service::Manager;
 use crate::summary::Summary;
 use crate::template::Values;
-use crate::{delete, files, journal};
+use crate::{apps, delete, files, journal};
 
 /// A file that is read for the operator has no more bytes.
 const LARGEST_READ: u64 = 1 << 20;
@@ -80,6 +81,8 @@ impl Node for Here {
 
     fn begin(&mut self, begin: &Begin, above: &[PathBuf]) -> Result<()> {
         let cluster = ClusterFiles::new(&begin.root, &begin.cluster);
+        // It may have begun something else before.
+        self.work = None;
         let (above, lock) = match self.is_locked {
             true => (above.to_vec(), None),
             false => (missing_folders(&cluster), Some(cluster.hold()?)),
@@ -88,6 +91,15 @@ impl Node for Here {
             let what = format!("runtime `{}` is not known here", begin.runtime.escape_debug());
             Error::new(ErrorKind::Internal, what)
         })?;
+        let cluster = match &begin.apps {
+            Some(id) => {
+                let cluster = cluster.of_apps(id);
+                let folder = cluster.of_image();
+                fs::create_dir_all(&folder).or_io(|| format!("cannot make the folder {}", folder.display()))?;
+                cluster
+            }
+            None => cluster,
+        };
         let mut manifest = HostManifest::open(&cluster.host_manifest(), &cluster.backup())?;
         if manifest.is_being_undone() {
             return Err(journal::being_deleted(&begin.cluster));
@@ -146,13 +158,16 @@ impl Node for Here {
             planned: work.runtime.layout().documents,
         };
         let configurations = &work.begin.configurations;
+        let apps = apps::environments(&image.extension, &work.begin.app_settings, &work.begin.given);
         let relayed = upstream.map(|upstream| Relayed::new(source, upstream, progress));
         let relayed = relayed.transpose()?;
         let source = relayed.as_ref().map_or(source, |relayed| relayed);
+        let unpack =
+            |source: &dyn Source| rootfs::unpack(&work.files, source, image, configurations, &values, &apps, progress);
         let Some(kept) = &work.kept else {
-            return rootfs::unpack(&work.files, source, image, configurations, &values, progress);
+            return unpack(source);
         };
-        let unpacked = rootfs::unpack(&work.files, &kept.of(source), image, configurations, &values, progress);
+        let unpacked = unpack(&kept.of(source));
         kept.close();
         unpacked
     }
@@ -186,6 +201,10 @@ impl Node for Here {
             Ok(_) => fs::read_to_string(path).map(Some).or_io(place),
             Err(error) => Err(error).or_io(place),
         }
+    }
+
+    fn audit(&mut self, question: &Question, progress: &dyn Progress) -> Result<Found> {
+        audit::answer(question, progress)
     }
 
     fn delete(&mut self, root: &Path, cluster: &str, progress: &dyn Progress) -> Result<Summary> {
