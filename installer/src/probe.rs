@@ -1,5 +1,7 @@
 //! Whether something holds that a step waits for.
 
+mod objects;
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -60,6 +62,11 @@ pub(crate) fn check(probe: &Probe, services: &Services) -> Result<()> {
                 Some(found) if !found.is_null() => Ok(()),
                 _ => Err(not_yet(format!("not yet: {what}"))),
             }
+        }
+        Probe::ObjectsReady { what, argv, env } => {
+            let done = command::output(command::prepare(argv, env, &[])?, None, LIMIT)?
+                .checked(|| format!("not yet: {what}"))?;
+            objects::ready(&done.stdout)
         }
         Probe::NodeReady { names, argv, env } => {
             let done = command::output(command::prepare(argv, env, &[])?, None, LIMIT)?

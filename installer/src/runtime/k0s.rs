@@ -12,7 +12,7 @@
 mod claims;
 mod config;
 mod diagnose;
-mod fields;
+pub(crate) mod fields;
 mod flags;
 mod images;
 mod leave;
@@ -281,3 +281,6 @@ fn write(context: &Context<'_>, id: &str, title: &str, path: &str, content: Cont
     };
     context.step(id, title, action)
 }
+
+#[cfg(test)]
+mod tests;

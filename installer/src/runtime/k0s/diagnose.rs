@@ -4,7 +4,7 @@ use super::super::Diagnosis;
 use super::super::known::{self, Known, hopeless, perhaps, shorten};
 
 /// The first one that is found counts.
-const KNOWN: [Known; 15] = [
+const KNOWN: [Known; 16] = [
     hopeless(
         &["pre-flight checks failed"],
         "k0s's own checks refuse this host",
@@ -44,6 +44,11 @@ const KNOWN: [Known; 15] = [
         &["the member has been permanently removed from the cluster"],
         "this host was taken out of etcd",
         "remove the host with `sealrs delete --masters`, then add it again",
+    ),
+    hopeless(
+        &["/pki/", "permission denied"],
+        "a part of k0s, which runs as a user of its own, can't read a file that it needs",
+        "see that its folder and the folders above it let others pass (`chmod o+x`)",
     ),
     hopeless(
         &["address already in use"],

@@ -9,7 +9,7 @@ use sealrs_image::error::Result;
 
 use super::config::{Config, Datastore};
 use super::{DATA, TOKEN, program_path, secret_file};
-use crate::action::{Action, Content, Piece, Program};
+use crate::action::{Action, Content, FileWrite, Mode, Piece, Program};
 use crate::command::word;
 use crate::member::Role;
 use crate::plan::{Context, Step};
@@ -50,7 +50,13 @@ pub(super) fn authorities(context: &Context<'_>, config: &Config) -> Result<Vec<
         ("sa.key", "k0s/sa.ec"),
         ("sa.pub", "k0s/sa.pub"),
     ];
-    let files = files.map(|(name, secret)| secret_file(folder.join(name), Content::Secret(secret.to_owned())));
+    // k0s gives the keys to who needs them, and leaves the rest as it is: its parts run as users of their own.
+    let readable = |name: &str| name == "ca.crt" || name == "sa.pub";
+    let files = files.map(|(name, secret)| FileWrite {
+        path: folder.join(name),
+        mode: Mode(if readable(name) { 0o644 } else { 0o600 }),
+        content: Content::Secret(secret.to_owned()),
+    });
     let action = Action::WriteFiles(files.to_vec());
     Ok(vec![context.step(
         "k0s-authorities",
