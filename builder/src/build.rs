@@ -27,7 +27,7 @@ use crate::asked::Asked;
 use crate::base::{self, Finding, unusable};
 use crate::cache::Cache;
 use crate::check;
-use crate::container_images::{Fetching, listed};
+use crate::container_images::{Fetching, ReferrersOf, listed};
 use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
 use crate::discovery::Discovery;
@@ -67,6 +67,8 @@ pub struct Options {
     pub allow_unresolved: Vec<PathBuf>,
     /// Where container images are looked for before registries are asked, in this order.
     pub image_sources: Vec<ImageSource>,
+    /// Whether signatures and the like of container images come along.
+    pub referrers: bool,
     /// How images that manifests and charts name are looked for, if they are.
     pub discovery: Option<Discovery>,
     /// What is done with the lock beside the Kubefile.
@@ -377,6 +379,11 @@ impl Building<'_> {
                 platform: target.platform,
                 asked: self.asked,
                 sources: &options.image_sources,
+                referrers: options.referrers.then(|| match &self.frozen {
+                    None => ReferrersOf::Images,
+                    Some(frozen) => ReferrersOf::Lock(frozen.referrers(target.platform)),
+                }),
+                use_cache: options.use_cache,
                 jobs: options.jobs,
                 progress: packing.progress,
             };

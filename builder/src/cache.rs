@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sealrs_image::digest::{Digest, Hasher};
 use sealrs_image::error::{IoResultExt as _, Result};
 use sealrs_image::file;
+use sealrs_image::images_lock::Referrer;
 use sealrs_image::layer::PackedLayer;
 use sealrs_image::platform::Platform;
 use sealrs_image::reference::Reference;
@@ -42,7 +43,7 @@ struct Remembered {
 impl Cache {
     pub(crate) fn open(root: &Path) -> Result<Self> {
         let folder = root.join("cache");
-        for kind in ["layers", "listings", "insides", "shapes", "files", "bases"] {
+        for kind in ["layers", "listings", "insides", "referrers", "shapes", "files", "bases"] {
             let folder = folder.join(kind);
             fs::create_dir_all(&folder).or_io(|| format!("cannot make {}", folder.display()))?;
         }
@@ -94,6 +95,17 @@ impl Cache {
     pub(crate) fn remember_base(&self, name: &Reference, platform: &Platform, root: &Descriptor) -> Result<()> {
         let bytes = serde_json::to_vec(root).unwrap_or_default();
         self.write("bases", &base_key(name, platform), &bytes)
+    }
+
+    /// What a registry had that refers to an image.
+    pub(crate) fn referrers(&self, key: &Digest) -> Option<Vec<Referrer>> {
+        let bytes = fs::read(self.folder.join("referrers").join(key.hex())).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    pub(crate) fn remember_referrers(&self, key: &Digest, referrers: &[Referrer]) -> Result<()> {
+        let bytes = serde_json::to_vec(referrers).unwrap_or_default();
+        self.write("referrers", &key.hex(), &bytes)
     }
 
     /// A file that was read out of a layer.

@@ -11,7 +11,7 @@ use sealrs_image::copy::in_parallel;
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
 use sealrs_image::finding::Finding;
-use sealrs_image::images_lock::{Lock, Locked};
+use sealrs_image::images_lock::{Lock, Locked, Referrer};
 use sealrs_image::layer::{self, Compression, PackedLayer};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress, Task};
@@ -29,6 +29,7 @@ use crate::cache::Cache;
 use crate::image_list::Wanted;
 use crate::image_sources::{self, ImageSource, InOrder, Local, Opening};
 use crate::pack::{collected, lock};
+use crate::referrers::{self, Carried, Place};
 
 /// Blobs of at least so many bytes are layers of their own. Below it, a layer's own cost (a request, a file, a line
 /// in the manifest) outweighs what sharing it saves.
@@ -49,9 +50,21 @@ pub(crate) struct Fetching<'b> {
     pub(crate) asked: &'b Asked,
     /// Places on this machine that are looked at first.
     pub(crate) sources: &'b [ImageSource],
+    /// Which signatures and the like come along, if they do.
+    pub(crate) referrers: Option<ReferrersOf>,
+    /// Whether what was asked before is known.
+    pub(crate) use_cache: bool,
     /// Requests and downloads at once.
     pub(crate) jobs: usize,
     pub(crate) progress: &'b dyn Progress,
+}
+
+/// Which referrers of images come along.
+pub(crate) enum ReferrersOf {
+    /// Those that there are.
+    Images,
+    /// Those of a lock.
+    Lock(BTreeMap<Reference, Vec<Referrer>>),
 }
 
 /// Container images as parts of a ClusterImage.
@@ -80,11 +93,29 @@ struct Resolved {
     manifest_digest: Digest,
     /// Which place on this machine had it; none is its registry.
     local: Option<usize>,
+    /// What refers to it.
+    referrers: Vec<Carried>,
 }
 
 impl Resolved {
     fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         self.manifest.layers.iter().chain([&self.manifest.config])
+    }
+
+    /// Its own blobs, and those of what refers to it.
+    fn all_blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        self.blobs()
+            .chain(self.referrers.iter().flat_map(|carried| &carried.blobs))
+    }
+
+    /// Its own documents, and those of what refers to it.
+    fn all_documents(&self) -> impl Iterator<Item = &(Descriptor, Vec<u8>)> {
+        let carried = self.referrers.iter().flat_map(|carried| &carried.documents);
+        self.documents.iter().chain(carried)
+    }
+
+    fn referrers(&self) -> Vec<Referrer> {
+        self.referrers.iter().map(|carried| carried.referrer.clone()).collect()
     }
 
     fn size(&self) -> u64 {
@@ -113,7 +144,7 @@ impl Fetching<'_> {
         let locals = image_sources::open(self.sources, &opening)?;
         let resolved = self.resolve_all(wanted, &locals)?;
         let mut files = BTreeMap::new();
-        for (descriptor, bytes) in resolved.iter().flat_map(|image| &image.documents) {
+        for (descriptor, bytes) in resolved.iter().flat_map(Resolved::all_documents) {
             files.insert(blob_path(&descriptor.digest), bytes.clone());
         }
         let (layers, small) = self.fetch_blobs(&resolved, &locals)?;
@@ -146,6 +177,7 @@ impl Fetching<'_> {
             manifest: image.manifest_digest,
             size: image.size(),
             asked_by: image.wanted.asked_by.clone(),
+            referrers: image.referrers(),
         }
     }
 
@@ -157,7 +189,8 @@ impl Fetching<'_> {
         {
             let _task = Task::begin(self.progress, &format!("resolving {count} container images"), None);
             in_parallel(wanted, self.jobs, |wanted| {
-                match self.resolve(&wanted, locals) {
+                let image = self.resolve(&wanted, locals);
+                match image.and_then(|image| self.with_referrers(image, locals)) {
                     Ok(image) => push(&resolved, image),
                     Err(error) if self.asked.allows(&wanted.reference) => {
                         let finding = wanted.failure(&error);
@@ -173,6 +206,83 @@ impl Fetching<'_> {
         let mut resolved = collected(resolved);
         resolved.sort_by(|a, b| a.wanted.reference.cmp(&b.wanted.reference));
         Ok(resolved)
+    }
+
+    /// Adds what refers to the image.
+    fn with_referrers(&self, image: Resolved, locals: &[Local]) -> Result<Resolved> {
+        let reference = image.wanted.reference.clone();
+        self.referring(image, locals).map_err(|error| {
+            let kind = error.kind();
+            let what = format!("cannot take along what refers to {reference}");
+            let leave = "leave signatures and the like behind with `--no-referrers`";
+            let hint = match error.remedy() {
+                Some(remedy) => format!("{remedy}; or {leave}"),
+                None => leave.to_owned(),
+            };
+            Error::new(kind, what).because(error).hint(hint)
+        })
+    }
+
+    /// Adds what refers to the image, looked for where it is itself; or, of a lock, what it says.
+    fn referring(&self, mut image: Resolved, locals: &[Local]) -> Result<Resolved> {
+        let Some(wanted) = &self.referrers else {
+            return Ok(image);
+        };
+        let reference = &image.wanted.reference;
+        let registry = RemoteSource {
+            client: self.client.clone(),
+            repository: reference.clone(),
+        };
+        let own = image.local.and_then(|number| locals.get(number));
+        let mut found = match wanted {
+            ReferrersOf::Lock(locked) => locked.get(reference).cloned().unwrap_or_default(),
+            ReferrersOf::Images => {
+                let subjects: Vec<Digest> = image.documents.iter().map(|(document, _)| document.digest).collect();
+                match own {
+                    Some(local) => referrers::find(&Place::Local(local, reference), &subjects, self.progress),
+                    None => self.registry_referrers(reference, &subjects),
+                }?
+            }
+        };
+        // A lock may be read by people.
+        found.sort();
+        let before: Vec<&dyn Source> = own
+            .map(Local::source)
+            .into_iter()
+            .chain([self.store as &dyn Source])
+            .collect();
+        let source = InOrder(before.into_iter().chain([&registry as &dyn Source]).collect());
+        for referrer in found {
+            let digest = referrer.digest;
+            let known = own.map(|local| local.document(digest)).transpose()?.flatten();
+            let root = match known {
+                Some((descriptor, _)) => descriptor,
+                None => self.document(reference, &digest.to_string())?.0,
+            };
+            let carried = Carried::read(&source, &root, referrer)?;
+            for (descriptor, bytes) in &carried.documents {
+                self.store.put(&descriptor.media_type, bytes)?;
+            }
+            image.referrers.push(carried);
+        }
+        Ok(image)
+    }
+
+    /// What a registry has that refers to an image. That of a pinned one is asked for once, as the image is.
+    fn registry_referrers(&self, reference: &Reference, subjects: &[Digest]) -> Result<Vec<Referrer>> {
+        let key = format!("referrers 1 {} {subjects:?}", reference.repository());
+        let key = Digest::of(key.as_bytes());
+        let is_pinned = reference.digest().is_some();
+        if let Some(known) = self.cache.referrers(&key).filter(|_| is_pinned && self.use_cache) {
+            return Ok(known);
+        }
+        if let Some(root) = subjects.first().filter(|_| self.client.has_mirrors(reference)) {
+            self.client.manifest(reference, &root.to_string())?;
+        }
+        let home = Place::Registry(self.client, self.client.home(reference));
+        let found = referrers::find(&home, subjects, self.progress)?;
+        self.cache.remember_referrers(&key, &found)?;
+        Ok(found)
     }
 
     /// Finds an image in the first place that has it for the platform.
@@ -259,6 +369,7 @@ impl Fetching<'_> {
             documents,
             manifest,
             local: None,
+            referrers: Vec::new(),
         })
     }
 
@@ -312,7 +423,7 @@ impl Fetching<'_> {
     fn fetch_blobs(&self, images: &[Resolved], locals: &[Local]) -> Result<(Vec<PackedLayer>, Files)> {
         let mut blobs: BTreeMap<Digest, (&Descriptor, &Resolved)> = BTreeMap::new();
         for image in images {
-            for blob in image.blobs() {
+            for blob in image.all_blobs() {
                 blobs.entry(blob.digest).or_insert((blob, image));
             }
         }
@@ -459,6 +570,7 @@ fn inherited(lock: &Lock) -> Vec<StoredImage> {
         root: locked.digest,
         manifests: vec![locked.digest, locked.manifest],
         layers: Vec::new(),
+        referrers: locked.referrers.clone(),
     });
     inherited.collect()
 }
@@ -544,12 +656,9 @@ fn stored(image: &Resolved) -> StoredImage {
     StoredImage {
         reference: image.wanted.reference.clone(),
         root: image.root.digest,
-        manifests: image
-            .documents
-            .iter()
-            .map(|(descriptor, _)| descriptor.digest)
-            .collect(),
-        layers: image.blobs().map(|blob| blob.digest).collect(),
+        manifests: image.all_documents().map(|(descriptor, _)| descriptor.digest).collect(),
+        layers: image.all_blobs().map(|blob| blob.digest).collect(),
+        referrers: image.referrers(),
     }
 }
 

@@ -6,6 +6,7 @@
 //! * `rootfs`, `inside`: what the layers so far unpack to.
 //! * `image_list`, `asked`, `container_images`: from lists of container images to registry data.
 //! * `image_sources`: where they are on this machine: [`ImageSource`].
+//! * `referrers`: signatures and the like, which come along.
 //! * `lock_file`: the lock that a build writes or keeps to.
 //! * `discovery`: the container images that files of Kubernetes name: [`Discovery`]. `named` looks for those of the rootfs.
 //! * `sources`, `check`: what is wrong, before anything is fetched or packed.
@@ -38,6 +39,7 @@ mod merge;
 mod named;
 mod pack;
 mod publish;
+mod referrers;
 mod relocate;
 mod remote_layer;
 mod rootfs;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::file;
 use sealrs_image::finding::Finding;
-use sealrs_image::images_lock::{LOCK_PATH, Lock, Locked};
+use sealrs_image::images_lock::{LOCK_PATH, Lock, Locked, Referrer};
 use sealrs_image::platform::Platform;
 use sealrs_image::reference::Reference;
 
@@ -70,6 +70,14 @@ impl Frozen {
         own.map(|locked| (&locked.image, locked)).collect()
     }
 
+    /// What refers to the images for a platform.
+    pub(crate) fn referrers(&self, platform: &Platform) -> BTreeMap<Reference, Vec<Referrer>> {
+        let locked = self.of(platform).into_iter();
+        locked
+            .map(|(image, locked)| (image.clone(), locked.referrers.clone()))
+            .collect()
+    }
+
     /// Refuses a build that asks for other images than the lock has.
     pub(crate) fn check_names(&self, wanted: &[Wanted], platform: &Platform) -> Result<()> {
         let locked = self.of(platform);
@@ -91,7 +99,16 @@ impl Frozen {
 
     /// Refuses images that are not those of the lock.
     pub(crate) fn check_images(&self, images: &[Locked], platform: &Platform) -> Result<()> {
-        let content = |locked: &Locked| (locked.digest, locked.manifest, locked.media_type.clone(), locked.size);
+        let content = |locked: &Locked| {
+            let referrers = locked.referrers.clone();
+            (
+                locked.digest,
+                locked.manifest,
+                locked.media_type.clone(),
+                locked.size,
+                referrers,
+            )
+        };
         let locked = self.of(platform);
         let other = images.iter().filter(|image| {
             let same = locked.get(&image.image).map(|locked| content(locked));

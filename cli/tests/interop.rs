@@ -202,6 +202,7 @@ fn registry_folder(layout: &Layout, images: &BTreeMap<&str, Digest>, name: impl 
         // A registry does not mind a link too many.
         manifests: all.clone(),
         layers: all.clone(),
+        referrers: Vec::new(),
     });
     for (path, content) in link_files(&stored.collect::<Vec<_>>()).unwrap() {
         write(path, content.as_bytes());

@@ -28,7 +28,7 @@ const INIT: &str = "#!/bin/bash\nset -eu\n[ -z \"${API-}\" ] || echo config > \"
 const KUBECTL: &str = "#!/bin/bash\ncd \"$(dirname \"$0\")\"\n[ ! -e down ] || { echo 'connection refused' >&2; exit 1; }\n\
     case \"$*\" in *'get pods -A'*) cat pods;; *'get nodes'*) cat nodes;; *) exit 9;; esac\n";
 
-/// A cluster with three images, of which two share a layer, one is an index, and one is named by digest.
+/// A cluster with three images, of which two share a layer, one is a signed index, and one is named by digest.
 fn cluster(run: &[&str]) -> (Cluster, Vec<Digest>, String) {
     let cluster = Cluster::new();
     let scratch = &cluster.scratch;
@@ -44,6 +44,14 @@ fn cluster(run: &[&str]) -> (Cluster, Vec<Digest>, String) {
         &[shared.clone(), b"one".to_vec()],
     );
     let two = push(scratch, &upstream, "two:v1", &["linux/amd64", "linux/arm64"], &[shared]);
+    // A signature, as cosign keeps it.
+    push(
+        scratch,
+        &upstream,
+        &format!("two:sha256-{}.sig", two.hex()),
+        &here,
+        &[b"signed".to_vec()],
+    );
     let three = push(scratch, &upstream, "three:v1", &here, &[noise(3, 300_000)]);
     let list = format!("{host}/team/one:v1\n{host}/two:v1\n{host}/three@{three}\n");
     let files = [
@@ -157,7 +165,7 @@ fn whatever_is_taken_out_of_the_registry_is_found() {
     let own: Vec<PathBuf> = files(&cluster, "repositories")
         .into_iter()
         .filter(|path| path.to_str().unwrap().contains("localhost_") || path.to_str().unwrap().contains("127.0.0.1_"))
-        .filter(|path| !path.to_str().unwrap().contains("/tags/v1/index/"))
+        .filter(|path| !path.to_str().unwrap().contains("/index/sha256/"))
         .collect();
     assert!(own.len() > 10, "{own:?}");
     for path in own {

@@ -40,6 +40,22 @@ pub struct Locked {
     pub size: u64,
     /// Every place that names it.
     pub asked_by: Vec<String>,
+    /// What refers to it and came along, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub referrers: Vec<Referrer>,
+}
+
+/// A signature, an attestation, a list of parts: what refers to a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Referrer {
+    /// What it refers to: an index, a manifest, or another referrer.
+    pub subject: Digest,
+    /// Its own manifest.
+    pub digest: Digest,
+    /// The tag that it is found by, where it is none that registries list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
 }
 
 impl Lock {
@@ -81,6 +97,7 @@ mod tests {
             manifest: Digest::of(content),
             size: 1,
             asked_by: Vec::new(),
+            referrers: Vec::new(),
         };
         let base = Lock {
             schema_version: 1,

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::images_lock::Referrer;
 use sealrs_image::reference::Reference;
 
 use crate::host::Host;
@@ -29,6 +30,8 @@ pub struct StoredImage {
     pub manifests: Vec<Digest>,
     /// Its configs and layers.
     pub layers: Vec<Digest>,
+    /// What refers to it. Their manifests and layers are among the others.
+    pub referrers: Vec<Referrer>,
 }
 
 impl StoredImage {
@@ -100,6 +103,19 @@ impl<'a> Files<'a> {
         for digest in &image.layers {
             self.link(layout::layer_link(&repository, digest), digest);
         }
+        for Referrer { subject, digest, tag } in &image.referrers {
+            match tag {
+                Some(tag) => {
+                    let tag: Tag = tag.parse()?;
+                    self.link(layout::tag_link(&repository, &tag), digest);
+                    self.link(layout::tag_index_link(&repository, &tag, *digest), digest);
+                }
+                None => {
+                    let link = layout::referrer_link(&repository, &(*subject).into(), &(*digest).into());
+                    self.link(link, digest);
+                }
+            }
+        }
         let Some(tag) = image.reference.tag() else {
             return Ok(());
         };
@@ -143,6 +159,7 @@ mod tests {
             root: Digest::of(root.as_bytes()),
             manifests: vec![Digest::of(root.as_bytes())],
             layers: vec![Digest::of(b"layer")],
+            referrers: Vec::new(),
         }
     }
 
@@ -249,6 +266,41 @@ mod tests {
 
         pinned.manifests.clear();
         assert_eq!(link_files(&[pinned]).unwrap_err().kind(), ErrorKind::Internal);
+    }
+
+    #[test]
+    fn what_refers_to_an_image_is_found_by_its_subject_or_its_tag() {
+        let digest = |text: &str| Digest::of(text.as_bytes());
+        let mut signed = image("nginx:1", "a");
+        signed.referrers = vec![
+            Referrer {
+                subject: digest("a"),
+                digest: digest("sbom"),
+                tag: None,
+            },
+            Referrer {
+                subject: digest("a"),
+                digest: digest("sig"),
+                tag: Some("sha256-a.sig".to_owned()),
+            },
+        ];
+        let files = link_files(&[signed]).unwrap();
+        for home in ["library/nginx", "docker.io/library/nginx"] {
+            let home = format!("docker/registry/v2/repositories/{home}/_manifests");
+            for (path, content) in [
+                (
+                    format!(
+                        "{home}/referrers/sha256/{}/sha256/{}/link",
+                        digest("a").hex(),
+                        digest("sbom").hex()
+                    ),
+                    "sbom",
+                ),
+                (format!("{home}/tags/sha256-a.sig/current/link"), "sig"),
+            ] {
+                assert_eq!(files.get(&path), Some(&digest(content).to_string()), "{path}");
+            }
+        }
     }
 
     #[test]

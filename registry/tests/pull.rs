@@ -81,6 +81,7 @@ fn the_small_documents() {
         root: sealrs_image::digest::Digest::of(&list),
         manifests: Vec::new(),
         layers: Vec::new(),
+        referrers: Vec::new(),
     };
     write_directory(sample.dir.path(), &[image], [list.as_slice()]);
     let target = format!("/v2/library/app/referrers/{}", sample.manifest);
@@ -110,6 +111,7 @@ fn lists_come_in_pages() {
         root: sample.manifest,
         manifests: Vec::new(),
         layers: Vec::new(),
+        referrers: Vec::new(),
     };
     let images: Vec<StoredImage> = ["app:b", "app:C", "app:a", "quay.io/x:1"].map(image).to_vec();
     write_directory(sample.dir.path(), &images, []);
@@ -235,6 +237,7 @@ fn an_image_is_given_out_under_its_own_host_only() {
         root: digests[which],
         manifests: Vec::new(),
         layers: Vec::new(),
+        referrers: Vec::new(),
     };
     let images = [
         image("quay.io/app:1", 0),

@@ -84,6 +84,10 @@ pub(crate) struct Build {
     #[arg(long = "image-source", value_name = "SOURCE")]
     image_sources: Vec<ImageSource>,
 
+    /// Leave signatures, attestations and other things behind that refer to container images.
+    #[arg(long)]
+    no_referrers: bool,
+
     /// Pull what image lists name, and not what manifests and charts do.
     #[arg(long)]
     no_discovery: bool,
@@ -132,6 +136,7 @@ impl Build {
             ignored_image_lists: self.ignored_image_lists,
             allow_unresolved: self.allow_unresolved,
             image_sources: self.image_sources,
+            referrers: !self.no_referrers,
             discovery: (!self.no_discovery).then(|| self.charts.discovery()),
             lock: match (self.frozen, self.update_lock) {
                 (true, _) => LockUse::Frozen,

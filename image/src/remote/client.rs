@@ -202,6 +202,12 @@ impl Client {
         self.0.mirrors.has(repository.host())
     }
 
+    /// Where what was asked of a repository last came from: a mirror, or itself.
+    #[must_use]
+    pub fn home(&self, repository: &Reference) -> Reference {
+        self.0.mirrors.home(repository)
+    }
+
     /// What was wrong with mirrors that were given up.
     #[must_use]
     pub fn mirror_failures(&self) -> Vec<String> {

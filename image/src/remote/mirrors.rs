@@ -1,7 +1,8 @@
 //! Other registries that have the images of one: asked before it, in their order.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::reference::Reference;
@@ -49,28 +50,39 @@ impl FromStr for Mirror {
 
 /// The mirrors of a client, and how each failed that is not asked any more.
 #[derive(Debug, Default)]
-pub(super) struct Mirrors(Vec<(Mirror, Mutex<Option<String>>)>);
+pub(super) struct Mirrors {
+    all: Vec<(Mirror, Mutex<Option<String>>)>,
+    /// Which repository answered for one that has mirrors.
+    homes: Mutex<BTreeMap<String, Reference>>,
+}
 
 impl Mirrors {
     pub(super) fn new(mirrors: Vec<Mirror>) -> Self {
-        Self(mirrors.into_iter().map(|mirror| (mirror, Mutex::default())).collect())
+        Self {
+            all: mirrors.into_iter().map(|mirror| (mirror, Mutex::default())).collect(),
+            homes: Mutex::default(),
+        }
     }
 
     /// Whether a registry has some.
     pub(super) fn has(&self, host: &str) -> bool {
-        self.0.iter().any(|(mirror, _)| mirror.host == host)
+        self.all.iter().any(|(mirror, _)| mirror.host == host)
     }
 
     /// Asks the mirrors of an image's registry, and last the registry itself. A mirror that lacks something is passed by,
     /// one that fails is not asked again.
     pub(super) fn first<T>(&self, image: &Reference, ask: impl Fn(&Reference) -> Result<T>) -> Result<T> {
-        for (mirror, failure) in self.0.iter().filter(|(mirror, _)| mirror.host == image.host()) {
+        for (mirror, failure) in self.all.iter().filter(|(mirror, _)| mirror.host == image.host()) {
             let failure = || failure.lock().unwrap_or_else(PoisonError::into_inner);
             if failure().is_some() {
                 continue;
             }
-            match mirror.at(image).and_then(|place| ask(&place)) {
-                Ok(answer) => return Ok(answer),
+            let place = mirror.at(image)?;
+            match ask(&place) {
+                Ok(answer) => {
+                    self.homes().insert(image.repository(), place);
+                    return Ok(answer);
+                }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => {
                     let mut words = vec![error.to_string()];
@@ -79,7 +91,18 @@ impl Mirrors {
                 }
             }
         }
-        ask(image)
+        let answer = ask(image)?;
+        self.homes().remove(&image.repository());
+        Ok(answer)
+    }
+
+    /// Where what was asked of a repository last came from.
+    pub(super) fn home(&self, image: &Reference) -> Reference {
+        self.homes().get(&image.repository()).unwrap_or(image).clone()
+    }
+
+    fn homes(&self) -> MutexGuard<'_, BTreeMap<String, Reference>> {
+        self.homes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was wrong with those that are not asked any more.
@@ -92,7 +115,7 @@ impl Mirrors {
                 mirror.place, mirror.host
             ))
         };
-        self.0.iter().filter_map(failed).collect()
+        self.all.iter().filter_map(failed).collect()
     }
 }
 

@@ -80,7 +80,7 @@ impl Client {
 
 /// The query of the link to the next page (RFC 8288). Nothing else of it counts: behind a proxy, registries often
 /// name themselves by a host or a scheme that nobody else knows.
-fn next_query(url: &Url, headers: &HeaderMap) -> Option<String> {
+pub(super) fn next_query(url: &Url, headers: &HeaderMap) -> Option<String> {
     let links = headers.get_all(LINK).iter().filter_map(|header| header.to_str().ok());
     for link in links.flat_map(|header| header.split(", ")) {
         let Some((target, parameters)) = link.trim().strip_prefix('<').and_then(|link| link.split_once('>')) else {

@@ -9,7 +9,7 @@ use sealrs_image::copy::in_parallel;
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::graph::{Graph, is_document};
-use sealrs_image::images_lock::{LOCK_PATH, Lock, Locked};
+use sealrs_image::images_lock::{LOCK_PATH, Lock, Locked, Referrer};
 use sealrs_image::progress::{Event, Progress, Task};
 use sealrs_image::reference::Reference;
 use sealrs_image::remote::{Client, Options, RemoteSource};
@@ -139,7 +139,29 @@ impl Asking<'_> {
             }
         };
         self.graph(&at, &manifest, &locked.image, &locked.asked_by)
-            .map_err(|error| (locked.manifest, error))
+            .map_err(|error| (locked.manifest, error))?;
+        for referrer in &locked.referrers {
+            self.referrer(&at, locked, referrer)
+                .map_err(|error| (referrer.digest, error))?;
+        }
+        Ok(())
+    }
+
+    /// Looks for a signature or the like, where whoever checks it does.
+    fn referrer(&mut self, at: &Reference, locked: &Locked, referrer: &Referrer) -> Result<()> {
+        let found = match &referrer.tag {
+            Some(tag) => self.client.manifest(at, tag)?.descriptor,
+            None => {
+                let listed = self.client.referrers(at, &referrer.subject)?;
+                let own = listed.into_iter().find(|listed| listed.digest == referrer.digest);
+                own.ok_or_else(|| Error::new(ErrorKind::NotFound, "it is not listed as a referrer"))?
+            }
+        };
+        if found.digest != referrer.digest {
+            let what = format!("its tag stands for {} there", found.digest);
+            return Err(Error::new(ErrorKind::Integrity, what));
+        }
+        self.graph(at, &found, &locked.image, &locked.asked_by)
     }
 
     /// Reads the documents below `root` and notes all blobs.

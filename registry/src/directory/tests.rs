@@ -21,6 +21,7 @@ impl Scratch {
                 root: Digest::of(MANIFEST),
                 manifests: Vec::new(),
                 layers: vec![Digest::of(LAYER)],
+                referrers: Vec::new(),
             })
             .collect();
         for (path, content) in link_files(&images).unwrap() {

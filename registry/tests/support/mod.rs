@@ -150,6 +150,7 @@ impl Image {
             root: self.manifest,
             manifests: vec![self.manifest],
             layers: self.layers.clone(),
+            referrers: Vec::new(),
         }
     }
 }
@@ -188,6 +189,7 @@ impl Sample {
             root: manifest,
             manifests: Vec::new(),
             layers: vec![layer],
+            referrers: Vec::new(),
         };
         write_directory(dir.path(), &[image], [Self::MANIFEST, Self::LAYER]);
         Self { dir, manifest, layer }
