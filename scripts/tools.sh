@@ -29,3 +29,16 @@ END
     rm -r "$download"
 fi
 PATH=$tools/bin:$PATH
+# Docker and podman as programs alone, for the tests that ask for them: their packages bring services, which test hosts would
+# start.
+export SEALRS_TEST_ENGINES=$tools/engines
+if ! [ -x "$SEALRS_TEST_ENGINES/dockerd" ] && command -v apt-get >/dev/null && command -v dpkg >/dev/null; then
+    download=$(mktemp -d)
+    chmod 755 "$download"
+    if (cd "$download" && apt-get download -qq podman conmon docker.io >/dev/null 2>&1); then
+        for package in "$download"/*.deb; do dpkg -x "$package" "$download/unpacked"; done
+        mkdir -p "$SEALRS_TEST_ENGINES"
+        mv "$download"/unpacked/usr/bin/{podman,conmon,docker} "$download/unpacked/usr/sbin/dockerd" "$SEALRS_TEST_ENGINES"
+    fi
+    rm -r "$download"
+fi

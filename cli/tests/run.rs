@@ -115,7 +115,7 @@ fn installs_serves_and_is_removed_without_a_trace() {
     for line in cluster.processes() {
         assert_has(&line, &["sealrs"]);
     }
-    kill_all(&cluster);
+    cluster.kill_all();
     succeed(&mut cluster.run("x.tar", &["-e", "WHO=you"]));
     let health = format!("https://localhost:{}/v2/", cluster.port);
     run("curl", &["-sf", "--cacert", &format!("{root}/pki/ca.crt"), &health]);
@@ -139,19 +139,6 @@ fn installs_serves_and_is_removed_without_a_trace() {
     assert_eq!(below(&scratch.path("")), before, "and nothing beside it");
     insta::assert_json_snapshot!("json-shapes", [shape(&ran), shape(&deleted)]);
     assert_has(&succeed(&mut cluster.delete()), &["there is no cluster `my-cluster`"]);
-}
-
-/// Ends the processes of the cluster, as a reboot would.
-fn kill_all(cluster: &Cluster) {
-    let root = cluster.scratch.path("root");
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let name = entry.file_name().into_string().unwrap();
-        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if name.parse::<u32>().is_ok() && text(&command).contains(&root) {
-            let _ = outcome(cluster.scratch.command("kill").args(["-9", &name]));
-        }
-    }
-    wait_until("all processes have ended", || cluster.processes().is_empty());
 }
 
 #[test]

@@ -12,13 +12,14 @@
 //! * Many hosts: what they are ([`member`]), reaching them ([`host`], `sites`), and what is done on each, by this process
 //!   or by the sealrs that is put there (`node`). What is wanted of them, as a file: [`clusterfile`].
 //! * Apps: how they are launched (`apps`), and those that come onto a cluster that runs (`app`).
-//! * The commands: [`check()`], [`run`], [`plan()`], [`delete()`], [`status()`], [`supervise`].
+//! * The commands: [`check()`], [`run`], [`plan()`], [`delete()`], [`status()`], [`audit()`], [`supervise`].
 
 pub mod action;
 mod app;
 mod apply;
 mod approval;
 mod apps;
+mod audit;
 mod check;
 mod cluster;
 pub mod clusterfile;
@@ -65,6 +66,7 @@ mod yaml;
 
 pub use app::{App, AppState, install_apps, list_apps, plan_apps, remove_apps};
 pub use apply::{Difference, apply, difference};
+pub use audit::{Audit, Gap, audit};
 pub use approval::Approval;
 pub use apps::AppSettings;
 pub use check::{Checked, Machine, Report, check};

@@ -19,6 +19,7 @@ use sealrs_image::source::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
+use crate::audit::{Found, Question};
 use crate::apps::AppSettings;
 use crate::configuration::Configuration;
 use crate::environment::Environment;
@@ -100,6 +101,9 @@ pub(crate) trait Node: Send {
 
     /// Reads a small file; none if it is not there.
     fn read(&mut self, path: &Path) -> Result<Option<String>>;
+
+    /// Asks the cluster's private registry.
+    fn audit(&mut self, question: &Question, progress: &dyn Progress) -> Result<Found>;
 
     /// Removes the cluster from the host.
     fn delete(&mut self, root: &Path, cluster: &str, progress: &dyn Progress) -> Result<Summary>;

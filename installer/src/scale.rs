@@ -84,14 +84,26 @@ fn open_journal(cluster: Cluster<'_>) -> Result<(ClusterFiles, sealrs_image::loc
     options::check_cluster_name(cluster.name)?;
     let files = ClusterFiles::new(cluster.root, cluster.name);
     if !files.data().is_dir() {
-        return Err(
-            Error::new(ErrorKind::NotFound, format!("there is no cluster `{}`", cluster.name))
-                .hint("install it first with `sealrs run`, or name it with `--cluster`"),
-        );
+        return Err(absent(cluster.name));
     }
     let lock = files.hold()?;
     let journal = Journal::open(&files.journal())?;
     Ok((files, lock, journal))
+}
+
+/// The error for a cluster that is not there.
+pub(crate) fn absent(cluster: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no cluster `{cluster}`"))
+        .hint("install it first with `sealrs run`, or name it with `--cluster`")
+}
+
+/// The error for a cluster that has no plan yet.
+pub(crate) fn unfinished(cluster: &str) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        format!("the installation of cluster `{cluster}` has not ended"),
+    )
+    .hint("finish it first: run the command again that it was begun with")
 }
 
 /// The digest of the manifest of the image that a cluster was installed from.
@@ -105,13 +117,7 @@ pub fn image_of(root: &Path, cluster: &str) -> Result<sealrs_image::digest::Dige
         name: cluster,
         given: &given,
     })?;
-    let digest = journal.base().or(journal.plan()).ok_or_else(|| {
-        Error::new(
-            ErrorKind::Conflict,
-            format!("the installation of cluster `{cluster}` has not ended"),
-        )
-        .hint("finish it first: run the command again that it was begun with")
-    })?;
+    let digest = journal.base().or(journal.plan()).ok_or_else(|| unfinished(cluster))?;
     Ok(Plan::of_cluster(&files, digest)?.image)
 }
 

@@ -10,6 +10,7 @@ use sealrs_image::progress::Progress;
 use sealrs_image::source::Source;
 
 use super::{Begin, Node, Order};
+use crate::audit::{self, Found, Question};
 use crate::cluster::ClusterFiles;
 use crate::environment::Environment;
 use crate::execute::Executor;
@@ -166,6 +167,10 @@ impl Node for Here {
             Ok(_) => fs::read_to_string(path).map(Some).or_io(place),
             Err(error) => Err(error).or_io(place),
         }
+    }
+
+    fn audit(&mut self, question: &Question, progress: &dyn Progress) -> Result<Found> {
+        audit::answer(question, progress)
     }
 
     fn delete(&mut self, root: &Path, cluster: &str, progress: &dyn Progress) -> Result<Summary> {
