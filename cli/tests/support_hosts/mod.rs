@@ -1,5 +1,7 @@
 //! Several hosts of testdata/hosts.sh with systemd, and an operator beside them who is none of them.
 
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,10 +20,16 @@ pub struct Hosts {
     pub scratch: Scratch,
     name: String,
     count: u32,
+    settings: Vec<(&'static str, String)>,
 }
 
 impl Hosts {
     pub fn boot(count: u32) -> Self {
+        Self::boot_with(count, Vec::new())
+    }
+
+    /// Hosts with other settings of `hosts.sh`.
+    pub fn boot_with(count: u32, settings: Vec<(&'static str, String)>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // Process ids have at most seven digits; names of hosts.sh at most eight letters.
         let letter = char::from(b'A' + u8::try_from(NEXT.fetch_add(1, Ordering::Relaxed) % 16).unwrap());
@@ -29,6 +37,7 @@ impl Hosts {
             scratch: Scratch::new(),
             name: format!("{letter}{:x}", std::process::id()),
             count,
+            settings,
         };
         // The program stays the same though it be built anew meanwhile.
         let program = hosts.scratch.path("sealrs");
@@ -51,6 +60,7 @@ impl Hosts {
             .args(arguments)
             .env("HOSTS_NAME", &self.name)
             .env("HOSTS_STATE", self.scratch.path("hosts"))
+            .envs(self.settings.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
     }
