@@ -11,13 +11,12 @@ import shutil
 import threading
 
 import log
+import product
 import references
-from containerd import STATE, RuntimeFailure, ctr, has_entrypoint, remove_container, run_command, tasks
+from containerd import RuntimeFailure, ctr, has_entrypoint, remove_container, run_command, tasks
 from controllers import UNREACHABLE, set_condition
 from store import Failure, now
 
-ROOT = "/var/lib/kubelet"
-VOLUME_PLUGINS = "/usr/libexec/kubernetes/kubelet-plugins/volume/exec"
 LOGS = "/var/log/pods"
 LINKS = "/var/log/containers"
 _PULL_BACKOFF = 10.0
@@ -36,10 +35,10 @@ class Kubelet:
         if self.runtime is None:
             return
         for folder in ("pods", "plugins", "plugins_registry", "pod-resources"):
-            os.makedirs(os.path.join(ROOT, folder), mode=0o750, exist_ok=True)
-        os.makedirs(VOLUME_PLUGINS, exist_ok=True)
-        if not os.path.ismount(ROOT):
-            run_command("mount", "--bind", ROOT, ROOT)
+            os.makedirs(os.path.join(product.KUBELET, folder), mode=0o750, exist_ok=True)
+        os.makedirs(product.VOLUME_PLUGINS, exist_ok=True)
+        if not os.path.ismount(product.KUBELET):
+            run_command("mount", "--bind", product.KUBELET, product.KUBELET)
         for name, value in (("vm/overcommit_memory", "1"), ("kernel/panic", "10"), ("kernel/panic_on_oops", "1")):
             with open(f"/proc/sys/{name}", encoding="ascii") as stream:
                 if stream.read().strip() == value:
@@ -61,8 +60,7 @@ class Kubelet:
             "kubernetes.io/arch": architecture,
             "kubernetes.io/hostname": self.node_name,
             "kubernetes.io/os": "linux",
-            "node.kubernetes.io/instance-type": "k3s",
-        } | labels
+        } | product.NODE_LABELS | labels
         status = {
             "addresses": [{"address": address, "type": "InternalIP"}, {"address": self.node_name, "type": "Hostname"}],
             "nodeInfo": {
@@ -75,6 +73,7 @@ class Kubelet:
                 "osImage": platform.freedesktop_os_release().get("PRETTY_NAME", "Linux"),
             },
         }
+        provider = {"providerID": product.PROVIDER + self.node_name} if product.PROVIDER else {}
         # A Node is never seen without its conditions.
         self._readiness(False)({"status": status, "spec": {}})
         if not self.store.find("nodes", "", self.node_name):
@@ -85,7 +84,7 @@ class Kubelet:
                     "apiVersion": "v1",
                     "kind": "Node",
                     "metadata": {"name": self.node_name, "labels": labels},
-                    "spec": {"providerID": f"k3s://{self.node_name}"} | ({"taints": taints} if taints else {}),
+                    "spec": provider | ({"taints": taints} if taints else {}),
                     "status": status,
                 },
             )
@@ -192,7 +191,7 @@ class _Worker:
         self.states = {status["name"]: status for status in pod.get("status", {}).get("containerStatuses", [])}
         self.sandbox = pod["metadata"].get("annotations", {}).get("stand-in/sandbox")
         self.address = pod.get("status", {}).get("podIP")
-        self.volume = os.path.join(ROOT, "pods", self.uid, "volumes", "kubernetes.io~projected", "kube-api-access")
+        self.volume = os.path.join(product.KUBELET, "pods", self.uid, "volumes", "kubernetes.io~projected", "kube-api-access")
 
     def run(self):
         try:
@@ -320,7 +319,7 @@ class _Worker:
         uid, prefix = self.uid.replace("-", "_"), "cri-containerd"
         options = [
             "--fifo-dir",
-            STATE + "/fifo",
+            product.CONTAINERD + "/fifo",
             "--label",
             f"io.kubernetes.pod.name={self.name}",
             "--label",
@@ -427,7 +426,7 @@ class _Worker:
             self.kubelet.network.detach(self.sandbox)
         if os.path.ismount(self.volume):
             run_command("umount", self.volume)
-        shutil.rmtree(os.path.join(ROOT, "pods", self.uid), ignore_errors=True)
+        shutil.rmtree(os.path.join(product.KUBELET, "pods", self.uid), ignore_errors=True)
         shutil.rmtree(_pod_folder(self.pod), ignore_errors=True)
         for link in os.listdir(LINKS) if os.path.isdir(LINKS) else []:
             if link.startswith(f"{self.name}_{self.namespace}_"):

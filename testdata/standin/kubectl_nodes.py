@@ -1,4 +1,4 @@
-"""`k3s kubectl` on nodes: label, annotate, taint, cordon, uncordon, drain."""
+"""`kubectl` on nodes: label, annotate, taint, cordon, uncordon, drain."""
 
 import json
 

@@ -12,11 +12,11 @@ from store import Failure
 _PORT = 10250
 
 
-def listen(address, folder, log_of):
-    """Serves log_of(path) with the certificate of the node in `folder`."""
+def listen(address, certificate, key, authority, log_of):
+    """Serves log_of(path) with the certificate of the node to who has one of the authority."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(os.path.join(folder, "serving-kubelet.crt"), os.path.join(folder, "serving-kubelet.key"))
-    context.load_verify_locations(os.path.join(folder, "client-ca.crt"))
+    context.load_cert_chain(certificate, key)
+    context.load_verify_locations(authority)
     context.verify_mode = ssl.CERT_REQUIRED
     handler = type("Handler", (_Handler,), {"log_of": staticmethod(log_of)})
     try:
@@ -43,15 +43,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content or b"")
 
 
-def read_log(store, tls, pod):
-    """What the first container of a pod has printed, from the node that it runs on."""
+def read_log(store, access, pod):
+    """What the first container of a pod has printed, from the node that it runs on; `access` are authority, certificate, key."""
     meta, host = pod["metadata"], pod["spec"].get("nodeName")
     node = store.find("nodes", "", host) if host else None
     if node is None:
         return b""
     addresses = [entry["address"] for entry in node["status"]["addresses"] if entry["type"] == "InternalIP"]
-    context = ssl.create_default_context(cafile=os.path.join(tls, "server-ca.crt"))
-    context.load_cert_chain(os.path.join(tls, "client-admin.crt"), os.path.join(tls, "client-admin.key"))
+    context = ssl.create_default_context(cafile=access[0])
+    context.load_cert_chain(*access[1:])
     connection = http.client.HTTPSConnection(addresses[0], _PORT, context=context, timeout=10)
     path = f"/containerLogs/{meta['namespace']}/{meta['name']}/{pod['spec']['containers'][0]['name']}"
     try:

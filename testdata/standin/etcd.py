@@ -29,7 +29,10 @@ _STOPPED = "etcdserver: server stopped"
 class Member:
     managed = True
 
-    def __init__(self, folder, name, address, tls):
+    """`outside` are the addresses on which clients are answered; `on_removed` is told of the end of the membership."""
+
+    def __init__(self, folder, name, address, tls, outside, on_removed, promoted="Promoted learner {name}"):
+        self.outside, self.on_removed, self.promoted = outside, on_removed, promoted
         self.folder, self.name, self.url, self.tls = folder, name, f"https://{address}:2380", tls
         self.path = os.path.join(folder, "member", "snap", "db")
         self.address, self.context = address, tls.client()
@@ -52,11 +55,10 @@ class Member:
         """Listens and takes part. Raises OSError when a port is taken."""
         os.makedirs(os.path.join(self.folder, "member", "wal"), mode=0o700, exist_ok=True)
         os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-        addresses = [self.address] + ([] if self.address.startswith("127.") else ["127.0.0.1"])
         handlers = {"/append": self._on_append, "/vote": self._on_vote, "/operation": self._on_operation}
         self.listeners = [
-            Listener(addresses, 2380, self.tls, handlers),
-            Listener(addresses, 2379, self.tls, {"/health": lambda _: {"health": "true"}}),
+            Listener([self.address], 2380, self.tls, handlers),
+            Listener(self.outside, 2379, self.tls, {"/health": lambda _: {"health": "true"}, **handlers}),
         ]
         with self.cond:
             if new:
@@ -90,9 +92,7 @@ class Member:
         self.removed, self.leader = True, None
         self.cond.notify_all()
         log.info("the member has been permanently removed from the cluster")
-        with open(os.path.join(self.folder, "tombstone"), "w", encoding="ascii"):
-            pass
-        log.info("This node has been removed from the cluster - please restart k3s to rejoin the cluster")
+        self.on_removed()
 
         def close():
             time.sleep(0.3)  # the last answers get out
@@ -442,7 +442,7 @@ class Member:
             if at == self.state.index and now - added > _PROMOTE_AFTER:
                 self._append([], self.members | {name: member | {"learner": False}})
                 self.acked[name] = now
-                log.info(f"Promoted learner {name}")
+                log.info(self.promoted.format(name=name))
             elif now - progress > _EVICT_AFTER:
                 log.warning(f"Removing learner {name} from cluster: no progress")
                 self._append([], {other: kept for other, kept in self.members.items() if other != name})

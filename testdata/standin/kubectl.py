@@ -1,4 +1,4 @@
-"""`k3s kubectl` over HTTPS with a kubeconfig; what changes nodes is in kubectl_nodes.
+"""`kubectl` over HTTPS with a kubeconfig; what changes nodes is in kubectl_nodes.
 
 Its words and exit codes are kubectl's. What it does not know it refuses.
 """
@@ -14,12 +14,13 @@ import tempfile
 import time
 from urllib.parse import urlsplit
 
+import jsonpath
 import kubectl_nodes
+import product
 import references
 import resources
 import yaml_subset
 
-KUBECONFIG = "/etc/rancher/k3s/k3s.yaml"
 _VALUES = {
     "-n": "namespace",
     "--namespace": "namespace",
@@ -38,6 +39,9 @@ _VALUES = {
     "--grace-period": "grace-period",
     "--pod-selector": "pod-selector",
     "--skip-wait-for-delete-timeout": "skip-wait-for-delete-timeout",
+    "--type": "type",
+    "-p": "patch",
+    "--patch": "patch",
 }
 _SWITCHES = {
     "-A": "all-namespaces",
@@ -68,7 +72,7 @@ def run(arguments):
         words, options, rest = _parse(arguments)
         if not words:
             raise Problem(
-                "error: the stand-in's kubectl wants a command: get, apply, create, delete, run, logs, version and those of nodes"
+                "error: the stand-in's kubectl wants a command: get, apply, create, delete, patch, run, logs, version and those of nodes"
             )
         command = _COMMANDS.get(words[0])
         if command is None:
@@ -105,7 +109,7 @@ def _parse(arguments):
 class _Client:
     def __init__(self, options):
         self.namespace = options.get("namespace", ["default"])[-1]
-        path = options.get("kubeconfig", [os.environ.get("KUBECONFIG") or KUBECONFIG])[-1]
+        path = options.get("kubeconfig", [os.environ.get("KUBECONFIG") or product.KUBECONFIG])[-1]
         self.path, self.server, self.context = path, "http://localhost:8080", None
 
     def connect(self):
@@ -167,8 +171,8 @@ def _get(client, words, options, _):
             "error: Required resource not specified."
         )
     output = options.get("output", [""])[-1]
-    if output not in ("", "json", "name", "wide"):
-        raise Problem(f'error: the stand-in has no output format "{output}": json, name, wide')
+    if output not in ("", "json", "name", "wide") and not output.startswith("jsonpath="):
+        raise Problem(f'error: the stand-in has no output format "{output}": json, jsonpath, name, wide')
     wanted, problems, found = _wanted(words), [], []
     for plural, name in wanted:
         namespace = "" if options.get("all-namespaces") else client.namespace
@@ -213,7 +217,7 @@ def _wanted(words):
 
 
 def _print(found, output, options, single, kinds, namespace):
-    if output == "json":
+    if output == "json" or output.startswith("jsonpath="):
         content = (
             found[0][1]
             if single and found
@@ -224,8 +228,12 @@ def _print(found, output, options, single, kinds, namespace):
                 "metadata": {"resourceVersion": ""},
             }
         )
-        if not (single and not found):
+        if single and not found:
+            return
+        if output == "json":
             print(json.dumps(content, indent=4))
+        else:
+            sys.stdout.write(jsonpath.of(output.partition("=")[2], content))
     elif output == "name":
         for plural, item in found:
             print(resources.display_name(plural, item["metadata"]["name"]))
@@ -421,6 +429,15 @@ def _wait_gone(client, path, options):
         code, content = client.request("GET", path)
 
 
+def _patch(client, words, options, _):
+    if options.get("type") != ["merge"]:
+        raise Problem("error: the stand-in patches by --type merge alone")
+    for plural, name in _wanted(words):
+        patch = json.loads(options["patch"][-1])
+        client.ask("PATCH", resources.path_of(plural, client.namespace, name), patch)
+        print(f"{resources.display_name(plural, name)} patched")
+
+
 def _run(client, words, options, rest):
     if "image" not in options:
         raise Problem('error: required flag(s) "image" not set')
@@ -447,9 +464,7 @@ def _logs(client, words, _, __):
 
 
 def _version(client, _, options, __):
-    from server import VERSION
-
-    print(f"Client Version: {VERSION}\nKustomize Version: v5.4.2", flush=True)
+    print(f"Client Version: {product.KUBERNETES}\nKustomize Version: v5.4.2", flush=True)
     if not options.get("client"):
         print("Server Version: " + json.loads(client.ask("GET", "/version"))["gitVersion"])
 
@@ -469,6 +484,7 @@ _COMMANDS = {
     "apply": _apply,
     "create": _create,
     "delete": _delete,
+    "patch": _patch,
     "run": _run,
     "logs": _logs,
     "version": _version,

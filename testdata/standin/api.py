@@ -1,5 +1,6 @@
-"""The HTTPS port of a server: k3s's own end points and the part of the Kubernetes API that is needed."""
+"""The HTTPS port of a server: the part of the Kubernetes API that is needed, and the product's own end points."""
 
+import base64
 import http.server
 import ipaddress
 import json
@@ -10,10 +11,10 @@ from urllib.parse import parse_qs
 
 import kubelet_port
 import log
+import product
 import resources
 from containerd import RuntimeFailure
 from store import Failure, now
-from supervisor import failure_body
 
 _OBJECT = re.compile(
     r"/(?:api/v1|apis/[^/]+/[^/]+)(?:/namespaces/(?P<namespace>[^/]+)(?=/))?/(?P<plural>[^/]+)(?:/(?P<name>[^/]+))?(?P<part>/log|/eviction)?"
@@ -21,24 +22,32 @@ _OBJECT = re.compile(
 
 
 class Api:
-    """What the handlers need to know of the server; `ready` is set when the API serves."""
+    """What the handlers need to know of the server; `ready` is set when the API serves.
 
-    def __init__(self, store, supervisor, version, tls, cluster_cidr):
-        self.store, self.supervisor, self.version, self.tls = store, supervisor, version, tls
-        with open(tls + "/server-ca.crt", "rb") as stream:
-            self.authority = stream.read()
-        self.ready, self.cluster_cidr = threading.Event(), cluster_cidr
+    `own.answer(request, path)` answers the product's own paths, None for others; `own.admits(request, path)` says who may
+    come without a certificate. `kubelets` are authority, certificate and key for the ports of kubelets.
+    """
+
+    def __init__(self, store, own, cluster_cidr, clients, kubelets):
+        self.store, self.own, self.clients, self.kubelets = store, own, clients, kubelets
+        self.ready, self.cluster_cidr, self.servers = threading.Event(), cluster_cidr, []
 
     def bind(self, address, port, certificate, key):
         """Raises OSError when the port is taken."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
-        context.load_verify_locations(self.tls + "/client-ca.crt")
+        context.load_verify_locations(self.clients)
         context.verify_mode = ssl.CERT_OPTIONAL
         handler = type("Handler", (_Handler,), {"api": self})
         server = _HttpServer((address, port), handler)
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        self.servers.append(server)
         threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def close(self):
+        for server in self.servers:
+            server.shutdown()
+            server.server_close()
 
 
 class _HttpServer(http.server.ThreadingHTTPServer):
@@ -63,7 +72,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.answer()
 
-    do_POST = do_PUT = do_DELETE = do_GET
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
     def answer(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -85,13 +94,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(text)
 
     def result(self, path, query, body):
-        if path == "/ping":
-            return b"pong"
-        if path == "/cacerts":
-            return self.api.authority
-        if path.startswith("/v1-k3s/") or path == "/db/info":
-            return self.api.supervisor.answer(self, path)
-        if not self.connection.getpeercert():
+        own = self.api.own.answer(self, path)
+        if own is not None:
+            return own
+        if not self.connection.getpeercert() and not self.api.own.admits(self, path):
             raise Failure(401, "Unauthorized", "Unauthorized")
         if not self.api.ready.is_set():
             raise Failure(503, "ServiceUnavailable", "apiserver not ready")
@@ -100,7 +106,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 self.api.store.list("namespaces")
             return b"ok"
         if path == "/version":
-            return {"major": "1", "minor": "31", "gitVersion": self.api.version, "platform": "linux/amd64"}
+            return {"major": "1", "minor": product.KUBERNETES.split(".")[1], "gitVersion": product.KUBERNETES, "platform": "linux/amd64"}
         match = _OBJECT.fullmatch(path)
         if not match or match["plural"] not in resources.KINDS:
             raise Failure(404, "NotFound", "the server could not find the requested resource")
@@ -116,7 +122,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         store = self.api.store
         if name:
             found = store.get(plural, namespace, name)
-            return kubelet_port.read_log(store, self.api.tls, found) if part == "/log" else found
+            return kubelet_port.read_log(store, self.api.kubelets, found) if part == "/log" else found
         at, items = store.list_at(plural, namespace)
         return {"kind": kind + "List", "apiVersion": version, "metadata": {"resourceVersion": str(at)}, "items": items}
 
@@ -141,7 +147,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         kind, version, namespaced, _ = resources.KINDS[plural]
         if part == "/eviction":
             return self.delete(plural, namespace, name, {})
-        content = {"apiVersion": version, "kind": kind} | json.loads(body)
+        content = json.loads(body)
+        if self.command == "PATCH":
+            store.get(plural, namespace, name)
+            store.update(plural, namespace, name, lambda item: merge(item, content))
+            return store.get(plural, namespace, name)
+        content = {"apiVersion": version, "kind": kind} | content
+        for key, value in content.pop("stringData", {}).items():
+            content.setdefault("data", {})[key] = base64.b64encode(value.encode()).decode()
         if namespaced and not store.find("namespaces", "", namespace):
             raise Failure(404, "NotFound", f'namespaces "{namespace}" not found')
         if self.command == "PUT":
@@ -151,6 +164,32 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if plural == "nodes":
             give_subnet(store, self.api.cluster_cidr, content)
         return store.create(plural, namespace, content)
+
+
+def merge(item, patch):
+    """RFC 7396."""
+    for key, value in patch.items():
+        if isinstance(value, dict) and isinstance(item.get(key), dict):
+            merge(item[key], value)
+        elif value is None:
+            item.pop(key, None)
+        else:
+            item[key] = value
+
+
+def failure_body(failure):
+    return json.dumps(
+        {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": str(failure),
+            "reason": failure.reason,
+            "code": failure.code,
+        },
+        indent=2,
+    ).encode()
 
 
 def give_subnet(store, cluster_cidr, node):

@@ -1,8 +1,11 @@
 """The kinds of objects that the API server and kubectl know, and where they live."""
 
+import product
+
 # plural: (kind, apiVersion, namespaced, short names)
 KINDS = {
     "configmaps": ("ConfigMap", "v1", True, ["cm"]),
+    "customresourcedefinitions": ("CustomResourceDefinition", "apiextensions.k8s.io/v1", False, ["crd", "crds"]),
     "daemonsets": ("DaemonSet", "apps/v1", True, ["ds"]),
     "deployments": ("Deployment", "apps/v1", True, ["deploy"]),
     "jobs": ("Job", "batch/v1", True, []),
@@ -13,7 +16,7 @@ KINDS = {
     "serviceaccounts": ("ServiceAccount", "v1", True, ["sa"]),
     "services": ("Service", "v1", True, ["svc"]),
     "statefulsets": ("StatefulSet", "apps/v1", True, ["sts"]),
-}
+} | product.KINDS
 
 
 def plural_of(word):
