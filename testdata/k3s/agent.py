@@ -19,6 +19,7 @@ from product import REVISION, VERSION
 from remote_store import RemoteStore
 
 _AUTHORITY_RETRY = 2.0
+_BALANCER = "k3s-agent-load-balancer"
 _CONFIGURATION_RETRY = 5.0
 _SERVERS_RETRY = 2.0
 
@@ -68,7 +69,8 @@ class Agent:
     def _balancer(self):
         port = self.settings["lb-server-port"]
         try:
-            return Balancer(self.folder, self.settings["server"], port)
+            path = os.path.join(self.folder, "etc", f"{_BALANCER}.json")
+            return Balancer(_BALANCER, path, self.settings["server"], port)
         except OSError as problem:
             reason = f"listen tcp 127.0.0.1:{port}: bind: {problem.strerror.lower()}"
             log.warning(f"Error starting load balancer: {reason}")

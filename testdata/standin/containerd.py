@@ -87,7 +87,7 @@ class Containerd:
         log.info("Running " + " ".join(command))
         libc = ctypes.CDLL(None)
         with open(logfile, "ab") as output:
-            child = subprocess.Popen(
+            self.child = child = subprocess.Popen(
                 command, stdout=output, stderr=output, preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             )
         while True:
@@ -100,6 +100,10 @@ class Containerd:
                     sys.exit(1)
                 time.sleep(0.05)
         log.info("containerd is now running")
+
+    def stop(self):
+        self.child.terminate()
+        self.child.wait()
 
     def _configure(self):
         os.makedirs(os.path.dirname(self.configuration), exist_ok=True)

@@ -14,7 +14,7 @@ def openssl(*arguments, stdin=None):
     return subprocess.run(["openssl", *arguments], input=stdin, check=True, capture_output=True, text=True).stdout
 
 
-def _new_key(path):
+def new_key(path):
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as stream:
         stream.write(openssl("ecparam", "-genkey", "-noout", "-name", "prime256v1"))
@@ -24,7 +24,7 @@ def make_authority(path, name):
     """Makes an authority unless it is there: one placed before the first start is used. Tells whether it was made."""
     if os.path.exists(path + ".crt"):
         return False
-    _new_key(path + ".key")
+    new_key(path + ".key")
     openssl(
         "req",
         "-x509",
@@ -47,34 +47,24 @@ def sign(tls, file, authority, subject, extensions):
     """A new certificate and key tls/file, good for a year, as at every start."""
     path, authority = os.path.join(tls, file), os.path.join(tls, authority)
     if not os.path.exists(path + ".key"):
-        _new_key(path + ".key")
-    request = openssl("req", "-new", "-key", path + ".key", "-subj", subject)
-    with open(authority + ".crt", encoding="ascii") as stream:
-        chain = stream.read()
-    extensions_file = path + ".ext"
-    with open(extensions_file, "w", encoding="ascii") as stream:
-        stream.write(extensions)
-    try:
-        certificate = openssl(
-            "x509",
-            "-req",
-            "-CA",
-            authority + ".crt",
-            "-CAkey",
-            authority + ".key",
-            "-days",
-            "365",
-            "-set_serial",
-            str(time.time_ns()),
-            "-extfile",
-            extensions_file,
-            stdin=request,
-        )
-    finally:
-        os.remove(extensions_file)
+        new_key(path + ".key")
+    certificate = sign_request(authority, request(path + ".key", subject), extensions)
     with open(path + ".crt", "w", encoding="ascii") as stream:
-        stream.write(certificate + chain)
+        stream.write(certificate + read(authority + ".crt").decode())
     log.info(f"certificate {subject[1:].replace('/', ',')} signed by {authority.rpartition('/')[2]}")
+
+
+def request(key, subject):
+    return openssl("req", "-new", "-key", key, "-subj", subject)
+
+
+def sign_request(authority, text, extensions):
+    with tempfile.NamedTemporaryFile("w") as stream:
+        stream.write(extensions)
+        stream.flush()
+        files = ["-CA", authority + ".crt", "-CAkey", authority + ".key", "-extfile", stream.name]
+        serial = ["-set_serial", str(time.time_ns())]
+        return openssl("x509", "-req", "-days", "365", *files, *serial, stdin=text)
 
 
 def issue(tls, authority, subject, extensions):

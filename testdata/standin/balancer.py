@@ -1,4 +1,4 @@
-"""An agent's way to the servers: a port of its own that leads to whichever of them answers."""
+"""A node's way to the API servers: a port of its own that leads to whichever of them answers."""
 
 import json
 import os
@@ -8,14 +8,13 @@ from urllib.parse import urlsplit
 
 import log
 
-_NAME = "k3s-agent-load-balancer"
 _CONNECT = 10.0
 
 
 class Balancer:
-    def __init__(self, folder, url, port):
-        """Raises OSError when the port is taken."""
-        self.path, self.given, self.port = os.path.join(folder, f"etc/{_NAME}.json"), url, port
+    def __init__(self, name, path, url, port):
+        """`path` is the file in which the servers are remembered. Raises OSError when the port is taken."""
+        self.name, self.path, self.given, self.port = name, path, url, port
         parts = urlsplit(url)
         self.default = f"{parts.hostname}:{parts.port or {'http': 80}.get(parts.scheme, 443)}"
         self.url = f"{parts.scheme}://127.0.0.1:{port}"
@@ -23,13 +22,13 @@ class Balancer:
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         self._set(self._remembered() or [self.default])
         self.listener = socket.create_server(("127.0.0.1", port))
-        log.info(f"Running load balancer {_NAME} 127.0.0.1:{port} -> {self._shown()} [default: {self.default}]")
+        log.info(f"Running load balancer {self.name} 127.0.0.1:{port} -> {self._shown()} [default: {self.default}]")
         threading.Thread(target=self._accept, daemon=True).start()
 
     def update(self, servers):
         if servers and set(servers) != set(self.servers):
             self._set(servers)
-            log.info(f"Updated load balancer {_NAME} server addresses -> {self._shown()} [default: {self.default}]")
+            log.info(f"Updated load balancer {self.name} server addresses -> {self._shown()} [default: {self.default}]")
 
     def _shown(self):
         return "[" + " ".join(self.servers) + "]"
@@ -43,9 +42,9 @@ class Balancer:
 
     def _set(self, servers):
         for server in sorted(set(servers) - set(self.servers)):
-            log.info(f"Adding server to load balancer {_NAME}: {server}")
+            log.info(f"Adding server to load balancer {self.name}: {server}")
         for server in sorted(set(self.servers) - set(servers)):
-            log.info(f"Removing server from load balancer {_NAME}: {server}")
+            log.info(f"Removing server from load balancer {self.name}: {server}")
         self.servers = sorted(servers)
         with open(self.path + ".new", "w", encoding="utf-8") as stream:
             json.dump({"ServerURL": self.given, "ServerAddresses": self.servers, "Listener": None}, stream, indent=2)
