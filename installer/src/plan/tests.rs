@@ -1,9 +1,9 @@
 use super::*;
 use crate::facts::tests::server;
 use crate::runtime;
-use crate::runtime::tests::runtime_image;
+use crate::runtime::tests::{cluster_image, runtime_image};
 use crate::service::Manager;
-use sealrs_image::cluster_image::ContainerImage;
+use sealrs_image::cluster_image::{ContainerImage, name};
 
 fn rootfs(files: &[&str]) -> RootfsFacts {
     RootfsFacts {
@@ -33,7 +33,10 @@ fn decide(image: &ClusterImage, facts: &HostFacts, rootfs: &RootfsFacts, options
 }
 
 fn image(runtime: &str) -> ClusterImage {
-    let mut image = runtime_image(runtime);
+    let mut image = match runtime {
+        "k0s" => cluster_image(&[(name::RUNTIME_TYPE, "k0s"), (name::RUNTIME_VERSION, "v1.36.3+k0s.2")]),
+        other => runtime_image(other),
+    };
     image.extension.launch.cmds = vec!["kubectl apply -f manifests".into()];
     image.container_images = ["docker.io/library/nginx:1", "quay.io:5001/a/b:1"]
         .map(|image| ContainerImage {
@@ -80,6 +83,13 @@ fn k3s_on_a_plain_server() {
     let rootfs = rootfs(&["bin/k3s", "images/airgap.tar.zst", "images/readme.txt.md"]);
     let plan = decide(&image("k3s"), &server(), &rootfs, &Options::default()).unwrap();
     insta::assert_json_snapshot!("k3s", plan);
+}
+
+#[test]
+fn k0s_on_a_plain_server() {
+    let rootfs = rootfs(&["bin/k0s", "images/bundle.tar"]);
+    let plan = decide(&image("k0s"), &server(), &rootfs, &Options::default()).unwrap();
+    insta::assert_json_snapshot!("k0s", plan);
 }
 
 #[test]
@@ -162,7 +172,12 @@ impl Hosts {
 /// Plans for hosts with these roles, then for more, and then for fewer.
 fn changes(runtime: &str, roles: &[Role], more: &[Role], leaving: &[&str]) -> [Plan; 3] {
     let (image, options) = (image(runtime), Options::default());
-    let rootfs = rootfs(&["bin/k3s", "scripts/runtime/init.sh", "scripts/runtime/join.sh"]);
+    let rootfs = rootfs(&[
+        "bin/k0s",
+        "bin/k3s",
+        "scripts/runtime/init.sh",
+        "scripts/runtime/join.sh",
+    ]);
     let files = ClusterFiles::new(&options.root, &options.cluster);
     let runtime = runtime::of(&image).unwrap();
     let first = Hosts::new(roles);
@@ -255,4 +270,40 @@ fn a_single_k3s_grows_into_three_and_shrinks_again() {
         .map(|step| step.id.as_str())
         .collect();
     assert_eq!(stays, [""; 0], "nothing is left of hosts that are gone");
+}
+
+#[test]
+fn k0s_on_three_masters_and_three_nodes() {
+    let roles = [&[Role::Master; 3][..], &[Role::Node; 3]].concat();
+    let [plan, ..] = changes("k0s", &roles, &[], &[]);
+    insta::assert_snapshot!("k0s_many_text", plan);
+    let joins: Vec<String> = phases(&plan, 3);
+    // A token is known while its host joins, and no longer.
+    let master = "k0s-token-10.88.0.12@10.88.0.11 k0s-invite-10.88.0.12@10.88.0.11";
+    let at = joins.iter().position(|phase| phase == master);
+    let at = at.unwrap_or_else(|| panic!("{joins:#?}"));
+    assert!(joins[at + 1].contains("k0s-ready@10.88.0.12"), "{joins:#?}");
+    assert_eq!(joins[at + 2], "k0s-forget-10.88.0.12@10.88.0.11");
+}
+
+#[test]
+fn k0s_grows_and_shrinks() {
+    let [_, grown, shrunk] = changes(
+        "k0s",
+        &[Role::Master],
+        &[Role::Master, Role::Master, Role::Node],
+        &["10.88.0.13", "10.88.0.14"],
+    );
+    let from = grown.next_phase();
+    assert_eq!(
+        phases(&shrunk, from),
+        [
+            "drain-10.88.0.14@10.88.0.11#3",
+            "remove@10.88.0.14#3",
+            "delete-node-10.88.0.14@10.88.0.11#3",
+            "drain-10.88.0.13@10.88.0.11#3 leave-etcd-10.88.0.13@10.88.0.11#3",
+            "remove@10.88.0.13#3",
+            "delete-node-10.88.0.13@10.88.0.11#3",
+        ]
+    );
 }

@@ -281,3 +281,6 @@ fn write(context: &Context<'_>, id: &str, title: &str, path: &str, content: Cont
     };
     context.step(id, title, action)
 }
+
+#[cfg(test)]
+mod tests;
