@@ -36,6 +36,7 @@ _CGROUP_V1 = (
     "unsupported and will be removed in a future release"
 )
 _SYSTEM = "system:nodes"
+_HIERARCHIES = ("", "cpuacct", "cpuset", "freezer", "memory", "pids", "systemd")
 
 
 def run(arguments):
@@ -184,6 +185,7 @@ class Worker:
         configuration = path(product.RUN, "stand-in-containerd.toml")
         self.runtime = containerd.Containerd(data("containerd"), configuration, certs_d(), pause, systemd)
         self.runtime.start()
+        _move(self.runtime.child.pid)
         folder = data("images")
         os.makedirs(folder, mode=0o755, exist_ok=True)
         bundles = Bundles(folder)
@@ -272,6 +274,22 @@ def certs_d():
         if match:
             found = match[1]
     return found
+
+
+def _move(process):
+    """The kubelet of k0s moves itself and containerd out of the cgroup of the service."""
+    for hierarchy in _HIERARCHIES:
+        folder = f"/sys/fs/cgroup/{hierarchy}"
+        if not os.path.isdir(folder) or not os.path.exists(folder + "/cgroup.procs"):
+            continue
+        top = folder + "/system.slice"
+        for made in (top, top + "/containerd.service"):
+            os.makedirs(made, exist_ok=True)
+            for file in ("cpuset.cpus", "cpuset.mems") if hierarchy == "cpuset" else ():
+                with open(f"{os.path.dirname(made)}/{file}", encoding="ascii") as above, open(f"{made}/{file}", "w", encoding="ascii") as below:
+                    below.write(above.read())
+        with open(top + "/containerd.service/cgroup.procs", "w", encoding="ascii") as stream:
+            stream.write(str(process))
 
 
 def _taint(text):

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Scratch, succeed};
 
 /// Prints what there is on a host.
-const STATE: &str = include_str!("../support_k3s/state.sh");
+const STATE: &str = include_str!("../support_runtime/state.sh");
 
 /// The hosts, and the folder where things for them are made.
 #[derive(Debug)]

@@ -73,6 +73,8 @@ pub(super) fn claims(context: &Context<'_>) -> Vec<Claim> {
         Claim::PodNetworks(PLUGIN_STATE.into()),
         Claim::Sysctls(SYSCTLS.map(str::to_owned).to_vec()),
         Claim::Slice("kubepods".to_owned()),
+        // Its kubelet moves itself and containerd there, wherever the service is.
+        Claim::Slice("system.slice/containerd.service".to_owned()),
         Claim::Firewall {
             prefixes: ["KUBE-", "CNI-", "cali-"].map(str::to_owned).to_vec(),
             // k0s brings iptables for hosts without it.

@@ -20,9 +20,9 @@ pub struct State(BTreeSet<String>);
 
 impl State {
     pub fn of(host: &Host) -> Self {
-        let printed = host.script(SCRIPT);
+        let (printed, leaves) = (host.script(SCRIPT), host.product.leaves());
         let may_stay = |line: &&str| {
-            !STAYS.iter().any(|known| line.starts_with(known)) && !host.leaves.iter().any(|path| line.contains(path))
+            !STAYS.iter().any(|known| line.starts_with(known)) && !leaves.iter().any(|path| line.contains(path))
         };
         Self(printed.lines().filter(may_stay).map(str::to_owned).collect())
     }

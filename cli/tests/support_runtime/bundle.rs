@@ -1,10 +1,10 @@
-//! The ClusterImages that are installed: k3s, two archives of images, settings, and a pod as the image's command.
+//! The ClusterImages that are installed: a runtime, two archives of images, settings, and a pod as the image's command.
 
-use std::env;
 use std::fs;
 use std::process::Command;
 
 use super::host::{GIVEN, Host, testdata};
+use super::product::Product;
 use super::upstream::Upstream;
 use crate::support::succeed;
 
@@ -20,12 +20,15 @@ spec:
     command: [sleep, \"100000\"]
 ";
 
-const KUBEFILE: &str = "\
-FROM scratch
-LABEL cluster.alpha.sealer.io/cluster-runtime-type=k3s cluster.alpha.sealer.io/cluster-runtime-version=v1.31.2+k3s1
-COPY rootfs .
-CMDS [\"kubectl apply -f manifests/pod.yaml\"]
-";
+/// How the image of a runtime is built.
+fn kubefile(product: &Product) -> String {
+    let Product { name, version, .. } = product;
+    format!(
+        "FROM scratch\nLABEL cluster.alpha.sealer.io/cluster-runtime-type={name} \
+         cluster.alpha.sealer.io/cluster-runtime-version={version}\nCOPY rootfs .\n\
+         CMDS [\"kubectl apply -f manifests/pod.yaml\"]\n"
+    )
+}
 
 /// A build context, from which images are built in the connected network.
 #[derive(Debug)]
@@ -37,22 +40,17 @@ impl<'h> Bundle<'h> {
     pub fn new(host: &'h Host) -> Self {
         let bundle = Self { host };
         let file = |path: &str, content: &str| drop(host.scratch.write(&format!("context/{path}"), content));
-        file("Kubefile", KUBEFILE);
+        file("Kubefile", &kubefile(host.product));
         file("rootfs/manifests/pod.yaml", POD);
-        file(
-            "rootfs/etc/k3s/config.yaml",
-            "disable: [coredns, local-storage, metrics-server]\n",
-        );
+        let (path, settings) = host.product.settings;
+        file(&format!("rootfs/{path}"), settings);
         for folder in ["bin", "images"] {
             fs::create_dir_all(host.scratch.path(&format!("context/rootfs/{folder}"))).unwrap();
         }
-        bundle.archive("pause", "docker.io/rancher/mirrored-pause:3.6", "pause.tar");
+        bundle.archive("pause", host.product.pause, "pause.tar");
         bundle.archive("busybox", "docker.io/library/busybox:1.35", "busybox.tar");
-        let program = host.scratch.path("context/rootfs/bin/k3s");
-        match env::var_os("SEALRS_TEST_K3S") {
-            Some(real) => drop(fs::copy(real, program).unwrap()),
-            None => drop(succeed(Command::new(testdata("k3s/make-k3s.sh")).arg(program))),
-        }
+        let program = format!("context/rootfs/bin/{}", host.product.name);
+        host.product.put(&host.scratch.path(&program));
         bundle
     }
 

@@ -1,7 +1,6 @@
 //! One host of testdata/hosts.sh with systemd, cgroups for containers, and no packet that gets out.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::product::{Product, words};
 use crate::support::{Running, Scratch, fail, outcome, succeed, text};
 
 /// Where the host sees the folder `given` of the scratch folder.
@@ -26,20 +26,20 @@ const PATIENCE: Duration = Duration::from_secs(150);
 #[derive(Debug)]
 pub struct Host {
     pub scratch: Scratch,
-    /// Paths that the program under `SEALRS_TEST_K3S` makes besides those of k3s.
-    pub leaves: Vec<String>,
+    /// What is installed on it.
+    pub product: &'static Product,
     name: String,
 }
 
 impl Host {
-    pub fn boot() -> Self {
+    pub fn boot(product: &'static Product) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         // Process ids have at most seven digits; names of hosts.sh at most eight letters.
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let letter = char::from(b'h' + u8::try_from(number % 16).unwrap());
         let host = Self {
             scratch: Scratch::new(),
-            leaves: words("SEALRS_TEST_K3S_LEAVES"),
+            product,
             name: format!("{letter}{:x}", std::process::id()),
         };
         fs::create_dir(host.scratch.path("given")).unwrap();
@@ -49,10 +49,10 @@ impl Host {
             fs::copy(env!("CARGO_BIN_EXE_sealrs"), &program).unwrap();
         }
         succeed(&mut host.hosts(&["up", "1"]));
-        if let Some(prepare) = env::var_os("SEALRS_TEST_K3S_PREPARE") {
-            let mut command = Command::new(prepare);
-            succeed(host.settings(&mut command).arg(hosts_sh()).arg("1"));
-        }
+        match product.preparation(&hosts_sh(), 1) {
+            Ok(mut command) => succeed(host.settings(&mut command)),
+            Err(line) => host.ok(&line),
+        };
         // As it is after the second boot.
         host.ok("chmod 700 /root");
         // A unit that still starts would be a difference later.
@@ -118,7 +118,7 @@ impl Host {
     #[track_caller]
     pub fn run(&self, archive: &str, more: &[&str]) -> Value {
         let mut command = self.sealrs(&["--quiet", "--output", "json", "run", archive]);
-        let (code, said) = outcome(command.args(more));
+        let (code, said) = outcome(command.args(self.product.flags).args(more));
         assert_eq!(code, Some(0), "{said}\n{}", self.explain());
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
     }
@@ -127,14 +127,14 @@ impl Host {
     #[track_caller]
     pub fn run_fails(&self, code: i32, archive: &str, more: &[&str]) -> (String, Duration) {
         let begun = Instant::now();
-        let said = fail(self.sealrs(&["run", archive]).args(more), code);
+        let said = fail(self.sealrs(&["run", archive]).args(self.product.flags).args(more), code);
         (said, begun.elapsed())
     }
 
     /// Starts `sealrs run` and kills it when the step has begun.
     #[track_caller]
     pub fn run_killed(&self, archive: &str, step: &str) {
-        let mut run = Running::start(&mut self.sealrs(&["--quiet", "run", archive]));
+        let mut run = Running::start(&mut self.sealrs(&["--quiet", "run", archive]).args(self.product.flags));
         let begun = format!("grep -qF '{{\"begin\":\"{step}\"}}' {CLUSTER}/journal");
         self.wait_for(step, &begun);
         // The command that is waited for here is only the way into the host.
@@ -168,7 +168,7 @@ impl Host {
 
     /// The Kubernetes API's answer as JSON; nothing while it does not answer.
     pub fn get(&self, what: &str) -> Option<Value> {
-        let Output { status, stdout, .. } = self.bash(&format!("k3s kubectl get {what} -o json")).output().unwrap();
+        let Output { status, stdout, .. } = self.bash(&format!("{} kubectl get {what} -o json", self.product.name)).output().unwrap();
         serde_json::from_slice(&stdout).ok().filter(|_| status.success())
     }
 
@@ -198,12 +198,12 @@ impl Host {
     #[track_caller]
     pub fn apply(&self, manifest: &str) {
         self.scratch.write("given/manifest.yaml", manifest);
-        self.ok(&format!("k3s kubectl apply -f {GIVEN}/manifest.yaml"));
+        self.ok(&format!("{} kubectl apply -f {GIVEN}/manifest.yaml", self.product.name));
     }
 
     /// What a pod's container has printed.
     pub fn logs(&self, pod: &str) -> String {
-        let printed = self.bash(&format!("k3s kubectl logs {pod}")).output().unwrap().stdout;
+        let printed = self.bash(&format!("{} kubectl logs {pod}", self.product.name)).output().unwrap().stdout;
         text(&printed).trim().to_owned()
     }
 
@@ -222,13 +222,17 @@ impl Host {
 
     /// The pods that really have a running container, whatever the API still remembers.
     pub fn running(&self) -> Vec<String> {
-        let printed = text(&self.bash("k3s crictl ps").output().unwrap().stdout);
-        let pod = |line: &str| line.split_whitespace().last().unwrap_or_default().to_owned();
-        let mut pods: Vec<String> = printed
-            .lines()
-            .filter(|line| line.contains(" Running "))
-            .map(pod)
-            .collect();
+        let line = "ctr() { $PRODUCT ctr -n k8s.io \"$@\"; }; \
+            for id in $(ctr tasks ls | awk '$3 == \"RUNNING\" {print $1}'); do ctr containers info $id; done";
+        let printed = self.bash(&format!("PRODUCT={}; {line}", self.product.name)).output().unwrap().stdout;
+        let containers = serde_json::Deserializer::from_slice(&printed).into_iter::<Value>();
+        // Sandboxes have no container's name.
+        let pod = |container: Value| {
+            let labels = &container["Labels"];
+            labels["io.kubernetes.container.name"].as_str()?;
+            labels["io.kubernetes.pod.name"].as_str().map(str::to_owned)
+        };
+        let mut pods: Vec<String> = containers.map_while(Result::ok).filter_map(pod).collect();
         pods.sort();
         pods
     }
@@ -241,8 +245,11 @@ impl Host {
 
     /// What one wants to see when something went wrong.
     fn explain(&self) -> String {
-        let line = "k3s kubectl get pods,nodes; systemctl --no-pager --lines 0 status k3s; \
-                    journalctl --no-pager -u k3s -o cat | grep -vE 'level=info|^I[0-9]' | tail -40";
+        let Product { name, service, .. } = self.product;
+        let line = &format!(
+            "{name} kubectl get pods,nodes; systemctl --no-pager --lines 0 status {service}; \
+             journalctl --no-pager -u {service} -o cat | grep -vE 'level=info|^I[0-9]' | tail -40"
+        );
         let (_, said) = outcome(&mut self.bash(line));
         said
     }
@@ -287,12 +294,6 @@ pub fn testdata(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata").join(path)
 }
 
-fn hosts_sh() -> PathBuf {
+pub fn hosts_sh() -> PathBuf {
     testdata("hosts.sh").canonicalize().unwrap()
-}
-
-/// The words of a variable of the environment.
-fn words(variable: &str) -> Vec<String> {
-    let value = env::var(variable).unwrap_or_default();
-    value.split_whitespace().map(str::to_owned).collect()
 }
