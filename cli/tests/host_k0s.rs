@@ -23,11 +23,16 @@
 )]
 
 mod support;
+mod support_hosts;
 mod support_runtime;
 
-use std::time::Duration;
+use std::env;
+use std::fs;
+use std::time::{Duration, Instant};
 
-use support::assert_has;
+use serde_json::Value;
+use support::{assert_has, succeed};
+use support_hosts::{Hosts, hosts_sh};
 use support_runtime::bundle::Bundle;
 use support_runtime::host::Host;
 use support_runtime::product::K0S;
@@ -102,4 +107,107 @@ fn what_goes_wrong_is_told_soon_with_cause_and_remedy() {
 fn a_killed_run_is_finished_or_taken_back_and_what_is_others_stays() {
     needs_hosts!();
     scenarios::is_killed(&K0S);
+}
+
+/// Hosts on which k0s can run pods.
+fn hosts(count: u32) -> Hosts {
+    let settings = vec![
+        ("HOSTS_CGROUP", "v1".to_owned()),
+        ("HOSTS_SYSCTL", "rw".to_owned()),
+        ("HOSTS_BIND", env::var("HOSTS_BIND").unwrap_or_default()),
+    ];
+    let hosts = Hosts::boot_with(count, settings);
+    for number in 1..=count {
+        match K0S.preparation(&hosts_sh(), number) {
+            Ok(mut command) => succeed(hosts.settings(&mut command)),
+            Err(line) => hosts.ok(number, &line),
+        };
+    }
+    hosts
+}
+
+/// What the API says, asked on a controller.
+fn get(hosts: &Hosts, number: u32, what: &str) -> Value {
+    let said = hosts.ok(number, &format!("timeout 30 k0s kubectl get {what} -o json"));
+    serde_json::from_str(&said).unwrap()
+}
+
+/// The names of objects.
+fn names(hosts: &Hosts, number: u32, kind: &str) -> Vec<String> {
+    let list = get(hosts, number, kind);
+    let name = |item: &Value| item["metadata"]["name"].as_str().unwrap().to_owned();
+    list["items"].as_array().unwrap().iter().map(name).collect()
+}
+
+/// The controllers are these: for etcd, for k0s, and for autopilot.
+#[track_caller]
+fn assert_controllers(hosts: &Hosts, controllers: &[u32]) {
+    let wanted: Vec<String> = controllers.iter().map(|number| format!("node{number}")).collect();
+    for &number in controllers {
+        hosts.ok(number, "timeout 30 k0s kubectl get --raw=/readyz");
+        let listed: Value = serde_json::from_str(&hosts.ok(number, "timeout 30 k0s etcd member-list")).unwrap();
+        let mut members: Vec<&String> = listed["members"].as_object().unwrap().keys().collect();
+        members.sort();
+        assert_eq!(members, wanted.iter().collect::<Vec<_>>(), "as node{number} sees it");
+        for kind in ["etcdmembers", "controlnodes"] {
+            assert_eq!(names(hosts, number, kind), wanted, "{kind} as node{number} sees them");
+        }
+    }
+    for name in wanted {
+        let joined = "jsonpath={.status.conditions[?(@.type==\"Joined\")].status}";
+        let line = format!("timeout 30 k0s kubectl get etcdmember {name} -o '{joined}'");
+        assert_eq!(hosts.ok(1, &line), "True", "{name}");
+    }
+}
+
+#[test]
+fn three_controllers_and_a_worker_over_ssh_lose_one_get_it_back_and_go() {
+    needs_hosts!();
+    let hosts = hosts(4);
+    let bundle = Bundle::of(&K0S, &hosts.scratch);
+    fs::create_dir_all(hosts.scratch.path("given")).unwrap();
+    bundle.save("many", None);
+    let archive = hosts.scratch.path("given/many.tar");
+    let before = hosts.states();
+    let access = hosts.access();
+    let sealrs = |words: &[&str]| {
+        let begun = Instant::now();
+        let mut command = hosts.operator(words);
+        let said = match words[0] {
+            "delete" => succeed(&mut command),
+            "scale-up" => succeed(command.args(&access)),
+            _ => succeed(command.args(&access).args(K0S.flags)),
+        };
+        println!("seen: {}: {:?}", words[0], begun.elapsed());
+        said
+    };
+
+    let (masters, node) = ("10.88.0.11,10.88.0.12,10.88.0.13", "10.88.0.14");
+    let said = sealrs(&["run", &archive, "-m", masters, "-n", node]);
+    assert_has(&said, &["runtime k0s on masters 10.88.0.11, 10.88.0.12, 10.88.0.13, nodes 10.88.0.14"]);
+    assert_controllers(&hosts, &[1, 2, 3]);
+    // Where there are workers, controllers run no pods.
+    assert_eq!(names(&hosts, 2, "nodes"), ["node4"]);
+    hosts.wait_for(1, "k0s kubectl get pod bundled | grep -w Running");
+    // Nobody can join any more, and the key of the authority is where it is needed alone.
+    for role in ["controller", "worker"] {
+        let listed = hosts.ok(1, &format!("timeout 30 k0s token list --role {role} 2>&1"));
+        assert!(listed.lines().count() <= 1, "{listed}");
+    }
+    let key = hosts.ok(1, "sed -n 2p /var/lib/k0s/pki/ca.key");
+    assert!(!hosts.holds(4, &format!("grep -rqF '{}' /etc /root /var/lib/k0s /run/k0s", key.trim())));
+    // A worker needs its token no longer.
+    hosts.ok(4, "systemctl restart k0sworker");
+    hosts.wait_for(4, "k0s status");
+
+    let said = sealrs(&["delete", "-m", "10.88.0.13", "--force"]);
+    assert_has(&said, &["it has masters 10.88.0.11, 10.88.0.12, nodes 10.88.0.14"]);
+    assert_controllers(&hosts, &[1, 2]);
+    assert_eq!(hosts.state(3), before[2], "the host that left is as it was");
+    let said = sealrs(&["scale-up", &archive, "-m", "10.88.0.13"]);
+    assert_has(&said, &["masters 10.88.0.11, 10.88.0.12, 10.88.0.13"]);
+    assert_controllers(&hosts, &[1, 2, 3]);
+
+    sealrs(&["delete", "--all", "--force"]);
+    hosts.assert_untouched(&before, "deleted");
 }

@@ -116,7 +116,7 @@ class Controller:
         except Refused as problem:
             raise Stop(f"{failed}failed to join existing cluster via {self.through.server}: {problem}") from problem
         log.info("Got valid CA response, storing certificates")
-        for field, file, mode in (("cert", "ca.crt", 0o644), ("key", "ca.key", 0o640), ("saKey", "sa.key", 0o640), ("saPub", "sa.pub", 0o640)):
+        for field, file, mode in (("cert", "ca.crt", 0o644), ("key", "ca.key", 0o640), ("saKey", "sa.key", 0o640), ("saPub", "sa.pub", 0o644)):
             host.write(os.path.join(PKI, file), base64.b64decode(found[field]), mode)
 
     def _ask(self, method, path, body=None):
@@ -126,10 +126,10 @@ class Controller:
         if pki.make_authority(PKI + "/ca", "kubernetes-ca"):
             os.chmod(PKI + "/ca.crt", 0o644)
         pki.make_authority(PKI + "/front-proxy-ca", "kubernetes-front-proxy-ca")
-        if not os.path.exists(PKI + "/sa.key"):
-            pki.make_service_key(PKI + "/sa.key")
-        if not os.path.exists(PKI + "/sa.pub"):
-            host.write(PKI + "/sa.pub", pki.openssl("pkey", "-in", PKI + "/sa.key", "-pubout"), 0o640, _API)
+        # Both or neither: one without the other is not used.
+        if not (os.path.exists(PKI + "/sa.key") and os.path.exists(PKI + "/sa.pub")):
+            host.write(PKI + "/sa.key", pki.openssl("genrsa", "2048"), 0o640)
+            host.write(PKI + "/sa.pub", pki.openssl("pkey", "-in", PKI + "/sa.key", "-pubout"), 0o644)
         for file in ("ca.key", "sa.key", "front-proxy-ca.key"):
             self._of(file, _API)
         client = "keyUsage=critical,digitalSignature\nextendedKeyUsage=clientAuth\n"

@@ -1,5 +1,7 @@
 //! Several hosts of testdata/hosts.sh with systemd, and an operator beside them who is none of them.
 
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,10 +20,17 @@ pub struct Hosts {
     pub scratch: Scratch,
     name: String,
     count: u32,
+    /// What hosts.sh is told besides.
+    settings: Vec<(&'static str, String)>,
 }
 
 impl Hosts {
     pub fn boot(count: u32) -> Self {
+        Self::boot_with(count, Vec::new())
+    }
+
+    /// With settings for hosts.sh.
+    pub fn boot_with(count: u32, settings: Vec<(&'static str, String)>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // Process ids have at most seven digits; names of hosts.sh at most eight letters.
         let letter = char::from(b'A' + u8::try_from(NEXT.fetch_add(1, Ordering::Relaxed) % 16).unwrap());
@@ -29,6 +38,7 @@ impl Hosts {
             scratch: Scratch::new(),
             name: format!("{letter}{:x}", std::process::id()),
             count,
+            settings,
         };
         // The program stays the same though it be built anew meanwhile.
         let program = hosts.scratch.path("sealrs");
@@ -47,12 +57,17 @@ impl Hosts {
     /// `hosts.sh` for these hosts.
     pub fn script(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(hosts_sh());
+        self.settings(&mut command).args(arguments);
         command
-            .args(arguments)
+    }
+
+    /// Tells a program that runs `hosts.sh` which hosts are meant.
+    pub fn settings<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command
             .env("HOSTS_NAME", &self.name)
             .env("HOSTS_STATE", self.scratch.path("hosts"))
-            .stdin(Stdio::null());
-        command
+            .envs(self.settings.iter().cloned())
+            .stdin(Stdio::null())
     }
 
     /// A command line of bash on a host.
@@ -156,7 +171,7 @@ impl Drop for Hosts {
     }
 }
 
-fn hosts_sh() -> PathBuf {
+pub fn hosts_sh() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../testdata/hosts.sh")
         .canonicalize()

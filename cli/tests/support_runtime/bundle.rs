@@ -6,7 +6,7 @@ use std::process::Command;
 use super::host::{GIVEN, Host, testdata};
 use super::product::Product;
 use super::upstream::Upstream;
-use crate::support::succeed;
+use crate::support::{Scratch, succeed};
 
 /// What the image's command starts, from an archive in `images/`.
 const POD: &str = "\
@@ -33,53 +33,58 @@ fn kubefile(product: &Product) -> String {
 /// A build context, from which images are built in the connected network.
 #[derive(Debug)]
 pub struct Bundle<'h> {
-    host: &'h Host,
+    scratch: &'h Scratch,
+    product: &'static Product,
 }
 
 impl<'h> Bundle<'h> {
     pub fn new(host: &'h Host) -> Self {
-        let bundle = Self { host };
-        let file = |path: &str, content: &str| drop(host.scratch.write(&format!("context/{path}"), content));
-        file("Kubefile", &kubefile(host.product));
+        Self::of(host.product, &host.scratch)
+    }
+
+    pub fn of(product: &'static Product, scratch: &'h Scratch) -> Self {
+        let bundle = Self { scratch, product };
+        let file = |path: &str, content: &str| drop(scratch.write(&format!("context/{path}"), content));
+        file("Kubefile", &kubefile(product));
         file("rootfs/manifests/pod.yaml", POD);
-        let (path, settings) = host.product.settings;
+        let (path, settings) = product.settings;
         file(&format!("rootfs/{path}"), settings);
         for folder in ["bin", "images"] {
-            fs::create_dir_all(host.scratch.path(&format!("context/rootfs/{folder}"))).unwrap();
+            fs::create_dir_all(scratch.path(&format!("context/rootfs/{folder}"))).unwrap();
         }
-        bundle.archive("pause", host.product.pause, "pause.tar");
+        bundle.archive("pause", product.pause, "pause.tar");
         bundle.archive("busybox", "docker.io/library/busybox:1.35", "busybox.tar");
-        let program = format!("context/rootfs/bin/{}", host.product.name);
-        host.product.put(&host.scratch.path(&program));
+        let program = format!("context/rootfs/bin/{}", product.name);
+        product.put(&scratch.path(&program));
         bundle
     }
 
     /// Makes an archive of an image in `images/`.
     fn archive(&self, kind: &str, name: &str, file: &str) {
-        let path = self.host.scratch.path(&format!("context/rootfs/images/{file}"));
+        let path = self.scratch.path(&format!("context/rootfs/images/{file}"));
         succeed(Command::new(testdata("images/make-image.sh")).args([kind, name, &path]));
     }
 
     /// Makes an archive of an image with a file `/content` that holds `content`, outside of the context.
     pub fn image_with(&self, content: &str) -> String {
-        let file = self.host.scratch.write(&format!("images/{content}/content"), content);
-        let archive = self.host.scratch.path(&format!("images/{content}.tar"));
+        let file = self.scratch.write(&format!("images/{content}/content"), content);
+        let archive = self.scratch.path(&format!("images/{content}.tar"));
         let arguments = ["busybox", "docker.io/library/unnamed:1", &archive, &file];
         succeed(Command::new(testdata("images/make-image.sh")).args(arguments));
         archive
     }
 
     pub fn write(&self, path: &str, content: impl AsRef<[u8]>) {
-        self.host.scratch.write(&format!("context/{path}"), content);
+        self.scratch.write(&format!("context/{path}"), content);
     }
 
     pub fn read(&self, path: &str) -> Vec<u8> {
-        self.host.scratch.read(&format!("context/{path}"))
+        self.scratch.read(&format!("context/{path}"))
     }
 
     /// Builds and saves the image; gives the archive's path on the host.
     pub fn save(&self, name: &str, upstream: Option<&Upstream<'_>>) -> String {
-        let scratch = &self.host.scratch;
+        let scratch = self.scratch;
         let context = scratch.path("context");
         let (kubefile, root) = (scratch.path("context/Kubefile"), scratch.path("root"));
         let image = format!("{name}:test");
@@ -100,7 +105,7 @@ impl<'h> Bundle<'h> {
         arguments.push(&context);
         let program = env!("CARGO_BIN_EXE_sealrs");
         let mut command = match upstream {
-            Some(_) => self.host.connected(program, &arguments),
+            Some(upstream) => upstream.connected(program, &arguments),
             None => Command::new(program),
         };
         if upstream.is_none() {

@@ -48,6 +48,11 @@ impl<'h> Upstream<'h> {
         upstream
     }
 
+    /// A command where it answers.
+    pub fn connected(&self, program: &str, arguments: &[&str]) -> Command {
+        self.host.connected(program, arguments)
+    }
+
     /// The certificate authority of its certificate.
     pub fn ca(&self) -> String {
         self.host.scratch.path("upstream/trust/ca.crt")
