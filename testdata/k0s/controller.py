@@ -87,6 +87,7 @@ class Controller:
         self.settings, self.config, self.disabled = settings, config, disabled
         self.workloads, self.single, self.name = workloads, single, host.name()
         self.port, self.etcd = config.get("api.port", 6443), data("etcd")
+        self.listens = config.address if product.ROOT or config.get("api.onlyBindToAddress") else "0.0.0.0"
         self.managed = config.has_etcd() and not (single and not config.get("storage"))
         self.through, self.worker, self.left, self.ready = None, None, threading.Event(), False
 
@@ -236,7 +237,8 @@ class Controller:
         self._until(self._namespaces)
         self.api.ready.set()
         try:
-            self.joins = join_api.listen(self.config.get("api.k0sApiPort", 9443), self.store, self.member) if self.member else None
+            where = (self.listens, self.config.get("api.k0sApiPort", 9443))
+            self.joins = join_api.listen(*where, self.store, self.member) if self.member else None
         except OSError as problem:
             raise Stop(f"failed to start controller node components: listen tcp :9443: bind: {problem.strerror.lower()}") from problem
         self.status = Status("controller", self.workloads, self.single, {"spec": self.config.spec})
@@ -260,10 +262,9 @@ class Controller:
         cidr = self.config.get("network.podCIDR", "10.244.0.0/16")
         self.api = Api(self.store, _Tokens(self.store), cidr, PKI + "/ca.crt", kubelets)
         time.sleep(_API_START)
-        address = self.config.address if product.ROOT or self.config.get("api.onlyBindToAddress") else "0.0.0.0"
         while True:
             try:
-                self.api.bind(address, self.port, PKI + "/server.crt", PKI + "/server.key")
+                self.api.bind(self.listens, self.port, PKI + "/server.crt", PKI + "/server.key")
                 return
             except OSError as problem:
                 log.info(

@@ -17,12 +17,12 @@ from store import Failure
 _CONTROLLER = ("usage-bootstrap-controller-join", "usage-controller-join")
 
 
-def listen(port, store, member):
+def listen(address, port, store, member):
     """Serves for as long as the answer is not closed. Raises OSError when the port is taken."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(os.path.join(product.PKI, "k0s-api.crt"), os.path.join(product.PKI, "k0s-api.key"))
     handler = type("Handler", (_Handler,), {"store": store, "member": member})
-    server = http.server.ThreadingHTTPServer(("0.0.0.0", port), handler)
+    server = http.server.ThreadingHTTPServer((address, port), handler)
     server.daemon_threads = True
     server.handle_error = lambda *_: None
     server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)

@@ -5,9 +5,9 @@ import binascii
 import gzip
 import hmac
 import ssl
-import tempfile
 import time
 
+import pki
 import yaml_subset
 from host import Stop
 
@@ -25,11 +25,9 @@ class Access:
         self.headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         self.context = ssl.create_default_context(cadata=self.authority)
         if not self.token:
-            with tempfile.NamedTemporaryFile() as stream:
-                for key in ("client-certificate-data", "client-key-data"):
-                    stream.write(base64.b64decode(user["user"][key]))
-                stream.flush()
-                self.context.load_cert_chain(stream.name)
+            keys = ("client-certificate-data", "client-key-data")
+            with pki.in_memory(b"".join(base64.b64decode(user["user"][key]) for key in keys)) as file:
+                self.context.load_cert_chain(file)
 
 
 def access(file):

@@ -85,6 +85,7 @@ class Worker:
         if not product.ROOT:
             self._start_containerd()
         log.info("Starting kubelet")
+        self.parsed = [_taint(text) for text in self.taints]
         threading.Thread(target=self._kubelet, daemon=True).start()
 
     def stop(self):
@@ -207,10 +208,9 @@ class Worker:
             item = store.find("nodes", "", self.name) or {}
             return pods.network(self.runtime, item.get("spec", {}).get("podCIDR", "10.244.0.0/24"), self.cluster)
 
-        taints = [_taint(text) for text in self.taints]
         port = (certificate, key, authority)
         node.run(
-            kubelet, host.main_address(), self.labels, taints, network, port, alone=self.embedded, goes_on=lambda: self.goes_on
+            kubelet, host.main_address(), self.labels, self.parsed, network, port, alone=self.embedded, goes_on=lambda: self.goes_on
         )
 
     def _server(self):
@@ -293,6 +293,12 @@ def _move(process):
 
 
 def _taint(text):
-    key, _, effect = text.rpartition(":")
+    failed = "can't parse taints for profile config map: "
+    if text.count(":") > 1 or text.count("=") > 1:
+        raise Stop(f"{failed}invalid taint spec: {text}")
+    effect = text.partition(":")[2]
+    if ":" in text and effect not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
+        raise Stop(f"{failed}invalid taint effect: {effect}, unsupported taint effect")
+    key, _, effect = text.partition(":")
     key, _, value = key.partition("=")
     return {"key": key, "effect": effect} | ({"value": value} if value else {})

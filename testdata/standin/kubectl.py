@@ -10,12 +10,12 @@ import os
 import re
 import ssl
 import sys
-import tempfile
 import time
 from urllib.parse import urlsplit
 
 import jsonpath
 import kubectl_nodes
+import pki
 import product
 import references
 import resources
@@ -122,11 +122,9 @@ class _Client:
         self.context = ssl.create_default_context(
             cadata=base64.b64decode(cluster["certificate-authority-data"]).decode()
         )
-        with tempfile.NamedTemporaryFile() as stream:
-            for key in ("client-certificate-data", "client-key-data"):
-                stream.write(base64.b64decode(user[key]))
-            stream.flush()
-            self.context.load_cert_chain(stream.name)
+        pair = b"".join(base64.b64decode(user[key]) for key in ("client-certificate-data", "client-key-data"))
+        with pki.in_memory(pair) as file:
+            self.context.load_cert_chain(file)
 
     def request(self, method, path, body=None):
         """(status, content) of a request; content is bytes."""

@@ -1,6 +1,7 @@
 """Certificates and kubeconfigs, by openssl."""
 
 import base64
+import contextlib
 import hashlib
 import os
 import socket
@@ -54,15 +55,24 @@ def sign(tls, file, authority, subject, extensions):
     log.info(f"certificate {subject[1:].replace('/', ',')} signed by {authority.rpartition('/')[2]}")
 
 
+@contextlib.contextmanager
+def in_memory(content):
+    """A file that goes even if the process is killed."""
+    descriptor = os.memfd_create("stand-in")
+    try:
+        os.write(descriptor, content)
+        yield f"/proc/{os.getpid()}/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
+
+
 def request(key, subject):
     return openssl("req", "-new", "-key", key, "-subj", subject)
 
 
 def sign_request(authority, text, extensions):
-    with tempfile.NamedTemporaryFile("w") as stream:
-        stream.write(extensions)
-        stream.flush()
-        files = ["-CA", authority + ".crt", "-CAkey", authority + ".key", "-extfile", stream.name]
+    with in_memory(extensions.encode()) as file:
+        files = ["-CA", authority + ".crt", "-CAkey", authority + ".key", "-extfile", file]
         serial = ["-set_serial", str(time.time_ns())]
         return openssl("x509", "-req", "-days", "365", *files, *serial, stdin=text)
 

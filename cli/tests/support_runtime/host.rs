@@ -168,7 +168,10 @@ impl Host {
 
     /// The Kubernetes API's answer as JSON; nothing while it does not answer.
     pub fn get(&self, what: &str) -> Option<Value> {
-        let Output { status, stdout, .. } = self.bash(&format!("{} kubectl get {what} -o json", self.product.name)).output().unwrap();
+        let Output { status, stdout, .. } = self
+            .bash(&format!("{} kubectl get {what} -o json", self.product.name))
+            .output()
+            .unwrap();
         serde_json::from_slice(&stdout).ok().filter(|_| status.success())
     }
 
@@ -203,7 +206,11 @@ impl Host {
 
     /// What a pod's container has printed.
     pub fn logs(&self, pod: &str) -> String {
-        let printed = self.bash(&format!("{} kubectl logs {pod}", self.product.name)).output().unwrap().stdout;
+        let printed = self
+            .bash(&format!("{} kubectl logs {pod}", self.product.name))
+            .output()
+            .unwrap()
+            .stdout;
         text(&printed).trim().to_owned()
     }
 
@@ -224,7 +231,11 @@ impl Host {
     pub fn running(&self) -> Vec<String> {
         let line = "ctr() { $PRODUCT ctr -n k8s.io \"$@\"; }; \
             for id in $(ctr tasks ls | awk '$3 == \"RUNNING\" {print $1}'); do ctr containers info $id; done";
-        let printed = self.bash(&format!("PRODUCT={}; {line}", self.product.name)).output().unwrap().stdout;
+        let printed = self
+            .bash(&format!("PRODUCT={}; {line}", self.product.name))
+            .output()
+            .unwrap()
+            .stdout;
         let containers = serde_json::Deserializer::from_slice(&printed).into_iter::<Value>();
         // Sandboxes have no container's name.
         let pod = |container: Value| {

@@ -38,7 +38,10 @@ pub const K3S: Product = Product {
     version: "v1.31.2+k3s1",
     service: "k3s",
     pause: "docker.io/rancher/mirrored-pause:3.6",
-    settings: ("etc/k3s/config.yaml", "disable: [coredns, local-storage, metrics-server]\n"),
+    settings: (
+        "etc/k3s/config.yaml",
+        "disable: [coredns, local-storage, metrics-server]\n",
+    ),
     flags: &[],
     secret_files: "/etc/rancher/k3s/*",
     // Before it there is the fingerprint of the authority, which is no secret.

@@ -161,7 +161,10 @@ fn modes_and_secrets(host: &Host, processes: &str) {
     assert!(!host.ok("journalctl --no-pager -o export").contains(secret));
     assert!(processes.lines().count() > 100, "{processes}");
     assert!(!processes.contains(secret));
-    let started = host.ok(&format!("ps -o args= -p $(systemctl show -P MainPID {})", host.product.service));
+    let started = host.ok(&format!(
+        "ps -o args= -p $(systemctl show -P MainPID {})",
+        host.product.service
+    ));
     assert!(processes.contains(started.trim()), "{started} is not in:\n{processes}");
 }
 

@@ -33,7 +33,10 @@ pub(crate) fn cgroups(hierarchies: &[PathBuf], name: &str) -> BTreeSet<PathBuf> 
         for top in [name.to_owned(), format!("{name}.slice")] {
             walk(&hierarchy.join(top), &mut found);
         }
-        let above = Path::new(name).ancestors().skip(1).filter(|above| above.parent().is_some());
+        let above = Path::new(name)
+            .ancestors()
+            .skip(1)
+            .filter(|above| above.parent().is_some());
         found.extend(above.map(|above| hierarchy.join(above)).filter(|above| above.is_dir()));
     }
     found
