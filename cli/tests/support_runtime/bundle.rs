@@ -60,7 +60,7 @@ impl<'h> Bundle<'h> {
     }
 
     /// Makes an archive of an image in `images/`.
-    fn archive(&self, kind: &str, name: &str, file: &str) {
+    pub fn archive(&self, kind: &str, name: &str, file: &str) {
         let path = self.scratch.path(&format!("context/rootfs/images/{file}"));
         succeed(Command::new(testdata("images/make-image.sh")).args([kind, name, &path]));
     }

@@ -99,6 +99,11 @@ impl Product {
         }
     }
 
+    /// Whether the real program is installed.
+    pub fn is_real(&self) -> bool {
+        env::var_os(self.variables).is_some()
+    }
+
     /// What makes a host ready for it: a program with its arguments, or a line of bash to run on the host.
     pub fn preparation(&self, hosts_sh: &Path, number: u32) -> Result<Command, String> {
         match env::var_os(format!("{}_PREPARE", self.variables)) {
