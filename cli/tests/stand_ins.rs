@@ -1,6 +1,12 @@
 //! The stand-ins of `testdata` have tests of their own, in Python.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, missing_docs, unreachable_pub, reason = "a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test"
+)]
 
 mod support;
 

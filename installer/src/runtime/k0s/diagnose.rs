@@ -4,7 +4,7 @@ use super::super::Diagnosis;
 use super::super::known::{self, Known, hopeless, perhaps, shorten};
 
 /// The first one that is found counts.
-const KNOWN: [Known; 15] = [
+const KNOWN: [Known; 17] = [
     hopeless(
         &["pre-flight checks failed"],
         "k0s's own checks refuse this host",
@@ -64,6 +64,16 @@ const KNOWN: [Known; 15] = [
         &["failed to build KubeletFlags"],
         "the kubelet refuses its arguments",
         "correct `--runtime-config kubelet-extra-args`",
+    ),
+    hopeless(
+        &["failed to validate kubelet flags"],
+        "the kubelet refuses its arguments",
+        "correct what is given by `--runtime-config labels`, `taints` and `kubelet-extra-args`",
+    ),
+    perhaps(
+        &["Error: "],
+        "k0s, or a part of it, ended",
+        "correct what the line says",
     ),
     perhaps(
         &["failed to connect to apiserver"],
