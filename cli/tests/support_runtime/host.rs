@@ -134,7 +134,7 @@ impl Host {
     /// Starts `sealrs run` and kills it when the step has begun.
     #[track_caller]
     pub fn run_killed(&self, archive: &str, step: &str) {
-        let mut run = Running::start(&mut self.sealrs(&["--quiet", "run", archive]).args(self.product.flags));
+        let mut run = Running::start(self.sealrs(&["--quiet", "run", archive]).args(self.product.flags));
         let begun = format!("grep -qF '{{\"begin\":\"{step}\"}}' {CLUSTER}/journal");
         self.wait_for(step, &begun);
         // The command that is waited for here is only the way into the host.

@@ -5,6 +5,7 @@
     dead_code,
     unused_macros,
     unused_imports,
+    clippy::print_stdout,
     reason = "each test file uses its own part of this"
 )]
 
