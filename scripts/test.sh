@@ -9,7 +9,7 @@ packages=(
     gcc libc6-dev python3 python3-venv python3-jsonschema python3-yaml shellcheck openssl curl git strace util-linux
     xz-utils zstd bzip2 lz4 pigz time zsh fish groff-base
     docker-registry apache2-utils skopeo umoci buildah busybox-static
-    containerd runc containernetworking-plugins
+    containerd runc containernetworking-plugins etcd-server
     openssh-server openssh-client sudo sshpass nftables iproute2 iptables conntrack e2fsprogs systemd dbus
 )
 

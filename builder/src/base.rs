@@ -9,6 +9,7 @@ use sealrs_image::cluster_image::{ClusterImage, select};
 use sealrs_image::copy::{BlobSink, copy, in_parallel};
 use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
 use sealrs_image::graph::blobs;
+use sealrs_image::images_lock::{LOCK_PATH, Lock};
 use sealrs_image::layer::{PackedLayer, annotation};
 use sealrs_image::locate::near;
 use sealrs_image::platform::Platform;
@@ -21,7 +22,6 @@ use sealrs_image::store::Store;
 use sealrs_image::wanted::Wanted;
 
 use crate::cache::Cache;
-use crate::image_list::{LOCK_PATH, Lock};
 use crate::inside::Layers;
 use crate::rootfs::Rootfs;
 

@@ -10,6 +10,7 @@ use sealrs_image::cluster_image::{
 };
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
+use sealrs_image::images_lock::{LOCK_PATH, Lock, Locked};
 use sealrs_image::layer::{Compression, PackedLayer};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress, Task};
@@ -30,7 +31,8 @@ use crate::container_images::{Fetching, listed};
 use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
 use crate::discovery::Discovery;
-use crate::image_list::{self, LIST_PATHS, LOCK_PATH, Lock, Locked, pretty};
+use crate::image_list::{self, LIST_PATHS};
+use crate::image_sources::ImageSource;
 use crate::kubefile::{Action, App, AppKind, BaseImage, Diagnostic, Kubefile, Span, Step, runtime};
 use crate::lock_file::{self, Frozen, LockUse};
 use crate::named::{self, Which, named};
@@ -63,6 +65,8 @@ pub struct Options {
     pub ignored_image_lists: Vec<PathBuf>,
     /// Files that name what may be missing: container images, and manifests and charts that can't be understood.
     pub allow_unresolved: Vec<PathBuf>,
+    /// Where container images are looked for before registries are asked, in this order.
+    pub image_sources: Vec<ImageSource>,
     /// How images that manifests and charts name are looked for, if they are.
     pub discovery: Option<Discovery>,
     /// What is done with the lock beside the Kubefile.
@@ -89,6 +93,20 @@ pub struct Options {
 /// [`ErrorKind::Input`] for what is wrong in the Kubefile, the context or a list; what registries and the disk meet. What
 /// fails for one platform fails as a whole, and nothing gets the name.
 pub fn build(
+    options: &Options,
+    root: &std::path::Path,
+    store: &Store,
+    client: &Client,
+    progress: &dyn Progress,
+) -> Result<Built> {
+    let built = build_all(options, root, store, client, progress);
+    for failure in client.mirror_failures() {
+        progress.event(Event::Warning(&failure));
+    }
+    built
+}
+
+fn build_all(
     options: &Options,
     root: &std::path::Path,
     store: &Store,
@@ -358,6 +376,7 @@ impl Building<'_> {
                 resolved: &self.resolved,
                 platform: target.platform,
                 asked: self.asked,
+                sources: &options.image_sources,
                 jobs: options.jobs,
                 progress: packing.progress,
             };
@@ -569,7 +588,7 @@ impl Draft {
         for (path, bytes) in files {
             contents.put(&path, Item::file(FileSource::Inline(bytes), 0o644))?;
         }
-        let lock = FileSource::Inline(pretty(lock)?);
+        let lock = FileSource::Inline(lock.pretty()?);
         contents.put(LOCK_PATH, Item::file(lock, 0o644))?;
         contents.complete_parents(|path| rootfs.is_folder(path));
         let packed = packing.pack(&contents, "registry data")?;

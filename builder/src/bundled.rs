@@ -13,6 +13,7 @@ use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::digest::{Digest, VerifyingReader};
 use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::graph;
+use sealrs_image::images_lock::{LOCK_PATH, Lock};
 use sealrs_image::layer::{Compression, Member, MemberKind, TarReader, annotation};
 use sealrs_image::platform::Platform;
 use sealrs_image::reference::Reference;
@@ -25,7 +26,6 @@ use sealrs_registry::name::{Repository, Tag};
 
 use crate::container_images::{OWN_LAYER, REGISTRY, blob_path};
 use crate::context::join;
-use crate::image_list::{LOCK_PATH, Lock};
 
 /// Files up to [`OWN_LAYER`] are kept in memory until they have so many bytes in all.
 const MOST_KEPT: u64 = 64 << 20;

@@ -11,12 +11,13 @@ use sealrs_image::copy::in_parallel;
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
 use sealrs_image::finding::Finding;
+use sealrs_image::images_lock::{Lock, Locked};
 use sealrs_image::layer::{self, Compression, PackedLayer};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress, Task};
 use sealrs_image::reference::Reference;
 use sealrs_image::remote::{Client, RemoteSource};
-use sealrs_image::source::document;
+use sealrs_image::source::{Source, document};
 use sealrs_image::spec::{self, Config, Descriptor, Index, Manifest, media_type};
 use sealrs_image::store::Store;
 use sealrs_registry::layout;
@@ -25,7 +26,8 @@ use sealrs_registry::name::{Repository, Tag};
 
 use crate::asked::Asked;
 use crate::cache::Cache;
-use crate::image_list::{Lock, Locked, Wanted};
+use crate::image_list::Wanted;
+use crate::image_sources::{self, ImageSource, InOrder, Local, Opening};
 use crate::pack::{collected, lock};
 
 /// Blobs of at least so many bytes are layers of their own. Below it, a layer's own cost (a request, a file, a line
@@ -45,6 +47,8 @@ pub(crate) struct Fetching<'b> {
     pub(crate) platform: &'b Platform,
     /// Says which images may be missing.
     pub(crate) asked: &'b Asked,
+    /// Places on this machine that are looked at first.
+    pub(crate) sources: &'b [ImageSource],
     /// Requests and downloads at once.
     pub(crate) jobs: usize,
     pub(crate) progress: &'b dyn Progress,
@@ -74,6 +78,8 @@ struct Resolved {
     documents: Vec<(Descriptor, Vec<u8>)>,
     manifest: Manifest,
     manifest_digest: Digest,
+    /// Which place on this machine had it; none is its registry.
+    local: Option<usize>,
 }
 
 impl Resolved {
@@ -97,12 +103,20 @@ impl Fetching<'_> {
                 ..Fetched::default()
             });
         }
-        let resolved = self.resolve_all(wanted)?;
+        let names: Vec<Reference> = wanted.iter().map(|wanted| wanted.reference.clone()).collect();
+        let opening = Opening {
+            store: self.store,
+            platform: self.platform,
+            wanted: &names,
+            progress: self.progress,
+        };
+        let locals = image_sources::open(self.sources, &opening)?;
+        let resolved = self.resolve_all(wanted, &locals)?;
         let mut files = BTreeMap::new();
         for (descriptor, bytes) in resolved.iter().flat_map(|image| &image.documents) {
             files.insert(blob_path(&descriptor.digest), bytes.clone());
         }
-        let (layers, small) = self.fetch_blobs(&resolved)?;
+        let (layers, small) = self.fetch_blobs(&resolved, &locals)?;
         let other_platform = |image: &Resolved| Some(image.wanted.failure(&self.check_platform(image, &small).err()?));
         refuse(resolved.iter().filter_map(other_platform).collect(), resolved.len())?;
         files.extend(small);
@@ -136,14 +150,14 @@ impl Fetching<'_> {
     }
 
     /// Resolves all, and says of each that fails why, and who asked for it.
-    fn resolve_all(&self, wanted: Vec<Wanted>) -> Result<Vec<Resolved>> {
+    fn resolve_all(&self, wanted: Vec<Wanted>, locals: &[Local]) -> Result<Vec<Resolved>> {
         let count = wanted.len();
         let resolved = Mutex::new(Vec::new());
         let failed = Mutex::new(Vec::new());
         {
             let _task = Task::begin(self.progress, &format!("resolving {count} container images"), None);
             in_parallel(wanted, self.jobs, |wanted| {
-                match self.resolve(wanted.clone()) {
+                match self.resolve(&wanted, locals) {
                     Ok(image) => push(&resolved, image),
                     Err(error) if self.asked.allows(&wanted.reference) => {
                         let finding = wanted.failure(&error);
@@ -161,13 +175,59 @@ impl Fetching<'_> {
         Ok(resolved)
     }
 
-    fn resolve(&self, wanted: Wanted) -> Result<Resolved> {
+    /// Finds an image in the first place that has it for the platform.
+    fn resolve(&self, wanted: &Wanted, locals: &[Local]) -> Result<Resolved> {
         let reference = wanted.reference.clone();
-        let place = || format!("cannot resolve {reference}");
         let known = lock(self.resolved).get(&reference).copied();
+        for (number, local) in locals.iter().enumerate() {
+            let Some(digest) = known.or_else(|| local.named(&reference)) else {
+                continue;
+            };
+            let read = |selector: &str| {
+                let found = local.document(selector.parse()?)?;
+                found.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("it lacks {selector}")))
+            };
+            match self.resolve_in(wanted, &digest.to_string(), read) {
+                Ok(image) if self.is_of_platform(&image, local)? => {
+                    for (descriptor, bytes) in &image.documents {
+                        self.store.put(&descriptor.media_type, bytes)?;
+                    }
+                    lock(self.resolved).insert(reference, image.root.digest);
+                    return Ok(Resolved {
+                        local: Some(number),
+                        ..image
+                    });
+                }
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
         let selector = known.map_or_else(|| reference.selector(), |digest| digest.to_string());
-        let (root, bytes) = self.document(&reference, &selector).context(place)?;
-        lock(self.resolved).insert(reference.clone(), root.digest);
+        let image = self.resolve_in(wanted, &selector, |selector| self.document(&reference, selector));
+        let image = image.map_err(|error| match locals.is_empty() {
+            true => error,
+            false => {
+                let what = format!(
+                    "no image source has {reference} for {}, and its registry has to be asked",
+                    self.platform
+                );
+                Error::new(error.kind(), what).because(error)
+            }
+        })?;
+        lock(self.resolved).insert(reference, image.root.digest);
+        Ok(image)
+    }
+
+    /// Reads the documents of an image, by a tag or digest and then by digests.
+    fn resolve_in(
+        &self,
+        wanted: &Wanted,
+        selector: &str,
+        read: impl Fn(&str) -> Result<(Descriptor, Vec<u8>)>,
+    ) -> Result<Resolved> {
+        let reference = &wanted.reference;
+        let place = || format!("cannot resolve {reference}");
+        let (root, bytes) = read(selector).context(place)?;
         let mut documents = vec![(root.clone(), bytes)];
         if media_type::is_index(&root.media_type) {
             let bytes = documents.first().map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
@@ -180,7 +240,7 @@ impl Fetching<'_> {
                     ))
                     .hint(format!("it has: {}", index.platforms()))
             })?;
-            documents.push(self.document(&reference, &member.digest.to_string()).context(place)?);
+            documents.push(read(&member.digest.to_string()).context(place)?);
         }
         let Some((descriptor, bytes)) = documents.last() else {
             return Err(Error::new(ErrorKind::Internal, place()));
@@ -194,11 +254,24 @@ impl Fetching<'_> {
         let manifest: Manifest = spec::parse(bytes, &format!("the manifest of {reference}"))?;
         Ok(Resolved {
             manifest_digest: descriptor.digest,
-            wanted,
+            wanted: wanted.clone(),
             root,
             documents,
             manifest,
+            local: None,
         })
+    }
+
+    /// Whether what a place on this machine has is for the platform: it may have pulled another one.
+    fn is_of_platform(&self, image: &Resolved, local: &Local) -> Result<bool> {
+        let config = &image.manifest.config;
+        match local.document(config.digest)? {
+            Some((_, bytes)) => {
+                let small = Files::from([(blob_path(&config.digest), bytes)]);
+                Ok(self.check_platform(image, &small).is_ok())
+            }
+            None => Ok(false),
+        }
     }
 
     /// An index says which platform a member is for; of an image without one only its config does.
@@ -236,11 +309,11 @@ impl Fetching<'_> {
     }
 
     /// Fetches every blob once, the largest first: large ones as layers, small ones as files.
-    fn fetch_blobs(&self, images: &[Resolved]) -> Result<(Vec<PackedLayer>, Files)> {
-        let mut blobs: BTreeMap<Digest, (&Descriptor, &Wanted)> = BTreeMap::new();
+    fn fetch_blobs(&self, images: &[Resolved], locals: &[Local]) -> Result<(Vec<PackedLayer>, Files)> {
+        let mut blobs: BTreeMap<Digest, (&Descriptor, &Resolved)> = BTreeMap::new();
         for image in images {
             for blob in image.blobs() {
-                blobs.entry(blob.digest).or_insert((blob, &image.wanted));
+                blobs.entry(blob.digest).or_insert((blob, image));
             }
         }
         let mut blobs: Vec<_> = blobs.into_values().collect();
@@ -248,13 +321,13 @@ impl Fetching<'_> {
         let mut missing = Vec::new();
         let mut layers = Vec::new();
         let mut small = Vec::new();
-        for (blob, wanted) in blobs {
+        for (blob, image) in blobs {
             if let Some(layer) = self.layer_of(blob) {
                 layers.push(layer);
             } else if blob.size < OWN_LAYER && self.store.has(&blob.digest) {
                 small.push((blob_path(&blob.digest), document(self.store, blob)?));
             } else {
-                missing.push((blob, wanted));
+                missing.push((blob, image));
             }
         }
         let bytes = missing.iter().map(|(blob, _)| blob.size).sum();
@@ -268,7 +341,8 @@ impl Fetching<'_> {
         let task = Task::begin(self.progress, &what, Some(bytes));
         let layers = Mutex::new(layers);
         let small = Mutex::new(small);
-        in_parallel(missing, self.jobs, |(blob, wanted)| {
+        in_parallel(missing, self.jobs, |(blob, image)| {
+            let wanted = &image.wanted;
             let place = || {
                 format!(
                     "cannot pull blob {} of {}, asked for by {}",
@@ -277,17 +351,29 @@ impl Fetching<'_> {
                     wanted.asked_by.join(", ")
                 )
             };
-            let source = RemoteSource {
+            let registry = RemoteSource {
                 client: self.client.clone(),
                 repository: wanted.reference.clone(),
             };
-            if blob.size >= OWN_LAYER {
-                push(&layers, self.fetch_layer(blob, &source, &task).context(place)?);
-            } else {
-                self.store.fetch(blob, &source, &task).context(place)?;
-                push(&small, (blob_path(&blob.digest), document(self.store, blob)?));
+            let own = image.local.and_then(|number| locals.get(number)).map(Local::source);
+            let source = InOrder(own.into_iter().chain([&registry as &dyn Source]).collect());
+            let fetch = || {
+                if blob.size >= OWN_LAYER {
+                    push(&layers, self.fetch_layer(blob, &source, &task)?);
+                } else {
+                    self.store.fetch(blob, &source, &task)?;
+                    push(&small, (blob_path(&blob.digest), document(self.store, blob)?));
+                }
+                Ok(())
+            };
+            // A mirror that broke off is given up the second time, and the next place goes on from there.
+            let again =
+                |error: &Error| error.kind() == ErrorKind::Network && self.client.has_mirrors(&wanted.reference);
+            match fetch() {
+                Err(error) if again(&error) => fetch(),
+                done => done,
             }
-            Ok(())
+            .context(place)
         })
         .map_err(|error| error.needing(bytes))?;
         let mut layers = collected(layers);
@@ -307,7 +393,7 @@ impl Fetching<'_> {
         self.store.has(&layer.descriptor.digest).then_some(layer)
     }
 
-    fn fetch_layer(&self, blob: &Descriptor, source: &RemoteSource, task: &Task<'_>) -> Result<PackedLayer> {
+    fn fetch_layer(&self, blob: &Descriptor, source: &dyn Source, task: &Task<'_>) -> Result<PackedLayer> {
         let path = blob_path(&blob.digest);
         let envelope = layer::single_file(&path, 0o644, blob.size)?;
         let (digest, size) = self.store.fetch_enveloped(blob, &envelope, source, task)?;

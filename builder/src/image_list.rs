@@ -1,18 +1,13 @@
-//! Image lists: one container image a line, with comments; and the lock that says what they were resolved to.
+//! Image lists: one container image a line, with comments.
 
 use std::collections::BTreeMap;
 
-use sealrs_image::digest::Digest;
-use sealrs_image::error::{Error, ErrorKind, Result};
+use sealrs_image::error::{Error, Result};
 use sealrs_image::finding::Finding;
-use sealrs_image::platform::Platform;
 use sealrs_image::reference::Reference;
-use serde::{Deserialize, Serialize};
 
 /// Where the lists lie in the rootfs.
 pub(crate) const LIST_PATHS: [&str; 2] = ["imageList", "manifests/imageList"];
-/// Where the lock lies in the rootfs.
-pub(crate) const LOCK_PATH: &str = "images.lock";
 
 /// A container image that somebody asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,59 +100,6 @@ pub(crate) fn join(lists: Vec<Wanted>) -> Vec<Wanted> {
         .collect()
 }
 
-/// `images.lock`: what each image of the lists was when the ClusterImage was built.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Lock {
-    /// Always 1.
-    pub(crate) schema_version: u32,
-    /// Sorted by reference.
-    pub(crate) images: Vec<Locked>,
-}
-
-/// An entry of the lock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct Locked {
-    /// The whole reference.
-    pub(crate) image: Reference,
-    /// What the reference stood for: an index or a manifest.
-    pub(crate) digest: Digest,
-    /// Its media type.
-    pub(crate) media_type: String,
-    /// The platform that is inside.
-    pub(crate) platform: Platform,
-    /// That platform's manifest.
-    pub(crate) manifest: Digest,
-    /// Bytes of the manifest, the config and the layers.
-    pub(crate) size: u64,
-    /// Every place that names it.
-    pub(crate) asked_by: Vec<String>,
-}
-
-/// A lock as a file has it.
-pub(crate) fn pretty(lock: &Lock) -> Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec_pretty(lock)
-        .map_err(|error| Error::new(ErrorKind::Internal, "cannot write images.lock").because(error))?;
-    bytes.push(b'\n');
-    Ok(bytes)
-}
-
-impl Lock {
-    /// The lock of an image built on another: its own entries, and those of the base that it does not replace.
-    #[must_use]
-    pub(crate) fn over(self, base: Self) -> Self {
-        let mut images: BTreeMap<Reference, Locked> = BTreeMap::new();
-        for locked in base.images.into_iter().chain(self.images) {
-            images.insert(locked.image.clone(), locked);
-        }
-        Self {
-            schema_version: 1,
-            images: images.into_values().collect(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,40 +123,5 @@ mod tests {
         assert_eq!(places, ["m/imageList:2", "m/imageList:3"]);
         assert_eq!(wrong[1].source.as_deref(), Some("{{ .Values.image }}"));
         assert!(refuse(wrong).is_err() && refuse(Vec::new()).is_ok());
-    }
-
-    #[test]
-    fn a_lock_over_a_base_keeps_what_it_does_not_replace() {
-        let locked = |image: &str, content: &[u8]| Locked {
-            image: image.parse().unwrap(),
-            digest: Digest::of(content),
-            media_type: String::new(),
-            platform: Platform::host(),
-            manifest: Digest::of(content),
-            size: 1,
-            asked_by: Vec::new(),
-        };
-        let base = Lock {
-            schema_version: 1,
-            images: vec![locked("a", b"1"), locked("b", b"1")],
-        };
-        let own = Lock {
-            schema_version: 1,
-            images: vec![locked("b", b"2"), locked("c", b"2")],
-        };
-        let merged = own.over(base);
-        let found: Vec<_> = merged
-            .images
-            .iter()
-            .map(|entry| (entry.image.familiar(), entry.digest))
-            .collect();
-        assert_eq!(
-            found,
-            [
-                ("a:latest".to_owned(), Digest::of(b"1")),
-                ("b:latest".to_owned(), Digest::of(b"2")),
-                ("c:latest".to_owned(), Digest::of(b"2"))
-            ]
-        );
     }
 }

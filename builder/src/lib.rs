@@ -5,6 +5,7 @@
 //! * `contents`, `pack`, `cache`, `add_tar`: from files to layers, by the cache where it can be.
 //! * `rootfs`, `inside`: what the layers so far unpack to.
 //! * `image_list`, `asked`, `container_images`: from lists of container images to registry data.
+//! * `image_sources`: where they are on this machine: [`ImageSource`].
 //! * `lock_file`: the lock that a build writes or keeps to.
 //! * `discovery`: the container images that files of Kubernetes name: [`Discovery`]. `named` looks for those of the rootfs.
 //! * `sources`, `check`: what is wrong, before anything is fetched or packed.
@@ -29,6 +30,7 @@ mod download;
 mod glob;
 mod ignore;
 mod image_list;
+mod image_sources;
 mod inside;
 mod kubefile;
 mod lock_file;
@@ -44,6 +46,7 @@ mod transfer;
 
 pub use build::{Options, build};
 pub use discovery::{Discovered, Discovery, Found, Kind};
+pub use image_sources::ImageSource;
 pub use lock_file::LockUse;
 pub use merge::{MergeOptions, merge};
 pub use named::discover_image;

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::file;
 use sealrs_image::finding::Finding;
+use sealrs_image::images_lock::{LOCK_PATH, Lock, Locked};
 use sealrs_image::platform::Platform;
 use sealrs_image::reference::Reference;
 
-use crate::image_list::{LOCK_PATH, Lock, Locked, Wanted, pretty};
+use crate::image_list::Wanted;
 
 /// What a build does with the lock file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub(crate) fn write(path: &Path, mut images: Vec<Locked>) -> Result<()> {
         schema_version: 1,
         images,
     };
-    file::write(path, &pretty(&lock)?, 0o644)
+    file::write(path, &lock.pretty()?, 0o644)
 }
 
 impl Frozen {

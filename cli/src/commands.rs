@@ -1,7 +1,9 @@
 //! One file a command: take the flags, call a crate, print.
 
+mod app;
 mod apply;
 mod build;
+mod check;
 mod completion;
 mod copy;
 mod delete;
@@ -29,6 +31,7 @@ mod save;
 mod scale_up;
 mod search;
 mod size;
+mod status;
 mod tag;
 mod verify;
 
@@ -38,11 +41,15 @@ use clap::Subcommand;
 use indicatif::HumanBytes;
 use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::copy::Copied;
+use sealrs_image::digest::Digest;
 use sealrs_image::error::{ErrorKind, Result};
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress as _};
+use sealrs_image::source::Source;
 use sealrs_image::spec::Descriptor;
 use sealrs_image::store::Store;
+use sealrs_installer::preflight::enforce;
+use sealrs_installer::{Cluster, Options, Plan};
 
 use crate::printer::Printer;
 
@@ -71,9 +78,13 @@ pub(crate) enum Command {
     #[command(subcommand, name = "gen")]
     Generate(generate::Generate),
     Lint(lint::Lint),
+    Check(Box<check::Check>),
+    Status(status::Status),
     Run(Box<run::Run>),
     Apply(Box<apply::Apply>),
     ScaleUp(Box<scale_up::ScaleUp>),
+    #[command(subcommand)]
+    App(app::App),
     Delete(Box<delete::Delete>),
     #[command(subcommand)]
     Registry(registry::Registry),
@@ -106,9 +117,12 @@ pub(crate) fn run(command: Command, root: &Path, printer: &Printer) -> Result<()
         Command::Verify(command) => command.run(root, printer),
         Command::Generate(command) => command.run(printer),
         Command::Lint(command) => command.run(printer),
+        Command::Check(command) => command.run(root, printer),
+        Command::Status(command) => command.run(root, printer),
         Command::Run(command) => command.run(root, printer),
         Command::Apply(command) => command.run(root, printer),
         Command::ScaleUp(command) => command.run(root, printer),
+        Command::App(command) => command.run(root, printer),
         Command::Delete(command) => command.run(root, printer),
         Command::Registry(command) => command.run(printer),
         Command::Node(command) => command.run(),
@@ -131,6 +145,40 @@ fn tell_kind(store: &Store, image: &Descriptor, name: &str, printer: &Printer) {
         );
         printer.progress().event(Event::Message(&what));
     }
+}
+
+/// Brings an image of apps onto a cluster that runs, or says what that would do.
+fn apps(
+    source: &dyn Source,
+    image: &ClusterImage,
+    cluster: Cluster<'_>,
+    options: &Options,
+    dry_run: bool,
+    printer: &Printer,
+) -> Result<()> {
+    let progress = printer.progress();
+    if dry_run {
+        let (plan, findings) = sealrs_installer::plan_apps(image, cluster, options)?;
+        show_plan(&plan, printer)?;
+        return enforce(&findings, &*progress);
+    }
+    let summary = sealrs_installer::install_apps(source, image, cluster, options, &*progress)?;
+    printer.result(&summary, |summary| summary.words.join("\n"))
+}
+
+/// Prints a plan, with its digest.
+fn show_plan(plan: &Plan, printer: &Printer) -> Result<()> {
+    #[derive(serde::Serialize)]
+    struct Shown<'p> {
+        digest: Digest,
+        #[serde(flatten)]
+        plan: &'p Plan,
+    }
+    let shown = Shown {
+        digest: plan.digest()?,
+        plan,
+    };
+    printer.result(&shown, |shown| format!("{}plan {}", shown.plan, shown.digest))
 }
 
 /// What moved, for people.

@@ -17,7 +17,9 @@ mod support_hosts;
 use std::collections::BTreeSet;
 use std::fs;
 
-use support::{assert_has, fail, needs, needs_root, outcome, succeed};
+use support::images::push;
+use support::registry::{Registry, Setup};
+use support::{assert_has, fail, needs, needs_root, noise, outcome, succeed};
 use support_hosts::Hosts;
 
 const INIT: &str = "#!/bin/bash\nset -eu\necho \"init $1 of $MASTER_IPS\" >> /var/lib/calls\n\
@@ -134,6 +136,52 @@ fn a_cluster_is_installed_grows_shrinks_and_goes() {
 
     succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
     hosts.assert_untouched(&before, "deleted");
+    succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
+}
+
+#[test]
+fn the_registry_is_asked_for_every_image_and_by_every_host() {
+    needs_hosts!();
+    needs!("docker-registry", "skopeo");
+    let hosts = Hosts::boot(2);
+    let upstream = Registry::start(&Setup::default());
+    push(
+        &hosts.scratch,
+        &upstream,
+        "team/app:v1",
+        &["linux/amd64"],
+        &[noise(1, 300_000)],
+    );
+    let list = format!("{}/team/app:v1\n", upstream.host());
+    hosts.scratch.write("context/imageList", list);
+    image(&hosts);
+    drop(upstream);
+    let install = ["run", "x.tar", "-m", "10.88.0.11", "-n", "10.88.0.12"];
+    succeed(&mut hosts.operator(&arguments(&install, &hosts.access())));
+    let verify = || hosts.operator(&["verify", "--cluster", "my-cluster"]);
+    let said = succeed(&mut verify());
+    assert_has(&said, &["sea.hub:5000: 1 images, 3 whole blobs", "asked by 2 hosts"]);
+
+    let blobs = hosts.data("rootfs/registry/docker/registry/v2/blobs/sha256");
+    let large = format!("find {blobs} -size +200k -name data");
+    let digest = hosts.ok(1, &format!("basename $(dirname $({large}))"));
+    hosts.ok(1, &format!("mv $({large}) /root/away"));
+    let said = fail(&mut verify(), 4);
+    assert_has(
+        &said,
+        &[
+            "10.88.0.11 can't have sha256:",
+            digest.trim(),
+            "/team/app:v1, asked for by imageList:1",
+        ],
+    );
+    hosts.ok(1, &format!("mv /root/away {blobs}/{0:.2}/{0}/data", digest.trim()));
+    succeed(&mut verify());
+
+    hosts.ok(2, "nft 'add table ip t; add chain ip t o { type filter hook output priority 0; }; add rule ip t o tcp dport 5000 reject'");
+    let said = fail(&mut verify(), 4);
+    assert_has(&said, &["10.88.0.12 does not reach sea.hub:5000", "no firewall"]);
+    hosts.ok(2, "nft delete table ip t");
     succeed(&mut hosts.operator(&["delete", "--all", "--force"]));
 }
 

@@ -115,7 +115,7 @@ fn installs_serves_and_is_removed_without_a_trace() {
     for line in cluster.processes() {
         assert_has(&line, &["sealrs"]);
     }
-    kill_all(&cluster);
+    cluster.kill_all();
     succeed(&mut cluster.run("x.tar", &["-e", "WHO=you"]));
     let health = format!("https://localhost:{}/v2/", cluster.port);
     run("curl", &["-sf", "--cacert", &format!("{root}/pki/ca.crt"), &health]);
@@ -141,19 +141,6 @@ fn installs_serves_and_is_removed_without_a_trace() {
     assert_has(&succeed(&mut cluster.delete()), &["there is no cluster `my-cluster`"]);
 }
 
-/// Ends the processes of the cluster, as a reboot would.
-fn kill_all(cluster: &Cluster) {
-    let root = cluster.scratch.path("root");
-    for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let name = entry.file_name().into_string().unwrap();
-        let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        if name.parse::<u32>().is_ok() && text(&command).contains(&root) {
-            let _ = outcome(cluster.scratch.command("kill").args(["-9", &name]));
-        }
-    }
-    wait_until("all processes have ended", || cluster.processes().is_empty());
-}
-
 #[test]
 fn dry_run_prints_the_plan_and_does_nothing() {
     let cluster = Cluster::new();
@@ -168,7 +155,9 @@ fn dry_run_prints_the_plan_and_does_nothing() {
         command
     };
     let plan = succeed(&mut run(&[]));
-    let document = json(&mut run(&[])).to_string();
+    let document = json(&mut run(&[]));
+    let of_plan = document["digest"].as_str().unwrap().to_owned();
+    let document = document.to_string();
     assert_eq!(below(&scratch.path("")), before);
     let said = fail(&mut run(&["-e", "UNSET"]), 2);
     assert_has(&said, &["UNSET", "is not set"]);
@@ -187,6 +176,7 @@ fn dry_run_prints_the_plan_and_does_nothing() {
         .replace(&scratch.path("root"), "ROOT")
         .replace(&cluster.port.to_string(), "PORT")
         .replace(&digest, "DIGEST")
+        .replace(&of_plan, "PLAN")
         .replace(host.trim(), "HOST");
     let (_, address) = plan.split_once(" on ").unwrap();
     let plan = plan.replace(address.split_once(':').unwrap().0, "ADDRESS");
@@ -317,7 +307,6 @@ fn preflight_tells_everything_before_anything_is_done() {
             &[],
             "odd",
         ),
-        ("app", "FROM scratch\nCOPY . .\n", &["--type", "app-installer"], "app"),
         (
             "noinit",
             "FROM scratch\nLABEL cluster.alpha.sealer.io/cluster-runtime-type=script\nCOPY a /\n",
@@ -570,4 +559,84 @@ fn variables_can_neither_hide_the_hosts_programs_nor_replace_what_sealrs_sets() 
         succeed(&mut cluster.delete());
         cluster.assert_gone("deleted");
     }
+}
+
+/// An app whose script fails until `$MARK` is there, in a version.
+fn app(cluster: &Cluster, version: &str) {
+    let _ = fs::remove_dir_all(cluster.scratch.path("context"));
+    let script = format!("#!/bin/bash\nset -e\necho {version} >> \"$ROOTFS/../../../launched\"\ntest -e \"$MARK\"\n");
+    cluster.scratch.program("context/shop.sh", &script);
+    let kubefile = "FROM scratch\nAPP shop local://shop.sh\nLAUNCH shop\n";
+    cluster
+        .scratch
+        .build(&format!("shop:{version}"), kubefile, &["--type", "app-installer"]);
+}
+
+#[test]
+fn apps_come_onto_a_cluster_of_this_host_and_go_on_when_they_failed() {
+    let cluster = Cluster::new();
+    cluster.image("x", &minimal(), "");
+    let variable = format!("MARK={}", cluster.scratch.path("mark"));
+    let run = |image: &str| cluster.command(&[], &["run", image, "-e", &variable]);
+    app(&cluster, "1");
+    app(&cluster, "2");
+    assert_has(
+        &fail(&mut run("shop:1"), 3),
+        &["there is no cluster `my-cluster`", "hint: install it first"],
+    );
+    cluster.assert_gone("apps without a cluster");
+    succeed(&mut cluster.run("x.tar", &["-e", &variable]));
+    let whole = cluster.state();
+    let list = || json(&mut cluster.command(&[], &["app", "list"]));
+    assert_eq!(list(), serde_json::json!([]));
+    assert_has(
+        &fail(&mut run("shop:1"), 10),
+        &["step `app-shop` failed", "app-shop.log"],
+    );
+    assert_eq!(
+        (&list()[0]["name"], &list()[0]["state"]),
+        (&"shop".into(), &"launching".into())
+    );
+    // The cluster's own life is another one.
+    assert_has(
+        &succeed(&mut cluster.run("x.tar", &["-e", &variable])),
+        &["was installed before"],
+    );
+    cluster.scratch.write("mark", "");
+    succeed(&mut run("shop:1"));
+    assert_eq!(
+        (&list()[0]["kind"], &list()[0]["state"]),
+        (&"shell".into(), &"launched".into())
+    );
+    succeed(&mut run("shop:2"));
+    assert_eq!(cluster.read("launched"), "1\n1\n2\n");
+    assert_eq!(
+        cluster.scratch.list(&cluster.data("apps")).len(),
+        1,
+        "the older one's files are gone"
+    );
+
+    let clusterfile = "apiVersion: sealer.io/v2\nkind: Cluster\nmetadata: {name: my-cluster}\nspec:\n  hosts: [{roles: [master], ips: \
+        [127.0.0.1]}]\n---\napiVersion: sealer.io/v2\nkind: Application\nmetadata: {name: a}\nspec:\n  configs:\n  - name: shop\n    \
+        env: [WHAT=sold]\n    launch: {cmds: ['echo $WHAT >> ../../../launched']}\n    delete: {cmds: ['echo out >> ../../../launched']}\n";
+    cluster.scratch.write("Shop", clusterfile);
+    assert_has(
+        &fail(&mut cluster.command(&[], &["app", "delete", "shop", "--force"]), 2),
+        &["type shell"],
+    );
+    succeed(&mut cluster.command(&[], &["apply", "-f", "Shop", "shop:2"]));
+    succeed(&mut cluster.command(&[], &["app", "delete", "shop", "--force"]));
+    assert_eq!(cluster.read("launched"), "1\n1\n2\nsold\nout\n");
+    assert_eq!(list(), serde_json::json!([]));
+    assert!(cluster.scratch.list(&cluster.data("apps")).is_empty());
+    let left = cluster.state();
+    let others = left.keys().filter(|path| !whole.contains_key(*path));
+    let known = |path: &&String| {
+        !["apps", "apps.json", "launched", "log/"]
+            .iter()
+            .any(|known| path.starts_with(known))
+    };
+    assert_eq!(others.filter(known).collect::<Vec<_>>(), Vec::<&String>::new());
+    succeed(&mut cluster.delete());
+    cluster.assert_gone("deleted with its apps");
 }

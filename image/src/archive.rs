@@ -326,12 +326,7 @@ fn listed(index: Index) -> Result<(Images, Vec<Base>)> {
     let mut images = Vec::new();
     let mut bases: Vec<Base> = Vec::new();
     for mut image in index.manifests {
-        let mut name = None;
-        for key in [annotation::CONTAINERD_NAME, annotation::REF_NAME] {
-            let text = image.annotations.remove(key);
-            // A bare tag (`v1`), as skopeo may write, names no image.
-            name = name.or_else(|| text.filter(|text| text.contains([':', '/']))?.parse().ok());
-        }
+        let name = layout::take_name(&mut image);
         for base in delta::take_bases(&mut image)? {
             if !bases.contains(&base) {
                 bases.push(base);

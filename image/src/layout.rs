@@ -26,6 +26,7 @@ const VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 pub struct Layout {
     path: PathBuf,
     images: Vec<(Option<String>, Descriptor)>,
+    named: Vec<(Reference, Descriptor)>,
 }
 
 impl Layout {
@@ -36,14 +37,18 @@ impl Layout {
     pub fn open(path: &Path) -> Result<Self> {
         check_marker(path)?;
         let index: Index = spec::parse(&read_index(path)?, &path.join("index.json").display().to_string())?;
-        let images = index.manifests.into_iter().map(|mut image| {
-            let tag = image.annotations.remove(annotation::REF_NAME);
-            image.annotations.remove(annotation::CONTAINERD_NAME);
-            (tag, image)
-        });
+        let mut images = Vec::new();
+        let mut named = Vec::new();
+        for mut image in index.manifests {
+            let tag = image.annotations.get(annotation::REF_NAME).cloned();
+            let name = take_name(&mut image);
+            named.extend(name.map(|name| (name, image.clone())));
+            images.push((tag, image));
+        }
         Ok(Self {
             path: path.to_owned(),
-            images: images.collect(),
+            images,
+            named,
         })
     }
 
@@ -51,6 +56,12 @@ impl Layout {
     #[must_use]
     pub fn images(&self) -> &[(Option<String>, Descriptor)] {
         &self.images
+    }
+
+    /// The images that have a whole name.
+    #[must_use]
+    pub fn named(&self) -> &[(Reference, Descriptor)] {
+        &self.named
     }
 
     /// The image under `tag`, or the only one.
@@ -79,6 +90,16 @@ impl Layout {
             },
         }
     }
+}
+
+/// Takes the name off an entry of an `index.json`. A bare tag (`v1`), as skopeo may write, names no image.
+pub(crate) fn take_name(image: &mut Descriptor) -> Option<Reference> {
+    let mut name = None;
+    for key in [annotation::CONTAINERD_NAME, annotation::REF_NAME] {
+        let text = image.annotations.remove(key);
+        name = name.or_else(|| text.filter(|text| text.contains([':', '/']))?.parse().ok());
+    }
+    name
 }
 
 /// The image under `tag` among those that `origin` lists with their tags. A name may be written short.

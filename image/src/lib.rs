@@ -2,7 +2,8 @@
 //!
 //! Knows nothing of Kubefiles, hosts or clusters. Prints nothing.
 //!
-//! * Words of the field: [`digest`], [`reference`], [`platform`], [`spec`] (OCI documents), [`cluster_image`].
+//! * Words of the field: [`digest`], [`reference`], [`platform`], [`spec`] (OCI documents), [`cluster_image`],
+//!   [`images_lock`] (the container images inside).
 //! * Places: [`store`], [`archive`], [`layout`], [`remote`]; [`locate`] finds what a user names; [`rootfs`] is where an image
 //!   is unpacked.
 //! * Several platforms under one name: [`image_index`].
@@ -21,6 +22,7 @@ pub mod file;
 pub mod finding;
 pub mod graph;
 pub mod image_index;
+pub mod images_lock;
 pub mod layer;
 pub mod layout;
 pub mod locate;

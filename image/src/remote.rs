@@ -8,6 +8,7 @@
 //!   very host (loopback). Nothing else ever falls back.
 //! * Credentials go to the registry they are for and to its token server, never to where a redirect or a foreign
 //!   layer's URL leads (CVE-2020-15157).
+//! * Mirrors stand in for a registry when something is read; what is written goes to the registry itself.
 //! * Whatever may pass is tried again after a growing pause; a body that breaks off goes on where it stopped.
 
 mod auth;
@@ -23,6 +24,7 @@ mod file_source;
 mod gate;
 mod login;
 mod manifest;
+mod mirrors;
 mod proxy;
 mod registry_name;
 mod registry_sink;
@@ -42,6 +44,7 @@ pub use credentials::{Credentials, Forgotten, Login};
 pub use file_source::{FileReader, FileSource, shown};
 pub use login::Welcome;
 pub use manifest::Document;
+pub use mirrors::Mirror;
 pub use registry_name::RegistryName;
 pub use registry_sink::{RegistrySink, Shipment};
 pub use remote_sink::RemoteSink;

@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
 use std::thread::available_parallelism;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::copy::in_parallel;
 use crate::digest::{Digest, VerifyingReader};
@@ -52,7 +52,7 @@ pub struct Fault {
 }
 
 /// What can be wrong with a blob.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Problem {
     /// It is not there.
@@ -64,7 +64,9 @@ pub enum Problem {
 }
 
 impl Problem {
-    fn of(error: &Error) -> Self {
+    /// What a failure to read a blob means.
+    #[must_use]
+    pub fn of(error: &Error) -> Self {
         match error.kind() {
             ErrorKind::NotFound => Self::Missing,
             ErrorKind::Integrity => Self::Damaged,
@@ -217,7 +219,10 @@ fn children(source: &dyn Source, blob: &Descriptor) -> Result<Vec<Descriptor>> {
 }
 
 /// Reads a blob to its end, where its size and digest are checked.
-pub(crate) fn read(source: &dyn Source, blob: &Descriptor, task: &Task<'_>) -> Result<()> {
+///
+/// # Errors
+/// [`ErrorKind::Integrity`] when it has other bytes; what opening and reading it meets.
+pub fn read(source: &dyn Source, blob: &Descriptor, task: &Task<'_>) -> Result<()> {
     let place = || format!("cannot read blob {} of {}", blob.digest, source.origin());
     let reader = task.reader(source.open(blob, 0)?);
     let mut reader = VerifyingReader::new(reader, blob.digest, blob.size);

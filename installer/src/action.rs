@@ -63,6 +63,13 @@ pub enum Action {
     },
     /// Copy a file, unless something that is not ours is there.
     OfferFile(FileCopy),
+    /// Move the container images of a registry's folder into another one.
+    AddImages {
+        /// From where.
+        from: PathBuf,
+        /// To where.
+        to: PathBuf,
+    },
     /// Make a symbolic link.
     Link {
         /// Where.
@@ -345,6 +352,15 @@ pub enum Probe {
         /// The place (RFC 6901).
         pointer: String,
     },
+    /// Objects of Kubernetes are ready, by what this program prints: one, or a list, as JSON.
+    ObjectsReady {
+        /// What it shows, for people.
+        what: String,
+        /// The program and its arguments.
+        argv: Vec<String>,
+        /// Set in its environment.
+        env: BTreeMap<String, String>,
+    },
     /// Kubernetes nodes are ready, by what this program prints: a list of nodes as JSON.
     NodeReady {
         /// Their names; any one will do if there are none.
@@ -416,6 +432,9 @@ impl fmt::Display for Action {
                 file.from.display(),
                 file.to.display()
             ),
+            Self::AddImages { from, to } => {
+                write!(f, "add the container images of {} to {}", from.display(), to.display())
+            }
             Self::Link { path, target } => {
                 write!(f, "link {} to {}", path.display(), target.display())
             }
@@ -450,7 +469,7 @@ impl fmt::Display for Probe {
         match self {
             Self::Service(name) => write!(f, "service {name} is active"),
             Self::Registry { address, .. } => write!(f, "the registry answers on {address}"),
-            Self::Prints { what, .. } | Self::Has { what, .. } => f.write_str(what),
+            Self::Prints { what, .. } | Self::Has { what, .. } | Self::ObjectsReady { what, .. } => f.write_str(what),
             Self::NodeReady { names, .. } => match names.as_slice() {
                 [] => f.write_str("the node is ready"),
                 [name] => write!(f, "node {name} is ready"),

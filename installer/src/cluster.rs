@@ -12,6 +12,8 @@ use sealrs_image::lock::{self, Lock};
 pub struct ClusterFiles {
     root: PathBuf,
     cluster: String,
+    /// The apps whose image is meant instead of the cluster's.
+    apps: Option<String>,
 }
 
 impl ClusterFiles {
@@ -21,7 +23,40 @@ impl ClusterFiles {
         Self {
             root: root.to_owned(),
             cluster: cluster.to_owned(),
+            apps: None,
         }
+    }
+
+    /// The same with another rootfs: that of an image of apps, which is called `id` here.
+    #[must_use]
+    pub(crate) fn of_apps(&self, id: &str) -> Self {
+        Self {
+            apps: Some(id.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// The apps whose image is meant, if it is not the cluster's.
+    pub(crate) fn apps(&self) -> Option<&str> {
+        self.apps.as_deref()
+    }
+
+    /// Where an image has what is its own.
+    pub(crate) fn of_image(&self) -> PathBuf {
+        match &self.apps {
+            Some(id) => self.data().join("apps").join(id),
+            None => self.data(),
+        }
+    }
+
+    /// The cluster's own rootfs, with the registry that all hosts pull from.
+    pub(crate) fn cluster_rootfs(&self) -> PathBuf {
+        self.data().join("rootfs")
+    }
+
+    /// The apps of the cluster, and how they go.
+    pub(crate) fn app_list(&self) -> PathBuf {
+        self.data().join("apps.json")
     }
 
     /// The cluster's name.
@@ -45,19 +80,19 @@ impl ClusterFiles {
     /// The unpacked ClusterImage.
     #[must_use]
     pub fn rootfs(&self) -> PathBuf {
-        self.data().join("rootfs")
+        self.of_image().join("rootfs")
     }
 
     /// Where the image is unpacked before all its digests are known to hold.
     #[must_use]
     pub fn staging(&self) -> PathBuf {
-        self.data().join("rootfs.partial")
+        self.of_image().join("rootfs.partial")
     }
 
     /// What was begun and what was done.
     #[must_use]
     pub fn journal(&self) -> PathBuf {
-        self.data().join("journal")
+        self.of_image().join("journal")
     }
 
     /// What was made on this host.
@@ -93,7 +128,7 @@ impl ClusterFiles {
     /// The cluster's environment, which may hold what the user gave as secrets: 0600.
     #[must_use]
     pub fn environment(&self) -> PathBuf {
-        self.data().join("environment.json")
+        self.of_image().join("environment.json")
     }
 
     /// Certificates and keys.

@@ -1,6 +1,7 @@
 //! Does what actions say, on this host. Whatever is made is written into the host manifest before.
 
 mod claim;
+mod images;
 mod script;
 mod wait;
 
@@ -70,6 +71,7 @@ impl Executor<'_> {
                 }
                 self.copy(file, false)
             }
+            Action::AddImages { from, to } => images::add(from, to),
             Action::Link { path, target } => self.link(path, target),
             Action::HostsEntry {
                 path,
@@ -225,11 +227,7 @@ pub(crate) fn program_environment(
     own: &BTreeMap<String, String>,
 ) -> Environment {
     let mut environment = cluster.clone();
-    for (name, path) in [
-        ("ROOTFS", files.rootfs()),
-        ("KUBECACHEDIR", files.kubectl_cache()),
-        ("HELM_CACHE_HOME", files.helm_cache()),
-    ] {
+    for (name, path) in [("ROOTFS", files.rootfs())].into_iter().chain(caches(files)) {
         environment.insert(name.to_owned(), path.to_string_lossy().into_owned());
     }
     environment.insert("CLUSTER".to_owned(), files.cluster().to_owned());
@@ -237,9 +235,20 @@ pub(crate) fn program_environment(
     environment
 }
 
+/// Where programs of Kubernetes keep what they have learnt, so that it goes with the cluster.
+pub(crate) fn caches(files: &ClusterFiles) -> [(&'static str, PathBuf); 2] {
+    [
+        ("KUBECACHEDIR", files.kubectl_cache()),
+        ("HELM_CACHE_HOME", files.helm_cache()),
+    ]
+}
+
 /// The folders whose programs come first.
 pub(crate) fn program_folders(files: &ClusterFiles) -> Vec<PathBuf> {
-    vec![files.rootfs().join("bin"), files.programs()]
+    let mut folders = vec![files.rootfs().join("bin"), files.cluster_rootfs().join("bin")];
+    folders.dedup();
+    folders.push(files.programs());
+    folders
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod network;
 mod sockets;
+mod system;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,8 +16,10 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(test)]
 pub(crate) use network::parse_hosts;
-pub use network::{Address, HostsLine};
+pub use network::{Address, HostsLine, Route};
 pub use sockets::Listener;
+pub(crate) use system::now;
+pub use system::{System, SystemInterest};
 
 use crate::registry::{CONTAINERD_CERTS, HOSTS_TOML};
 use crate::service::Manager;
@@ -66,6 +69,8 @@ pub struct HostFacts {
     pub usr_local_read_only: bool,
     /// The file systems below [`Interest::folders`].
     pub disks: BTreeMap<PathBuf, Disk>,
+    /// What kernel and system are like.
+    pub system: System,
 }
 
 /// A file system.
@@ -75,6 +80,10 @@ pub struct Disk {
     pub device: u64,
     /// Bytes that this process may still write.
     pub free: u64,
+    /// Bytes that it has.
+    pub size: u64,
+    /// Whether programs can't be started from it.
+    pub no_programs: bool,
 }
 
 /// What somebody wants to know about a host.
@@ -92,6 +101,8 @@ pub struct Interest {
     pub registry_domain: String,
     /// The file where clusters whose private registry has this address have a block with this line.
     pub registry_entry: (PathBuf, String),
+    /// What matters of kernel and system; nothing if they don't matter.
+    pub system: Option<SystemInterest>,
 }
 
 impl HostFacts {
@@ -146,6 +157,10 @@ impl HostFacts {
                 .iter()
                 .map(|folder| Ok((folder.clone(), disk(folder)?)))
                 .collect::<Result<_>>()?,
+            system: match &interest.system {
+                Some(interest) => System::gather(interest),
+                None => System::default(),
+            },
         })
     }
 
@@ -198,6 +213,8 @@ fn disk(path: &Path) -> Result<Disk> {
     Ok(Disk {
         device: fs::metadata(path).or_io(place)?.dev(),
         free: space.f_bavail.saturating_mul(space.f_frsize),
+        size: space.f_blocks.saturating_mul(space.f_frsize),
+        no_programs: space.f_flag.contains(rustix::fs::StatVfsMountFlags::NOEXEC),
     })
 }
 
@@ -249,6 +266,25 @@ pub(crate) mod tests {
             containerd_clusters: BTreeSet::new(),
             usr_local_read_only: false,
             disks: BTreeMap::new(),
+            system: System {
+                os: "Debian GNU/Linux 12 (bookworm)".into(),
+                kernel: "6.1.0-28-amd64".into(),
+                cpus: 4,
+                memory: 8 << 30,
+                machine_id: "6f1d".into(),
+                cgroups: ["cpu", "cpuset", "memory", "pids"].map(str::to_owned).into(),
+                kernel_config: Some(
+                    crate::preflight::KERNEL_OPTIONS
+                        .map(|(name, _)| (name.to_owned(), "m".to_owned()))
+                        .into(),
+                ),
+                modules: true,
+                localhost: true,
+                own_name: true,
+                processes: BTreeSet::from(["chronyd".to_owned()]),
+                open_files: 1 << 20,
+                ..System::default()
+            },
         }
     }
 

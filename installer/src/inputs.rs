@@ -170,6 +170,9 @@ fn others(options: &Options) -> BTreeMap<String, Digest> {
     if !options.configurations.is_empty() {
         others.insert("Configs".to_owned(), digest(&options.configurations));
     }
+    if !options.app_settings.is_empty() {
+        others.insert("apps".to_owned(), digest(&options.app_settings));
+    }
     if !options.hooks.is_empty() {
         others.insert(HOOKS.to_owned(), digest(&options.hooks));
     }

@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use sealrs_image::cluster_image::ClusterImage;
+use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::progress::{Event, Progress, Silent};
 use sealrs_image::source::Source;
 
+use crate::app::{self, AppState};
 use crate::cluster::ClusterFiles;
 use crate::inputs::Inputs;
 use crate::journal::{Journal, Stage};
@@ -16,7 +18,7 @@ use crate::member::{Access, Member};
 use crate::node::missing_folders;
 use crate::options::Options;
 use crate::plan::{self, Naming, Peer, Plan, UNPACK};
-use crate::preflight::{self, Finding};
+use crate::preflight::{self, Finding, Wanted};
 use crate::rootfs::RootfsFacts;
 use crate::runtime::{self, Runtime};
 use crate::sites::{self, Site};
@@ -33,6 +35,18 @@ use crate::{apps, environment, files, member, service};
 /// what reading the image and reaching hosts meets.
 pub fn plan(source: &dyn Source, image: &ClusterImage, options: &Options) -> Result<(Plan, Vec<Finding>)> {
     let checked = Checked::new(image, options)?;
+    let plan = foresee(&checked, source, image, options)?;
+    if let Some(approval) = &options.approval {
+        approval.check(&plan)?;
+    }
+    Ok((plan, checked.findings))
+}
+
+/// The plan, from the layers of an image that was not unpacked: that which was begun, or else what would be.
+fn foresee(checked: &Checked, source: &dyn Source, image: &ClusterImage, options: &Options) -> Result<Plan> {
+    if let Some(digest) = checked.plan {
+        return Plan::of_cluster(&checked.files, digest);
+    }
     let documents = checked.runtime.layout().documents;
     let layers = RootfsFacts::of_image(source, image, documents)?;
     let rootfs = checked
@@ -49,8 +63,7 @@ pub fn plan(source: &dyn Source, image: &ClusterImage, options: &Options) -> Res
             Ok(facts)
         })
         .collect::<Result<Vec<_>>>()?;
-    let plan = decide(&checked, image, options, &rootfs)?;
-    Ok((plan, checked.findings))
+    decide(checked, image, options, &rootfs)
 }
 
 /// Installs `image` as the options say. The same call after an interruption goes on where it ended; after success it
@@ -69,6 +82,10 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
         .hint("save it to a file first, or load it into the store with `sealrs load -`"));
     }
     preflight::enforce(&checked.findings, progress)?;
+    // Before anything is changed; what comes through a pipe can't be read twice.
+    if let Some(approval) = options.approval.as_ref().filter(|_| !source.is_sequential()) {
+        approval.check(&foresee(&checked, source, image, options)?)?;
+    }
     let cluster_files = checked.files.clone();
     let above = missing_folders(&cluster_files);
     let _lock = cluster_files.hold()?;
@@ -107,6 +124,7 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
     keep_kubeconfig(&plan, &mut checked.sites, &cluster_files)?;
     if !finished {
         work.journal().finished()?;
+        app::note(&cluster_files, image, options, None, AppState::Launched)?;
     }
     Ok(summary(&plan, &checked, executed, finished))
 }
@@ -130,6 +148,9 @@ fn prepare(
     }
     let rootfs = rootfs_of(&mut checked.sites)?;
     let plan = decide(checked, image, work.options, &rootfs)?;
+    if let Some(approval) = &work.options.approval {
+        approval.check(&plan)?;
+    }
     plan.store(&work.files.plan())?;
     work.journal().planned(plan.digest()?)?;
     Ok(plan)
@@ -141,6 +162,8 @@ struct Checked {
     files: ClusterFiles,
     sites: Vec<Site>,
     findings: Vec<Finding>,
+    /// The digest of the plan that was begun.
+    plan: Option<Digest>,
 }
 
 impl Checked {
@@ -151,21 +174,30 @@ impl Checked {
         let files = ClusterFiles::new(&options.root, &options.cluster);
         let journal = Journal::read(&files.journal())?;
         journal.check(&options.cluster, &Inputs::new(image.descriptor.digest, options))?;
+        if options.resume {
+            journal.check_open(&options.cluster)?;
+        }
         apps::check(&image.extension, options)?;
         check_members(&files, &journal, options)?;
         let sites = sites::connect(
             &options.members,
             options,
             &files,
-            &preflight::interest(runtime, options),
+            &preflight::interest(Some(runtime), options, journal.stage() == Stage::Fresh),
         )?;
+        let wanted = Wanted {
+            image: Some(image),
+            runtime: Some(runtime),
+            options,
+        };
         // A wrong range in the options is found before anything is begun.
         for site in &sites {
             environment::of(image, options, site.address())?;
         }
         Ok(Self {
             runtime,
-            findings: findings(&sites, image, options, runtime, &journal),
+            plan: journal.plan(),
+            findings: findings(&sites, wanted, sites.first().map(Site::address), &journal, |_| true),
             files,
             sites,
         })
@@ -194,41 +226,31 @@ fn check_members(files: &ClusterFiles, journal: &Journal, options: &Options) -> 
     .hint("add hosts with `sealrs scale-up`, and remove some with `sealrs delete --masters … --nodes …`"))
 }
 
-fn findings(
+/// What stands against installing it on these hosts. `registry` is the address of the one that has or gets the private
+/// registry; hosts that are `known` are those that the journal is of.
+pub(crate) fn findings(
     sites: &[Site],
-    image: &ClusterImage,
-    options: &Options,
-    runtime: &dyn Runtime,
+    wanted: Wanted<'_>,
+    registry: Option<IpAddr>,
     journal: &Journal,
+    known: impl Fn(IpAddr) -> bool,
 ) -> Vec<Finding> {
     let naming = naming(sites);
-    let Some(registry) = sites.first().map(Site::address) else {
-        return Vec::new();
-    };
     // Before the first step whatever is in the way is somebody else's; later it may be ours.
     let begun = journal.stage() != Stage::Fresh;
-    let mut all = sites::findings(
-        sites,
-        image,
-        options,
-        runtime,
-        registry,
-        |site, finding| match finding.check {
-            _ if !begun => true,
-            "platform" | "root" => true,
-            "disk" => !journal.is_done(&naming.key(UNPACK, site.address())),
-            _ => false,
-        },
-    );
-    if !naming.many {
+    let mut all = sites::findings(sites, wanted, registry, |site, finding| match finding.check {
+        _ if !begun || !known(site.address()) => true,
+        "platform" | "root" => true,
+        "disk" => !journal.is_done(&naming.key(UNPACK, site.address())),
+        _ => false,
+    });
+    if wanted.options.members.len() < 2 {
         // There is no other host that could be meant.
         all.iter_mut().for_each(|finding| finding.host = None);
     }
-    let hosts: Vec<_> = sites
-        .iter()
-        .map(|site| (site.address(), site.facts.hostname.as_str()))
-        .collect();
-    all.extend(preflight::together(&hosts));
+    let neighbours: Vec<_> = sites.iter().map(Site::neighbour).collect();
+    let quorum = wanted.runtime.is_some_and(|runtime| runtime.layout().quorum);
+    all.extend(preflight::together(&neighbours, quorum));
     all
 }
 

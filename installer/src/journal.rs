@@ -81,6 +81,7 @@ pub struct Journal {
     base: Option<Digest>,
     change: Option<Change>,
     generation: u32,
+    begun: BTreeSet<String>,
     done: BTreeSet<String>,
     stage: Stage,
 }
@@ -112,6 +113,7 @@ impl Journal {
             base: None,
             change: None,
             generation: 1,
+            begun: BTreeSet::new(),
             done: BTreeSet::new(),
             stage: Stage::Fresh,
         };
@@ -135,7 +137,9 @@ impl Journal {
                 self.stage = Stage::Running;
             }
             Line::Plan(digest) => self.plan = Some(digest),
-            Line::Begin(_) => {}
+            Line::Begin(step) => {
+                self.begun.insert(step);
+            }
             Line::Done(step) => {
                 self.done.insert(step);
             }
@@ -176,6 +180,12 @@ impl Journal {
     #[must_use]
     pub fn is_done(&self, step: &str) -> bool {
         self.done.contains(step)
+    }
+
+    /// Whether a step was begun.
+    #[must_use]
+    pub fn is_begun(&self, step: &str) -> bool {
+        self.begun.contains(step)
     }
 
     /// The digest of the plan before the change that is under way.
@@ -273,6 +283,21 @@ impl Journal {
             "repeat the command it was begun with, or remove it first with \
              `sealrs delete --all --force --cluster {cluster}`, or choose another name with `--cluster`"
         )))
+    }
+
+    /// Whether there is an installation to be taken up again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] when there is none.
+    pub fn check_open(&self, cluster: &str) -> Result<()> {
+        let what = match self.stage {
+            Stage::Running => return Ok(()),
+            Stage::Finished => format!("nothing of cluster `{cluster}` was interrupted: it is installed"),
+            Stage::Fresh => format!("nothing was begun of cluster `{cluster}`"),
+            Stage::Deleting => return Err(being_deleted(cluster)),
+        };
+        Err(Error::new(ErrorKind::Conflict, what)
+            .hint("leave `--resume` out, or name another cluster with `--cluster`"))
     }
 
     /// Notes the plan.

@@ -11,11 +11,16 @@
 //! * For hosts that sealrs does not install: [`mirror`], what they have to know to pull from another registry.
 //! * Many hosts: what they are ([`member`]), reaching them ([`host`], `sites`), and what is done on each, by this process
 //!   or by the sealrs that is put there (`node`). What is wanted of them, as a file: [`clusterfile`].
-//! * The commands: [`run`], [`plan()`], [`delete()`], [`supervise`].
+//! * Apps: how they are launched (`apps`), and those that come onto a cluster that runs (`app`).
+//! * The commands: [`check()`], [`run`], [`plan()`], [`delete()`], [`status()`], [`audit()`], [`supervise`].
 
 pub mod action;
+mod app;
 mod apply;
+mod approval;
 mod apps;
+mod audit;
+mod check;
 mod cluster;
 pub mod clusterfile;
 mod command;
@@ -52,13 +57,19 @@ mod secrets;
 pub mod service;
 mod shared_file;
 mod sites;
+mod status;
 mod summary;
 mod template;
 mod undo;
 mod work;
 mod yaml;
 
+pub use app::{App, AppState, install_apps, list_apps, plan_apps, remove_apps};
 pub use apply::{Difference, apply, difference};
+pub use audit::{Audit, Gap, audit};
+pub use approval::Approval;
+pub use apps::AppSettings;
+pub use check::{Checked, Machine, Report, check};
 pub use cluster::ClusterFiles;
 pub use delete::delete;
 pub use install::{plan, run};
@@ -67,4 +78,5 @@ pub use options::Options;
 pub use plan::Plan;
 pub use scale::{Cluster, image_of, remove, scale_up};
 pub use service::{Supervise, supervise};
+pub use status::{At, HostStatus, Status, status};
 pub use summary::{Outcome, Summary};

@@ -9,6 +9,7 @@ mod serve;
 mod there;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sealrs_image::cluster_image::ClusterImage;
@@ -18,6 +19,8 @@ use sealrs_image::source::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
+use crate::audit::{Found, Question};
+use crate::apps::AppSettings;
 use crate::configuration::Configuration;
 use crate::environment::Environment;
 use crate::facts::{HostFacts, Interest};
@@ -44,6 +47,10 @@ pub(crate) struct Begin {
     pub(crate) given: Environment,
     /// What is written into the rootfs.
     pub(crate) configurations: Vec<Configuration>,
+    /// The image of apps that is meant instead of the cluster's.
+    pub(crate) apps: Option<String>,
+    /// What the user says of apps.
+    pub(crate) app_settings: BTreeMap<String, AppSettings>,
 }
 
 /// Values of the environment may be secrets.
@@ -94,6 +101,9 @@ pub(crate) trait Node: Send {
 
     /// Reads a small file; none if it is not there.
     fn read(&mut self, path: &Path) -> Result<Option<String>>;
+
+    /// Asks the cluster's private registry.
+    fn audit(&mut self, question: &Question, progress: &dyn Progress) -> Result<Found>;
 
     /// Removes the cluster from the host.
     fn delete(&mut self, root: &Path, cluster: &str, progress: &dyn Progress) -> Result<Summary>;

@@ -9,6 +9,8 @@ use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt 
 
 use serde::{Deserialize, Serialize};
 
+use crate::approval::Approval;
+use crate::apps::AppSettings;
 use crate::cluster::ClusterFiles;
 use crate::configuration::Configuration;
 use crate::hook::{self, Hook};
@@ -40,6 +42,11 @@ pub struct Options {
     pub cmds: Option<Vec<String>>,
     /// Apps to launch instead of the image's.
     pub apps: Option<Vec<String>>,
+    /// What is said of apps, by their names.
+    pub app_settings: BTreeMap<String, AppSettings>,
+    /// For how many seconds apps may become ready, where that is waited for.
+    #[serde(skip)]
+    pub wait: Option<u64>,
     /// `KEY=VALUE` each: settings for the cluster runtime, on top of the image's.
     pub runtime_config: Vec<String>,
     /// Documents of a Clusterfile that cluster runtimes read themselves, whole: each with its `apiVersion` and `kind`.
@@ -52,6 +59,12 @@ pub struct Options {
     pub configurations: Vec<Configuration>,
     /// Scripts, besides those of the image.
     pub hooks: Vec<Hook>,
+    /// The plan that was agreed to: another one is not followed.
+    #[serde(skip)]
+    pub approval: Option<Approval>,
+    /// Only what was interrupted is gone on with.
+    #[serde(skip)]
+    pub resume: bool,
     #[serde(skip, default = "own_program")]
     /// The sealrs program: its copy serves the registry and supervises services.
     pub executable: PathBuf,
@@ -69,12 +82,16 @@ impl Default for Options {
             env: BTreeMap::new(),
             cmds: None,
             apps: None,
+            app_settings: BTreeMap::new(),
+            wait: None,
             runtime_config: Vec::new(),
             runtime_documents: Vec::new(),
             container_runtime: None,
             host_aliases: Vec::new(),
             configurations: Vec::new(),
             hooks: Vec::new(),
+            approval: None,
+            resume: false,
             executable: own_program(),
         }
     }

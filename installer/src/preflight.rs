@@ -1,7 +1,10 @@
 //! What would stop an installation, found before the first byte is written: all of it at once, each with its remedy.
 
+mod needs;
+mod system;
+mod together;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -12,12 +15,15 @@ use sealrs_image::progress::{Event, Progress};
 use serde::Serialize;
 
 use crate::cluster::ClusterFiles;
-use crate::facts::{HOSTS_FILE, HostFacts, Interest};
+use crate::facts::{HOSTS_FILE, HostFacts, Interest, SystemInterest};
 use crate::member::Role;
 use crate::options::Options;
 use crate::registry::{self, Naming};
-use crate::runtime::Runtime;
+use crate::runtime::{Layout, Runtime};
 use crate::service;
+use needs::Needs;
+pub(crate) use system::KERNEL_OPTIONS;
+pub(crate) use together::{Neighbour, Seen, together};
 
 /// Something about a host that stands against an installation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,20 +53,19 @@ impl Finding {
         }
     }
 
+    /// The same on this host.
+    pub(crate) fn on(self, host: IpAddr) -> Self {
+        Self {
+            host: Some(host),
+            ..self
+        }
+    }
+
     /// Something that may go wrong.
     pub(crate) fn warning(check: &'static str, problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             fatal: false,
             ..Self::error(check, problem, remedy)
-        }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.host {
-            Some(host) => write!(f, "{host}: {} ({})", self.problem, self.remedy),
-            None => write!(f, "{} ({})", self.problem, self.remedy),
         }
     }
 }
@@ -72,50 +77,106 @@ pub(crate) struct Place {
     pub(crate) host: IpAddr,
     /// What it is for.
     pub(crate) role: Role,
-    /// The address of the one that has the private registry.
-    pub(crate) registry: IpAddr,
+    /// The address of the one that has the private registry, if that is known.
+    pub(crate) registry: Option<IpAddr>,
 }
 
 impl Place {
     fn has_registry(self) -> bool {
-        self.host == self.registry
+        self.registry == Some(self.host)
     }
 }
 
-/// What has to be known of a host to check it.
-pub(crate) fn interest(runtime: &dyn Runtime, options: &Options) -> Interest {
-    let layout = runtime.layout();
-    let common = ["bash", "containerd", "docker"];
-    let programs = common.iter().chain(layout.programs);
-    let paths = ["/etc/containerd", "/etc/docker"].iter().chain(layout.leftovers);
+/// What has to be known of a host to check it. `measure` says whether its disk is measured.
+pub(crate) fn interest(runtime: Option<&dyn Runtime>, options: &Options, measure: bool) -> Interest {
+    let (layout, needs) = (layout(runtime), needs(runtime));
+    let common = ["apparmor_parser", "bash", "containerd", "docker"];
+    let programs = common.iter().chain(layout.programs).chain(needs.tools);
+    let paths = ["/etc/containerd", "/etc/docker"].iter();
     let data = ClusterFiles::new(&options.root, &options.cluster).data();
-    let folders = runtime.disk(0).into_iter().map(|(folder, _)| folder);
+    let disk = runtime.map_or_else(Vec::new, |runtime| runtime.disk(0));
+    let folders: Vec<PathBuf> = disk.into_iter().map(|(folder, _)| folder).collect();
+    let quorum = needs.quorum_ports.iter();
+    let sync = folders.first().filter(|_| measure && layout.quorum).cloned();
     Interest {
         programs: programs.map(|&name| name.to_owned()).collect(),
-        paths: paths.map(PathBuf::from).chain([registry_unit(options)]).collect(),
+        paths: paths
+            .copied()
+            .chain(taken(runtime).into_iter().map(|(_, path)| path))
+            .map(PathBuf::from)
+            .chain([registry_unit(options)])
+            .collect(),
         ports: layout
             .ports
             .iter()
             .chain(layout.master_ports)
+            .chain(quorum)
             .copied()
             .chain([options.registry_port])
             .collect(),
-        folders: folders.chain([data]).collect(),
+        folders: folders.into_iter().chain([data]).collect(),
         registry_domain: options.registry_domain.clone(),
         registry_entry: registry::entry(&options.registry_url()),
+        system: Some(SystemInterest {
+            kernel_options: KERNEL_OPTIONS
+                .iter()
+                .filter(|_| needs.pods)
+                .map(|&(name, _)| name.to_owned())
+                .collect(),
+            names: needs.pods,
+            sync,
+        }),
     }
 }
 
-/// All that stands against installing `image` on this host.
-pub(crate) fn findings(
-    facts: &HostFacts,
-    image: &ClusterImage,
-    options: &Options,
-    runtime: &dyn Runtime,
-    place: Place,
-) -> Vec<Finding> {
+fn layout(runtime: Option<&dyn Runtime>) -> Layout {
+    runtime.map(Runtime::layout).unwrap_or_default()
+}
+
+fn needs(runtime: Option<&dyn Runtime>) -> Needs {
+    runtime.map(|runtime| Needs::of(runtime.name())).unwrap_or_default()
+}
+
+/// Paths that tell that a cluster is or was on a host, each with the runtime whose it is.
+fn taken(runtime: Option<&dyn Runtime>) -> Vec<(&'static str, &'static str)> {
+    let of = |runtime: &dyn Runtime| {
+        let name = runtime.name();
+        let leftovers = runtime.layout().leftovers.iter();
+        leftovers.map(move |&path| (name, path)).collect::<Vec<_>>()
+    };
+    match runtime {
+        // Hosts of other runtimes can have other clusters beside.
+        Some(runtime) if !needs(Some(runtime)).pods => of(runtime),
+        _ => {
+            let mut all: Vec<_> = crate::runtime::all().flat_map(of).collect();
+            all.extend(system::OTHERS.map(|path| ("Kubernetes", path)));
+            all
+        }
+    }
+}
+
+/// What is to be installed, as far as it is known.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'w> {
+    /// The image.
+    pub(crate) image: Option<&'w ClusterImage>,
+    /// The cluster runtime.
+    pub(crate) runtime: Option<&'w dyn Runtime>,
+    /// What the user wants.
+    pub(crate) options: &'w Options,
+}
+
+/// All that stands against installing it on this host.
+pub(crate) fn findings(facts: &HostFacts, wanted: Wanted<'_>, place: Place) -> Vec<Finding> {
+    let Wanted {
+        image,
+        runtime,
+        options,
+    } = wanted;
     let mut findings = Vec::new();
-    if !facts.platform.accepts(&image.config.platform) {
+    if let Some(image) = image
+        && !facts.platform.accepts(&image.config.platform)
+    {
         findings.push(Finding::error(
             "platform",
             format!(
@@ -132,18 +193,62 @@ pub(crate) fn findings(
             "install bash",
         ));
     }
-    findings.extend(rights(facts, options, runtime));
+    findings.extend(runtime.and_then(|runtime| rights(facts, options, runtime)));
     findings.extend(address(facts, place));
     findings.extend(names(facts, options, place));
     findings.extend(namesake(facts, options));
     if place.has_registry() {
         findings.extend(same_registry(facts, options));
     }
-    findings.extend(ports(facts, options, runtime, place));
+    findings.extend(ports(facts, wanted, place));
     findings.extend(leftovers(facts, runtime));
-    findings.extend(disks(facts, image, options, runtime));
-    findings.extend(runtime.preflight(facts, image, options));
+    if let Some(runtime) = runtime {
+        findings.extend(disks(facts, image, options, runtime));
+        findings.extend(documents(options, runtime));
+    }
+    if let (Some(runtime), Some(image)) = (runtime, image) {
+        findings.extend(runtime.preflight(facts, image, options));
+    }
+    let needs = match runtime {
+        Some(_) => needs(runtime),
+        None => Needs::ANY,
+    };
+    if needs.pods {
+        let found = system::findings(facts, options, &needs, place);
+        // A runtime knows better what a name of its nodes may be.
+        let is_told = |finding: &Finding| {
+            findings
+                .iter()
+                .any(|told| told.check == finding.check && told.check == "hostname")
+        };
+        let more: Vec<Finding> = found.into_iter().filter(|finding| !is_told(finding)).collect();
+        findings.extend(more);
+    }
     findings
+}
+
+/// Documents of a Clusterfile that the runtime would pass by in silence.
+fn documents(options: &Options, runtime: &dyn Runtime) -> Option<Finding> {
+    let known = Needs::of(runtime.name()).documents;
+    let kinds = options
+        .runtime_documents
+        .iter()
+        .filter_map(|document| document.get("kind")?.as_str());
+    let others: Vec<&str> = kinds.filter(|kind| !known.contains(kind)).collect();
+    (!others.is_empty()).then(|| {
+        Finding::error(
+            "runtime-documents",
+            format!(
+                "runtime {} does not read the Clusterfile's {}",
+                runtime.name(),
+                others.join(", ")
+            ),
+            match known {
+                [] => "leave them out".to_owned(),
+                known => format!("leave them out; it reads {}", known.join(", ")),
+            },
+        )
+    })
 }
 
 fn rights(facts: &HostFacts, options: &Options, runtime: &dyn Runtime) -> Option<Finding> {
@@ -184,14 +289,12 @@ fn address(facts: &HostFacts, place: Place) -> Option<Finding> {
 
 fn names(facts: &HostFacts, options: &Options, place: Place) -> Option<Finding> {
     let domain = &options.registry_domain;
-    match registry::naming(facts, domain, place.registry) {
+    let registry = place.registry?;
+    match registry::naming(facts, domain, registry) {
         Naming::Known | Naming::HostsFile => None,
         Naming::Elsewhere(ip) => Some(Finding::error(
             "registry-name",
-            format!(
-                "the registry's name {domain} leads to {ip}, which is not {}",
-                place.registry
-            ),
+            format!("the registry's name {domain} leads to {ip}, which is not {registry}"),
             format!("remove {domain} from {HOSTS_FILE}, or choose another name with `--registry-domain`"),
         )),
         Naming::Unwritable => Some(Finding::error(
@@ -234,11 +337,19 @@ fn registry_unit(options: &Options) -> PathBuf {
     service::unit_path(&registry::service_name(&options.cluster))
 }
 
-fn ports(facts: &HostFacts, options: &Options, runtime: &dyn Runtime, place: Place) -> Vec<Finding> {
-    let layout = runtime.layout();
+fn ports(facts: &HostFacts, wanted: Wanted<'_>, place: Place) -> Vec<Finding> {
+    let Wanted { runtime, options, .. } = wanted;
+    let (layout, needs) = (layout(runtime), needs(runtime));
+    let masters = options
+        .members
+        .iter()
+        .filter(|member| member.role == Role::Master)
+        .count();
+    let is_one_of_many = place.role == Role::Master && (masters > 1 || !place.has_registry());
     let is_needed = |port: u16| {
         layout.ports.contains(&port)
             || (place.role == Role::Master && layout.master_ports.contains(&port))
+            || (is_one_of_many && needs.quorum_ports.contains(&port))
             || (place.has_registry() && port == options.registry_port)
     };
     facts
@@ -251,49 +362,45 @@ fn ports(facts: &HostFacts, options: &Options, runtime: &dyn Runtime, place: Pla
                 .process
                 .as_ref()
                 .map_or_else(String::new, |process| format!(" by {process}"));
-            if port == options.registry_port {
-                Finding::error(
-                    "registry-port",
-                    format!("port {port} of the private registry is in use{by}"),
-                    "stop that process, or choose another port with `--registry-port`",
-                )
-            } else {
-                Finding::error(
+            match runtime {
+                Some(runtime) if port != options.registry_port => Finding::error(
                     "runtime-port",
                     format!("port {port}, which {} needs, is in use{by}", runtime.name()),
                     "stop that process",
-                )
+                ),
+                _ => Finding::error(
+                    "registry-port",
+                    format!("port {port} of the private registry is in use{by}"),
+                    "stop that process, or choose another port with `--registry-port`",
+                ),
             }
         })
         .collect()
 }
 
-fn leftovers(facts: &HostFacts, runtime: &dyn Runtime) -> Option<Finding> {
-    let found: Vec<String> = runtime
-        .layout()
-        .leftovers
-        .iter()
-        .filter(|path| facts.paths.contains(&PathBuf::from(path)))
-        .map(|&path| path.to_owned())
-        .collect();
-    (!found.is_empty()).then(|| {
+fn leftovers(facts: &HostFacts, runtime: Option<&dyn Runtime>) -> Vec<Finding> {
+    let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (of, path) in taken(runtime) {
+        if facts.paths.contains(&PathBuf::from(path)) {
+            found.entry(of).or_default().push(path);
+        }
+    }
+    let finding = |(of, paths): (&str, Vec<&str>)| {
         Finding::error(
             "leftovers",
-            format!(
-                "another {} is or was on this host: {}",
-                runtime.name(),
-                found.join(", ")
-            ),
+            format!("another {of} is or was on this host: {}", paths.join(", ")),
             "remove it first; nothing that sealrs did not make is touched",
         )
-    })
+    };
+    found.into_iter().map(finding).collect()
 }
 
 /// Needs are added up by file system.
-fn disks(facts: &HostFacts, image: &ClusterImage, options: &Options, runtime: &dyn Runtime) -> Vec<Finding> {
+fn disks(facts: &HostFacts, image: Option<&ClusterImage>, options: &Options, runtime: &dyn Runtime) -> Vec<Finding> {
     let data = ClusterFiles::new(&options.root, &options.cluster).data();
-    let sure = vec![(data, image.unpacked_size())];
-    let likely: Vec<(PathBuf, u64)> = runtime.disk(bundle_size(image));
+    let sure = vec![(data, image.map_or(0, ClusterImage::unpacked_size))];
+    let likely: Vec<(PathBuf, u64)> = runtime.disk(image.map_or(0, bundle_size));
+    let share = Needs::of(runtime.name()).free_percent;
     let mut budgets: BTreeMap<u64, Budget> = BTreeMap::new();
     for (needs, certain) in [(sure, true), (likely, false)] {
         for (path, bytes) in needs {
@@ -302,6 +409,7 @@ fn disks(facts: &HostFacts, image: &ClusterImage, options: &Options, runtime: &d
             };
             let budget = budgets.entry(disk.device).or_default();
             budget.free = disk.free;
+            budget.kept = disk.size / 100 * share;
             budget.total = budget.total.saturating_add(bytes);
             if certain {
                 budget.certain = budget.certain.saturating_add(bytes);
@@ -318,6 +426,8 @@ fn disks(facts: &HostFacts, image: &ClusterImage, options: &Options, runtime: &d
 #[derive(Debug, Default)]
 struct Budget {
     free: u64,
+    /// What the runtime wants to stay free.
+    kept: u64,
     /// What the image unpacks to.
     certain: u64,
     /// That, and what the runtime is likely to need.
@@ -328,7 +438,19 @@ struct Budget {
 impl Budget {
     fn finding(self) -> Option<Finding> {
         if self.total <= self.free {
-            return None;
+            let left = self.free.saturating_sub(self.total);
+            return (left < self.kept).then(|| {
+                Finding::warning(
+                    "disk",
+                    format!(
+                        "{} will be free on the disk of {}, and below {} the kubelet removes images and pods",
+                        mebibytes(left),
+                        self.parts.join(" and "),
+                        mebibytes(self.kept)
+                    ),
+                    "free some space",
+                )
+            });
         }
         let problem = format!(
             "the disk is too small: need {} ({}), have {}",
@@ -366,8 +488,8 @@ fn bundle_size(image: &ClusterImage) -> u64 {
 /// # Errors
 /// [`ErrorKind::Preflight`] with all findings.
 pub fn enforce(findings: &[Finding], progress: &dyn Progress) -> Result<()> {
-    for warning in findings.iter().filter(|finding| !finding.fatal) {
-        progress.event(Event::Warning(&warning.to_string()));
+    for warning in grouped(findings.iter().filter(|finding| !finding.fatal)) {
+        progress.event(Event::Warning(&warning));
     }
     let fatal: Vec<&Finding> = findings.iter().filter(|finding| finding.fatal).collect();
     match fatal.as_slice() {
@@ -380,7 +502,8 @@ pub fn enforce(findings: &[Finding], progress: &dyn Progress) -> Result<()> {
             Err(Error::new(ErrorKind::Preflight, what).hint(only.remedy.clone()))
         }
         all => {
-            let lines: Vec<String> = all.iter().map(|finding| format!("\n  - {finding}")).collect();
+            let lines = grouped(all.iter().copied());
+            let lines: Vec<String> = lines.iter().map(|line| format!("\n  - {line}")).collect();
             Err(Error::new(
                 ErrorKind::Preflight,
                 format!("{} things stand against the installation:{}", all.len(), lines.concat()),
@@ -390,28 +513,27 @@ pub fn enforce(findings: &[Finding], progress: &dyn Progress) -> Result<()> {
     }
 }
 
-/// What stands against hosts being in one cluster.
-pub(crate) fn together(hosts: &[(IpAddr, &str)]) -> Vec<Finding> {
-    let mut names: BTreeMap<String, IpAddr> = BTreeMap::new();
-    let mut findings = Vec::new();
-    for &(host, name) in hosts {
-        let name = name.to_ascii_lowercase();
-        if let Some(first) = names.get(&name) {
-            let problem = format!("it has the same name as {first}: {name}");
-            let finding = Finding::error(
-                "hostname",
-                problem,
-                "give one of them another name with `hostnamectl hostname NAME`",
-            );
-            findings.push(Finding {
-                host: Some(host),
-                ..finding
-            });
-        } else {
-            names.insert(name, host);
+/// In words, with hosts that have the same one in one line.
+fn grouped<'f>(findings: impl Iterator<Item = &'f Finding>) -> Vec<String> {
+    let mut groups: Vec<(&Finding, Vec<String>)> = Vec::new();
+    for finding in findings {
+        let host = finding.host.iter().map(ToString::to_string);
+        let same = groups.iter_mut().find(|(first, _)| {
+            first.check == finding.check && first.problem == finding.problem && first.remedy == finding.remedy
+        });
+        match same {
+            Some((_, hosts)) => hosts.extend(host),
+            None => groups.push((finding, host.collect())),
         }
     }
-    findings
+    let line = |(finding, hosts): (&Finding, Vec<String>)| {
+        let what = format!("{} ({})", finding.problem, finding.remedy);
+        match hosts.as_slice() {
+            [] => what,
+            hosts => format!("{}: {what}", hosts.join(", ")),
+        }
+    };
+    groups.into_iter().map(line).collect()
 }
 
 /// Only cluster images make clusters.
@@ -423,9 +545,9 @@ pub(crate) fn check_kind(image: &ClusterImage) -> Result<()> {
         ImageKind::KubeInstaller => Ok(()),
         ImageKind::AppInstaller => Err(Error::new(
             ErrorKind::Input,
-            "the image holds only apps, and installing apps onto a running cluster is not available yet",
+            "the image holds only apps, which make no cluster",
         )
-        .hint("build the apps FROM a cluster image and run that")),
+        .hint("install a cluster first; then `sealrs run` brings the apps onto it")),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Whether something holds that a step waits for.
 
+mod objects;
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -31,9 +33,7 @@ pub(crate) fn check(probe: &Probe, services: &Services) -> Result<()> {
                 Err(not_yet(format!("service {name} is not active")))
             }
         }
-        Probe::Registry { address, name, ca } => {
-            registry(*address, name, ca).context(|| format!("the registry does not answer on {address}"))
-        }
+        Probe::Registry { address, name, ca } => registry(*address, name, ca),
         Probe::Prints {
             what,
             argv,
@@ -63,6 +63,11 @@ pub(crate) fn check(probe: &Probe, services: &Services) -> Result<()> {
                 _ => Err(not_yet(format!("not yet: {what}"))),
             }
         }
+        Probe::ObjectsReady { what, argv, env } => {
+            let done = command::output(command::prepare(argv, env, &[])?, None, LIMIT)?
+                .checked(|| format!("not yet: {what}"))?;
+            objects::ready(&done.stdout)
+        }
         Probe::NodeReady { names, argv, env } => {
             let done = command::output(command::prepare(argv, env, &[])?, None, LIMIT)?
                 .checked(|| "the nodes can't be listed".to_owned())?;
@@ -75,8 +80,16 @@ fn not_yet(what: impl Into<String>) -> Error {
     Error::new(ErrorKind::Step, what)
 }
 
+/// Whether a registry answers over TLS.
+///
+/// # Errors
+/// Why it does not.
+pub(crate) fn registry(address: SocketAddr, name: &str, ca: &Path) -> Result<()> {
+    answers(address, name, ca).context(|| format!("the registry does not answer on {address}"))
+}
+
 /// `GET /v2/`, which every registry answers, if only to ask for a password (OCI distribution specification, end-1).
-fn registry(address: SocketAddr, name: &str, ca: &Path) -> Result<()> {
+fn answers(address: SocketAddr, name: &str, ca: &Path) -> Result<()> {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(ca)
         .or_fail(ErrorKind::Integrity, || format!("{} is no certificate", ca.display()))?;
@@ -204,7 +217,7 @@ mod tests {
         pki(&folder);
         pki(&other);
         let why = |address: SocketAddr| {
-            let error = registry(address, "sea.hub", &folder.join("ca.crt")).unwrap_err();
+            let error = answers(address, "sea.hub", &folder.join("ca.crt")).unwrap_err();
             format!("{error} {:?}", error.causes())
         };
         let plain = listen(|mut stream| {
@@ -236,8 +249,7 @@ mod tests {
         });
         assert!(why(foreign).contains("its certificate"), "{}", why(foreign));
         assert!(
-            registry(foreign, "sea.hub", &read("ca.crt"))
-                .is_err_and(|error| !error.to_string().contains("certificate"))
+            answers(foreign, "sea.hub", &read("ca.crt")).is_err_and(|error| !error.to_string().contains("certificate"))
         );
     }
 

@@ -21,6 +21,7 @@ use crate::action::{Action, Content, FileCopy, FileWrite, Mode, Probe};
 use crate::cluster::ClusterFiles;
 use crate::command::word;
 use crate::facts::HOSTS_FILE;
+use crate::options::Options;
 use crate::plan::{Context, Step};
 use crate::runtime::Runtime;
 use crate::service::Service;
@@ -58,14 +59,17 @@ pub(crate) fn ca(files: &ClusterFiles) -> PathBuf {
     files.pki().join("ca.crt")
 }
 
-/// Where the registry is reached.
-fn address(context: &Context<'_>) -> SocketAddr {
-    let options = context.options;
+/// Where the registry is reached that the founder has.
+pub(crate) fn reached(options: &Options, founder: IpAddr) -> SocketAddr {
     let ip = match options.registry_domain.as_str() {
         "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        _ => context.founder(),
+        _ => founder,
     };
     SocketAddr::new(ip, options.registry_port)
+}
+
+fn address(context: &Context<'_>) -> SocketAddr {
+    reached(context.options, context.founder())
 }
 
 /// Where the registry shall listen: only for this host if its name says so.

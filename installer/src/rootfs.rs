@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterFiles;
 use crate::configuration::{self, Configuration};
+use crate::environment::Environment;
 use crate::template::{self, Values};
 use crate::{files, hook};
 
@@ -257,6 +258,7 @@ pub(crate) fn unpack(
     image: &ClusterImage,
     configurations: &[Configuration],
     values: &Values<'_>,
+    apps: &BTreeMap<String, Environment>,
     progress: &dyn Progress,
 ) -> Result<()> {
     let (staging, rootfs) = (files.staging(), files.rootfs());
@@ -268,14 +270,15 @@ pub(crate) fn unpack(
     fs::create_dir_all(&staging).or_io(|| format!("cannot make the folder {}", staging.display()))?;
     let made = sealrs_image::rootfs::unpack(source, image, &staging, progress)
         .and_then(|_| configuration::write_all(&staging, configurations))
-        .and_then(|()| template::render_all(&staging, values));
+        .and_then(|()| template::render_all(&staging, values))
+        .and_then(|()| template::render_apps(&staging, values, apps));
     if let Err(error) = made {
         // The reason counts more than what can't be tidied up; the next run tries again.
         let _ = crate::files::remove_tree(&staging);
         return Err(error);
     }
     fs::rename(&staging, &rootfs).or_io(|| format!("cannot rename {} to {}", staging.display(), rootfs.display()))?;
-    sealrs_image::file::sync_folder(&files.data())
+    sealrs_image::file::sync_folder(&files.of_image())
 }
 
 #[cfg(test)]

@@ -153,6 +153,11 @@ const ALL: [&dyn Runtime; 3] = [&k0s::K0s, &k3s::K3s, &script::Script];
 /// What sealer takes for granted when an image does not say its runtime.
 const DEFAULT: &str = "kubernetes";
 
+/// All of them.
+pub(crate) fn all() -> impl Iterator<Item = &'static dyn Runtime> {
+    ALL.into_iter()
+}
+
 /// The runtime of this name.
 #[must_use]
 pub fn by_name(name: &str) -> Option<&'static dyn Runtime> {

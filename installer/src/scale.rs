@@ -14,7 +14,7 @@ use crate::journal::{Change, Journal};
 use crate::member::{self, Access, Member, Role};
 use crate::options::Options;
 use crate::plan::{self, Naming, Peer, Plan, REMOVE, UNPACK};
-use crate::preflight::{self, Finding};
+use crate::preflight::{self, Finding, Neighbour, Wanted};
 use crate::runtime::{self, Runtime};
 use crate::sites::{self, Site};
 use crate::summary::{Outcome, Summary};
@@ -84,14 +84,26 @@ fn open_journal(cluster: Cluster<'_>) -> Result<(ClusterFiles, sealrs_image::loc
     options::check_cluster_name(cluster.name)?;
     let files = ClusterFiles::new(cluster.root, cluster.name);
     if !files.data().is_dir() {
-        return Err(
-            Error::new(ErrorKind::NotFound, format!("there is no cluster `{}`", cluster.name))
-                .hint("install it first with `sealrs run`, or name it with `--cluster`"),
-        );
+        return Err(absent(cluster.name));
     }
     let lock = files.hold()?;
     let journal = Journal::open(&files.journal())?;
     Ok((files, lock, journal))
+}
+
+/// The error for a cluster that is not there.
+pub(crate) fn absent(cluster: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("there is no cluster `{cluster}`"))
+        .hint("install it first with `sealrs run`, or name it with `--cluster`")
+}
+
+/// The error for a cluster that has no plan yet.
+pub(crate) fn unfinished(cluster: &str) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        format!("the installation of cluster `{cluster}` has not ended"),
+    )
+    .hint("finish it first: run the command again that it was begun with")
 }
 
 /// The digest of the manifest of the image that a cluster was installed from.
@@ -105,13 +117,7 @@ pub fn image_of(root: &Path, cluster: &str) -> Result<sealrs_image::digest::Dige
         name: cluster,
         given: &given,
     })?;
-    let digest = journal.base().or(journal.plan()).ok_or_else(|| {
-        Error::new(
-            ErrorKind::Conflict,
-            format!("the installation of cluster `{cluster}` has not ended"),
-        )
-        .hint("finish it first: run the command again that it was begun with")
-    })?;
+    let digest = journal.base().or(journal.plan()).ok_or_else(|| unfinished(cluster))?;
     Ok(Plan::of_cluster(&files, digest)?.image)
 }
 
@@ -285,24 +291,28 @@ fn check_new(files: &ClusterFiles, journal: &Journal, cluster: Cluster<'_>, chan
 fn connect(open: &Open, new: &[Member]) -> Result<Vec<Site>> {
     let founder = open.members.iter().find(|member| member.address == open.founder);
     let members: Vec<Member> = founder.into_iter().chain(new).cloned().collect();
-    let interest = preflight::interest(open.runtime, &open.options);
+    let interest = preflight::interest(Some(open.runtime), &open.options, true);
     sites::connect(&members, &open.options, &open.files, &interest)
 }
 
 fn findings(open: &Open, sites: &[Site], image: &ClusterImage, journal: &Journal, naming: Naming) -> Vec<Finding> {
     let new = sites.get(1..).unwrap_or_default();
-    let (options, runtime) = (&open.options, open.runtime);
-    let mut all = sites::findings(new, image, options, runtime, open.founder, |site, finding| {
+    let wanted = Wanted {
+        image: Some(image),
+        runtime: Some(open.runtime),
+        options: &open.options,
+    };
+    let mut all = sites::findings(new, wanted, Some(open.founder), |site, finding| {
         !journal.is_done(&naming.key(UNPACK, site.address())) || matches!(finding.check, "platform" | "root")
     });
-    let known: Vec<(IpAddr, &str)> = open
-        .plan
-        .hosts
-        .iter()
-        .map(|peer| (peer.address, peer.hostname.as_str()))
-        .chain(new.iter().map(|site| (site.address(), site.facts.hostname.as_str())))
-        .collect();
-    all.extend(preflight::together(&known));
+    let known = open.plan.hosts.iter().map(|peer| Neighbour {
+        host: peer.address,
+        role: peer.role,
+        hostname: peer.hostname.clone(),
+        seen: None,
+    });
+    let neighbours: Vec<_> = known.chain(new.iter().map(Site::neighbour)).collect();
+    all.extend(preflight::together(&neighbours, open.runtime.layout().quorum));
     all
 }
 

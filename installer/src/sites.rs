@@ -15,9 +15,8 @@ use crate::member::{Access, Member, Role};
 use crate::node::{Here, Node, There};
 use crate::options::Options;
 use crate::plan::{self, Context, Peer};
-use crate::preflight::{self, Finding, Place};
+use crate::preflight::{self, Finding, Neighbour, Place, Seen, Wanted};
 use crate::rootfs::RootfsFacts;
-use crate::runtime::Runtime;
 use crate::work::part_for;
 
 /// More hosts than this are worked on one lot after the other.
@@ -29,6 +28,8 @@ pub(crate) struct Site {
     /// Whether it is the operator's own.
     pub(crate) here: bool,
     pub(crate) facts: HostFacts,
+    /// What the others have to know of it.
+    pub(crate) seen: Seen,
     pub(crate) node: Box<dyn Node>,
 }
 
@@ -45,6 +46,16 @@ impl Site {
 
     pub(crate) fn name(&self) -> String {
         self.address().to_string()
+    }
+
+    /// The host as the others see it.
+    pub(crate) fn neighbour(&self) -> Neighbour {
+        Neighbour {
+            host: self.address(),
+            role: self.member.role,
+            hostname: self.facts.hostname.clone(),
+            seen: Some(self.seen.clone()),
+        }
     }
 
     pub(crate) fn peer(&self) -> Peer {
@@ -86,23 +97,25 @@ pub(crate) fn contexts<'c>(
 /// the private registry.
 pub(crate) fn findings(
     sites: &[Site],
-    image: &ClusterImage,
-    options: &Options,
-    runtime: &dyn Runtime,
-    registry: IpAddr,
+    wanted: Wanted<'_>,
+    registry: Option<IpAddr>,
     counts: impl Fn(&Site, &Finding) -> bool,
 ) -> Vec<Finding> {
     let of_site = |site: &Site| {
+        let has_registry = registry == Some(site.address());
         let place = Place {
             host: site.address(),
             role: site.member.role,
             registry,
         };
-        let part = part_for(image, site.address() == registry);
-        let mut found = preflight::findings(&site.facts, &part, options, runtime, place);
-        found.retain(|finding| counts(site, finding));
-        found.iter_mut().for_each(|finding| finding.host = Some(site.address()));
-        found
+        let part = wanted.image.map(|image| part_for(image, has_registry));
+        let wanted = Wanted {
+            image: part.as_ref(),
+            ..wanted
+        };
+        let found = preflight::findings(&site.facts, wanted, place).into_iter();
+        let found = found.filter(|finding| counts(site, finding));
+        found.map(|finding| finding.on(site.address())).collect::<Vec<_>>()
     };
     sites.iter().flat_map(of_site).collect()
 }
@@ -120,37 +133,66 @@ pub(crate) fn connect(
     if members.is_empty() {
         return Ok(vec![this_host(options, interest)?]);
     }
-    let mut members = members.to_vec();
     on_all(
-        &mut members,
+        &mut members.to_vec(),
         |member| member.address.to_string(),
-        |member| {
-            let here = facts::is_here(member.address);
-            let mut node: Box<dyn Node> = if here {
-                Box::new(Here::locked())
-            } else {
-                let host = Ssh::new(member.access.ssh(member.address));
-                Box::new(There::connect(Box::new(host), files, &options.executable)?)
-            };
-            Ok(Site {
-                facts: node.facts(interest)?,
-                member: member.clone(),
-                here,
-                node,
-            })
-        },
+        |member| look(member, options, files, interest),
     )
 }
 
+/// The same, with what stood in the way of each that can't be reached.
+///
+/// # Errors
+/// When this host, being the only one, can't be looked at.
+pub(crate) fn connect_each(
+    members: &[Member],
+    options: &Options,
+    files: &ClusterFiles,
+    interest: &Interest,
+) -> Result<Vec<(IpAddr, Result<Site>)>> {
+    if members.is_empty() {
+        let site = this_host(options, interest)?;
+        return Ok(vec![(site.address(), Ok(site))]);
+    }
+    on_all(
+        &mut members.to_vec(),
+        |member| member.address.to_string(),
+        |member| Ok((member.address, look(member, options, files, interest))),
+    )
+}
+
+fn look(member: &Member, options: &Options, files: &ClusterFiles, interest: &Interest) -> Result<Site> {
+    let here = facts::is_here(member.address);
+    let node: Box<dyn Node> = if here {
+        Box::new(Here::locked())
+    } else {
+        let host = Ssh::new(member.access.ssh(member.address));
+        Box::new(There::connect(Box::new(host), files, &options.executable)?)
+    };
+    seen(node, interest, here, |_| Ok(member.clone()))
+}
+
 fn this_host(options: &Options, interest: &Interest) -> Result<Site> {
-    let mut node = Here::locked();
+    seen(Box::new(Here::locked()), interest, true, |facts| {
+        let address = plan::host_address(facts, options)?;
+        Ok(Member::new(address, Role::Master, Access::default()))
+    })
+}
+
+fn seen(
+    mut node: Box<dyn Node>,
+    interest: &Interest,
+    here: bool,
+    member: impl FnOnce(&HostFacts) -> Result<Member>,
+) -> Result<Site> {
+    let asked = facts::now();
     let facts = node.facts(interest)?;
-    let member = Member::new(plan::host_address(&facts, options)?, Role::Master, Access::default());
     Ok(Site {
-        member,
-        here: true,
+        member: member(&facts)?,
+        here,
+        seen: Seen::new(&facts.system, asked, facts::now()),
         facts,
-        node: Box::new(node),
+        node,
     })
 }
 

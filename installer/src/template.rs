@@ -1,5 +1,5 @@
-//! Templates of a rootfs: files named `X.tmpl` below `etc/`, `charts/` and `manifests/`, from which `X` is made when the
-//! image is installed. They are written in the language of Go's `text/template`, as sealer's images have them, with the
+//! Templates of a rootfs: files named `X.tmpl` below `etc/`, `charts/`, `manifests/` and the folders of apps, from which `X`
+//! is made when the image is installed. They are written in the language of Go's `text/template`, as sealer's images have them, with the
 //! cluster's environment as their data: `{{ .RegistryURL }}`.
 //!
 //! One thing differs: printing a variable that is not set is an error, where Go prints `<no value>` into the file.
@@ -10,6 +10,7 @@ mod lexer;
 mod parser;
 mod value;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -91,6 +92,29 @@ pub(crate) fn render_all(rootfs: &Path, values: &Values<'_>) -> Result<()> {
     for path in templates {
         let name = path.strip_prefix(rootfs).unwrap_or(&path).display().to_string();
         render_file(&path, &name, values).context(|| format!("cannot make a file of the template {name}"))?;
+    }
+    Ok(())
+}
+
+/// Makes a file of every template in the folders of apps, each with its app's variables over the others.
+///
+/// # Errors
+/// As [`render`]; disk errors.
+pub(crate) fn render_apps(rootfs: &Path, values: &Values<'_>, apps: &BTreeMap<String, Environment>) -> Result<()> {
+    for (app, own) in apps {
+        let mut environment = values.environment.clone();
+        environment.extend(own.clone());
+        let values = Values {
+            environment: &environment,
+            ..*values
+        };
+        let mut templates = Vec::new();
+        find(&rootfs.join("application/apps").join(app), &mut templates)?;
+        templates.sort();
+        for path in templates {
+            let name = path.strip_prefix(rootfs).unwrap_or(&path).display().to_string();
+            render_file(&path, &name, &values).context(|| format!("cannot make a file of the template {name}"))?;
+        }
     }
     Ok(())
 }

@@ -86,6 +86,8 @@ impl<'w> Work<'w> {
                 environment: environment.transpose()?,
                 given: given(self.options, site.address()),
                 configurations: self.options.configurations.clone(),
+                apps: self.files.apps().map(str::to_owned),
+                app_settings: self.options.app_settings.clone(),
             };
             site.node.begin(&begin, above)
         })?;

@@ -4,22 +4,21 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Args;
-use sealrs_image::cluster_image::ClusterImage;
+use sealrs_image::cluster_image::{ClusterImage, ImageKind};
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::locate::locate;
 use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress as _};
 use sealrs_installer::clusterfile::{Clusterfile, Secrets, Wanted};
 use sealrs_installer::preflight::enforce;
-use sealrs_installer::{Difference, Options};
+use sealrs_installer::{Cluster, Difference, Options};
 
-use super::variable;
-use super::{delete, lint};
+use super::{apps, delete, lint, show_plan, variable};
 use crate::access::Access;
 use crate::printer::Printer;
 
 /// Make a cluster what a Clusterfile says: install it, or add and remove hosts. The same command again goes on where an
-/// interrupted one stopped.
+/// interrupted one stopped. With an image of apps, these come onto the cluster, as the Clusterfile's Application says.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -50,6 +49,10 @@ pub(crate) struct Apply {
     #[arg(short, long = "env", value_name = "NAME[=VALUE]", value_parser = variable)]
     env: Vec<(String, String)>,
 
+    /// Wait until apps are ready, for 300 seconds or for these.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "300")]
+    wait: Option<u64>,
+
     /// Print what would be done and what stands against it, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -71,6 +74,7 @@ impl Apply {
         let base = Options {
             root: std::path::absolute(root).unwrap_or_else(|_| root.to_owned()),
             env: self.env.into_iter().collect::<BTreeMap<_, _>>(),
+            wait: self.wait,
             ..Options::default()
         };
         let secrets = Secrets {
@@ -85,12 +89,20 @@ impl Apply {
         let located = locate(&options.root, &name)?;
         let image = ClusterImage::read(&*located.source, &located.root, &Platform::host())?;
         located.check_complete()?;
+        if image.extension.kind == ImageKind::AppInstaller {
+            let cluster = Cluster {
+                root: &options.root,
+                name: &options.cluster,
+                given: &access,
+            };
+            return apps(&*located.source, &image, cluster, &options, self.dry_run, printer);
+        }
         let difference = sealrs_installer::difference(&image, &options)?;
         if self.dry_run {
             return match difference {
                 Difference::Install => {
                     let (plan, findings) = sealrs_installer::plan(&*located.source, &image, &options)?;
-                    printer.result(&plan, ToString::to_string)?;
+                    show_plan(&plan, printer)?;
                     enforce(&findings, &*progress)
                 }
                 difference => printer.result(&serde_json::json!({ "difference": difference.to_string() }), |_| {

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::HumanBytes;
-use sealrs_builder::{Built, BuiltPlatform, LockUse, Options, build};
+use sealrs_builder::{Built, BuiltPlatform, ImageSource, LockUse, Options, build};
 use sealrs_image::cluster_image::ImageKind;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::layer::Compression;
 use sealrs_image::platform::Platform;
 use sealrs_image::pull::PullPolicy;
 use sealrs_image::reference::Reference;
+use sealrs_image::remote::Mirror;
 use sealrs_image::store::Store;
 
 use super::images_in::Charts;
@@ -77,6 +78,12 @@ pub(crate) struct Build {
     #[arg(long)]
     update_lock: bool,
 
+    /// Where container images are taken from before registries are asked: an archive (of `save`, `docker save`, `podman save` or
+    /// skopeo), the folder of an OCI layout, or `store`, `docker`, `podman` or `containerd` of this machine. May be given several
+    /// times; the first one that has an image for the platform counts.
+    #[arg(long = "image-source", value_name = "SOURCE")]
+    image_sources: Vec<ImageSource>,
+
     /// Pull what image lists name, and not what manifests and charts do.
     #[arg(long)]
     no_discovery: bool,
@@ -100,6 +107,11 @@ pub(crate) struct Build {
     #[arg(long)]
     no_cache: bool,
 
+    /// Registry, or path of one, that is asked in place of another: `docker.io=registry.local:5000/dockerhub`. May be given
+    /// several times; they are asked in their order, and HOST itself at last.
+    #[arg(long = "mirror", value_name = "HOST=REGISTRY[/PATH]", help_heading = "Registries")]
+    mirrors: Vec<Mirror>,
+
     #[command(flatten)]
     registries: Registries,
 }
@@ -107,7 +119,7 @@ pub(crate) struct Build {
 impl Build {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
         let store = Store::open(root)?;
-        let client = self.registries.client()?;
+        let client = self.registries.client_with(self.mirrors)?;
         let options = Options {
             kubefile: self.file,
             context: self.context,
@@ -119,6 +131,7 @@ impl Build {
             image_lists: self.image_lists,
             ignored_image_lists: self.ignored_image_lists,
             allow_unresolved: self.allow_unresolved,
+            image_sources: self.image_sources,
             discovery: (!self.no_discovery).then(|| self.charts.discovery()),
             lock: match (self.frozen, self.update_lock) {
                 (true, _) => LockUse::Frozen,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sealrs_image::error::{IoResultExt as _, Result};
-use sealrs_image::remote::{CONNECTIONS, Client, Credentials, Options, certificate_folders};
+use sealrs_image::remote::{CONNECTIONS, Client, Credentials, Mirror, Options, certificate_folders};
 
 /// How registries are met.
 #[derive(Debug, Args)]
@@ -36,10 +36,16 @@ impl Registries {
 
     /// A client with the credentials of docker's or podman's config file.
     pub(crate) fn client(&self) -> Result<Client> {
+        self.client_with(Vec::new())
+    }
+
+    /// The same, with mirrors.
+    pub(crate) fn client_with(&self, mirrors: Vec<Mirror>) -> Result<Client> {
         Client::new(Options {
             insecure_hosts: self.insecure.clone(),
             ca_files: self.ca_files.clone(),
             certificate_folders: certificate_folders(),
+            mirrors,
             credentials: Credentials::from_environment()?,
             connections: self.jobs,
             ..Options::default()

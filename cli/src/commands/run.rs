@@ -5,26 +5,28 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use clap::Args;
-use sealrs_image::cluster_image::ClusterImage;
+use sealrs_image::cluster_image::{ClusterImage, ImageKind};
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::locate::locate;
 use sealrs_image::platform::Platform;
-use sealrs_installer::Options;
 use sealrs_installer::preflight::enforce;
+use sealrs_installer::{Approval, Cluster, Options};
 
-use super::variable;
+use super::{apps, show_plan, variable};
 use crate::access::Access;
 use crate::hosts::Hosts;
 use crate::printer::Printer;
 
 /// Install a ClusterImage on this host, or over SSH on those that are named. The same command again goes on where an interrupted one
-/// stopped.
+/// stopped. An image of apps comes onto a cluster that runs.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   sealrs run k3s.tar
-  sealrs run k3s.tar --dry-run
+  sealrs run k3s.tar --dry-run --output json >plan.json
+  sealrs run k3s.tar --plan plan.json
   sealrs run k3s.tar -m 10.0.0.1,10.0.0.2,10.0.0.3 -n 10.0.0.4-10.0.0.40
+  sealrs run apps.tar --wait
   ssh build sealrs save k3s:v1 -o - | sealrs run -
   sealrs run registry.example.com/edge/app:v1 --registry-domain localhost --registry-port 5050")]
 pub(crate) struct Run {
@@ -67,13 +69,26 @@ pub(crate) struct Run {
     #[arg(long = "apps", value_name = "NAME", value_delimiter = ',')]
     apps: Vec<String>,
 
+    /// Wait until apps are ready, for 300 seconds or for these.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "300")]
+    wait: Option<u64>,
+
     /// Setting for the cluster runtime, on top of the image's: for k3s, a key of its config.yaml. May be given several times.
     #[arg(long = "runtime-config", value_name = "KEY=VALUE")]
     runtime_config: Vec<String>,
 
-    /// Print the plan and what stands against it, and do nothing.
+    /// Print the plan with its digest, and what stands against it, and do nothing.
     #[arg(long)]
     dry_run: bool,
+
+    /// Follow no other plan than the one with this digest, or the one in this file, which is what `--dry-run --output json`
+    /// has printed.
+    #[arg(long, value_name = "DIGEST|FILE")]
+    plan: Option<String>,
+
+    /// Fail unless there is an interrupted installation to go on with, as is done without it.
+    #[arg(long)]
+    resume: bool,
 }
 
 impl Run {
@@ -102,12 +117,29 @@ impl Run {
             cmds: (!self.cmds.is_empty()).then_some(self.cmds),
             apps: (!self.apps.is_empty()).then(|| self.apps.into_iter().filter(|app| !app.is_empty()).collect()),
             runtime_config: self.runtime_config,
+            approval: self.plan.as_deref().map(Approval::read).transpose()?,
+            resume: self.resume,
+            wait: self.wait,
             ..Options::default()
         };
+        if image.extension.kind == ImageKind::AppInstaller {
+            let cluster = Cluster {
+                root: &options.root,
+                name: &options.cluster,
+                given: &access,
+            };
+            if !options.members.is_empty() || !options.runtime_config.is_empty() {
+                let what = format!("{name} is an image of apps, which comes onto a cluster that runs");
+                return Err(Error::new(ErrorKind::Input, what)
+                    .hint("leave out hosts and settings of the runtime; the cluster is named with `--cluster`"));
+            }
+            apps(&*located.source, &image, cluster, &options, self.dry_run, printer).map_err(damaged)?;
+            return located.drain();
+        }
         if self.dry_run {
             let (plan, findings) = sealrs_installer::plan(&*located.source, &image, &options).map_err(damaged)?;
             located.drain()?;
-            printer.result(&plan, ToString::to_string)?;
+            show_plan(&plan, printer)?;
             return enforce(&findings, &*printer.progress());
         }
         let summary =

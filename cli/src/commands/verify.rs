@@ -12,16 +12,21 @@ use sealrs_image::reference::Reference;
 use sealrs_image::spec::Descriptor;
 use sealrs_image::store::Store;
 use sealrs_image::verify::{Fault, Problem, Report, verify};
+use sealrs_installer::member::Access;
+use sealrs_installer::{Cluster, Gap};
 
+use crate::access::Secrets;
 use crate::printer::Printer;
 
-/// Read every blob of an image, an archive file or the whole store again, and tell which ones are damaged or missing.
+/// Read every blob of an image, an archive file or the whole store again, and tell which ones are damaged or missing; or ask
+/// the private registry of a cluster for all of its images.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   sealrs verify
   sealrs verify k3s.tar
-  sealrs verify k3s:v1 --repair")]
+  sealrs verify k3s:v1 --repair
+  sealrs verify --cluster my-cluster")]
 pub(crate) struct Verify {
     /// Name of an image in the store, the start of its digest, or an archive file; without it, everything in the store.
     #[arg(value_name = "NAME|FILE")]
@@ -30,10 +35,21 @@ pub(crate) struct Verify {
     /// Set damaged blobs of the store aside, so that the next `load` or `pull` of the image brings them again.
     #[arg(long)]
     repair: bool,
+
+    /// Ask the private registry of this cluster for every container image that it was installed with, and for those that
+    /// pods name; and each host whether it reaches the registry.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["image", "repair"])]
+    cluster: Option<String>,
+
+    #[command(flatten)]
+    secrets: Secrets,
 }
 
 impl Verify {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
+        if let Some(name) = &self.cluster {
+            return cluster(root, name, &self.secrets.read()?, printer);
+        }
         match self.image.as_deref() {
             Some(argument) if names_archive(root, argument)? => self.archive(Path::new(argument), printer),
             argument => self.store(root, argument, printer),
@@ -99,6 +115,59 @@ impl Verify {
     }
 }
 
+/// Asks a cluster's registry for all images.
+fn cluster(root: &Path, name: &str, given: &Access, printer: &Printer) -> Result<()> {
+    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+    let cluster = Cluster {
+        root: &root,
+        name,
+        given,
+    };
+    let audit = sealrs_installer::audit(cluster, &*printer.progress())?;
+    printer.result(&audit, |audit| {
+        let mut text: String = audit.gaps.iter().map(gap).collect();
+        let pods = match audit.pod_images {
+            Some(count) => format!("{count} images that pods name"),
+            None => "no pods looked at".to_owned(),
+        };
+        text.push_str(&format!(
+            "{}: {} images, {} whole blobs, {}; {pods}; asked by {} hosts",
+            audit.registry,
+            audit.images,
+            audit.blobs,
+            HumanBytes(audit.bytes),
+            audit.hosts.len()
+        ));
+        text
+    })?;
+    audit.check()
+}
+
+/// What a cluster can't have, in words.
+fn gap(gap: &Gap) -> String {
+    let mut what = vec![gap.image.clone().unwrap_or_else(|| "the registry".to_owned())];
+    what.extend(gap.blob.map(|blob| format!("blob {blob}")));
+    what.push(format!("host {}", gap.host));
+    let asked_by = match gap.asked_by.as_slice() {
+        [] => String::new(),
+        places => format!("\n  asked for by {}", places.join(", ")),
+    };
+    format!(
+        "{}: {}{asked_by}\n  {}\n",
+        word(gap.problem),
+        what.join(", "),
+        gap.detail
+    )
+}
+
+fn word(problem: Problem) -> &'static str {
+    match problem {
+        Problem::Missing => "missing",
+        Problem::Damaged => "damaged",
+        Problem::Unreadable => "unreadable",
+    }
+}
+
 fn labelled(images: &[(Option<Reference>, Descriptor)]) -> Vec<(String, Descriptor)> {
     let label = |(name, image): &(Option<Reference>, Descriptor)| {
         let label = name
@@ -116,11 +185,7 @@ fn tell(report: &Report, aside: &[Descriptor], printer: &Printer) -> Result<()> 
         "faults": report.faults, "setAside": aside,
     });
     let line = |fault: &Fault| {
-        let problem = match fault.problem {
-            Problem::Missing => "missing",
-            Problem::Damaged => "damaged",
-            Problem::Unreadable => "unreadable",
-        };
+        let problem = word(fault.problem);
         let set_aside = if aside.contains(&fault.digest) {
             ", set aside"
         } else {

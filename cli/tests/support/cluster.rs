@@ -13,7 +13,7 @@ use sealrs_image::digest::Digest;
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::{Scratch, is_root, outcome, succeed};
+use super::{Scratch, is_root, outcome, succeed, wait_until};
 
 /// A scratch folder with a cluster of runtime `script` in it, whose registry is at `localhost:PORT`.
 #[derive(Debug)]
@@ -124,6 +124,19 @@ impl Cluster {
             .map(|entry| super::text(&arguments(&entry.path())).replace('\0', " "))
             .filter(|command| command.contains(&root))
             .collect()
+    }
+
+    /// Ends the processes of the cluster, as a reboot would.
+    pub fn kill_all(&self) {
+        let root = self.scratch.path("root");
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            let command = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            if name.parse::<u32>().is_ok() && super::text(&command).contains(&root) {
+                let _ = outcome(self.scratch.command("kill").args(["-9", &name]));
+            }
+        }
+        wait_until("all processes have ended", || self.processes().is_empty());
     }
 
     /// What a finished installation looks like: every path with its mode, and its content where no two installations

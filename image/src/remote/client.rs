@@ -21,6 +21,7 @@ use crate::remote::credentials::Credentials;
 use crate::remote::endpoint::{Endpoint, Endpoints, InsecureHosts, host_of};
 use crate::remote::failure::Failure;
 use crate::remote::manifest::{self, Document};
+use crate::remote::mirrors::{Mirror, Mirrors};
 use crate::remote::retry::{Backoff, LONGEST_ASKED};
 use crate::remote::tls::Tls;
 use crate::remote::wire::{Call, Wire, same_origin};
@@ -41,6 +42,8 @@ pub struct Options {
     /// Folders whose subfolders `HOST:PORT` hold authorities and client certificates for that host, the most important
     /// first ([`certificate_folders`](crate::remote::certificate_folders)).
     pub certificate_folders: Vec<PathBuf>,
+    /// Registries that are asked in place of others, in their order.
+    pub mirrors: Vec<Mirror>,
     /// Who we are.
     pub credentials: Credentials,
     /// How long a connection may take to come up.
@@ -65,6 +68,7 @@ impl Default for Options {
             insecure_hosts: Vec::new(),
             ca_files: Vec::new(),
             certificate_folders: Vec::new(),
+            mirrors: Vec::new(),
             credentials: Credentials::none(),
             connect_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
@@ -97,6 +101,7 @@ struct Inner {
     wire: Wire,
     auth: Auth,
     endpoints: Endpoints,
+    mirrors: Mirrors,
     backoff: Backoff,
 }
 
@@ -120,6 +125,7 @@ impl Client {
             wire: Wire::new(connections, insecure_hosts, options.stall_timeout),
             auth: Auth::new(options.credentials),
             endpoints: Endpoints::new(options.connections),
+            mirrors: Mirrors::new(options.mirrors),
             backoff: Backoff {
                 attempts: options.attempts,
                 first: options.first_pause,
@@ -136,6 +142,12 @@ impl Client {
     /// is not the one of that digest, or of no type that sealrs reads (Docker's schema 1 among them);
     /// [`ErrorKind::Auth`] and [`ErrorKind::Network`].
     pub fn manifest(&self, repository: &Reference, selector: &str) -> Result<Document> {
+        self.0
+            .mirrors
+            .first(repository, |place| self.manifest_of(place, selector))
+    }
+
+    fn manifest_of(&self, repository: &Reference, selector: &str) -> Result<Document> {
         let asked = if selector.contains(':') {
             Some(selector.parse::<Digest>()?)
         } else {
@@ -179,7 +191,21 @@ impl Client {
     /// [`ErrorKind::NotFound`] when the repository lacks the blob; [`ErrorKind::Integrity`] when the registry has one of
     /// another size under its name; [`ErrorKind::Auth`] and [`ErrorKind::Network`].
     pub fn blob(&self, repository: &Reference, blob: &Descriptor, offset: u64) -> Result<BlobReader> {
-        BlobReader::open(self, repository.clone(), blob.clone(), offset)
+        self.0.mirrors.first(repository, |place| {
+            BlobReader::open(self, place.clone(), blob.clone(), offset)
+        })
+    }
+
+    /// Whether what a mirror failed to give may be had in another place.
+    #[must_use]
+    pub fn has_mirrors(&self, repository: &Reference) -> bool {
+        self.0.mirrors.has(repository.host())
+    }
+
+    /// What was wrong with mirrors that were given up.
+    #[must_use]
+    pub fn mirror_failures(&self) -> Vec<String> {
+        self.0.mirrors.failures()
     }
 
     /// How the registry of `repository` is met. Asks it when it was not met before.

@@ -23,7 +23,7 @@ pub struct ApplicationSpec {
 pub struct AppConfig {
     /// The app.
     pub name: Spanned<String>,
-    /// `NAME=VALUE` for its templates.
+    /// `NAME=VALUE` for its commands and templates.
     #[serde(default)]
     pub env: Vec<Spanned<String>>,
     /// What is written into its folder.
@@ -32,6 +32,9 @@ pub struct AppConfig {
     /// How it is launched.
     #[serde(default)]
     pub launch: Commands,
+    /// How it is removed.
+    #[serde(default)]
+    pub delete: Commands,
 }
 
 /// What is written into an app's folder.

@@ -8,9 +8,8 @@ use serde::de::IgnoredAny;
 use super::document::Document;
 use super::mistakes::Mistakes;
 use crate::member::Role;
+pub(super) use crate::runtime::k3s::config::KIND;
 use crate::runtime::k3s::config::check;
-
-pub(super) const KIND: &str = "K3sConfig";
 
 /// What k3s's `config.yaml` says, by role.
 #[derive(Debug, Deserialize)]

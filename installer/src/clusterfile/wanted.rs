@@ -13,6 +13,7 @@ use super::config::{ConfigSpec, PluginSpec, Strategy};
 use super::document::{Named, RuntimeDocument};
 use super::secrets::{SecretSource, Secrets};
 use super::{Clusterfile, application::ApplicationSpec};
+use crate::apps::AppSettings;
 use crate::configuration::{Configuration, Process};
 use crate::hook::{Hook, Phase};
 use crate::member::{Access, Member, Role};
@@ -64,7 +65,7 @@ impl Clusterfile {
             options.apps = Some(names.iter().filter(|name| !name.is_empty()).cloned().collect());
         }
         if let Some(application) = &self.application {
-            launch(&application.spec, &mut options)?;
+            launch(&application.spec, &mut options);
         }
         registry(&spec.registry, &mut options)?;
         if let Some(folder) = &spec.data_root {
@@ -156,7 +157,7 @@ fn variables(env: &[Spanned<String>]) -> BTreeMap<String, String> {
     pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
-fn launch(application: &ApplicationSpec, options: &mut Options) -> Result<()> {
+fn launch(application: &ApplicationSpec, options: &mut Options) {
     if !application.cmds.is_empty() {
         options.cmds = Some(application.cmds.clone());
     }
@@ -164,16 +165,15 @@ fn launch(application: &ApplicationSpec, options: &mut Options) -> Result<()> {
         options.apps = Some(application.launch_apps.clone());
     }
     for config in &application.configs {
-        let field = if !config.env.is_empty() {
-            "env"
-        } else if !config.launch.cmds.is_empty() {
-            "launch"
-        } else {
-            continue;
+        let settings = AppSettings {
+            env: variables(&config.env),
+            launch: config.launch.cmds.clone(),
+            delete: config.delete.cmds.clone(),
         };
-        return Err(not_yet(&format!("`configs[].{field}` of the Application document")));
+        if settings != AppSettings::default() {
+            options.app_settings.insert(config.name.value.clone(), settings);
+        }
     }
-    Ok(())
 }
 
 fn registry(registry: &Registry, options: &mut Options) -> Result<()> {

@@ -41,11 +41,14 @@ pub struct HostsLine {
 }
 
 /// A route of the main table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Route {
-    interface: String,
-    destination: IpAddr,
-    prefix: u32,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The interface that packets leave by.
+    pub interface: String,
+    /// Where it leads.
+    pub destination: IpAddr,
+    /// How many bits of that count.
+    pub prefix: u32,
 }
 
 pub(super) fn routes() -> Vec<Route> {

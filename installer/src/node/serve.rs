@@ -51,6 +51,7 @@ fn answer<W: Write + Send>(here: &mut Here, request: Request, line: &Line<W>) ->
         Request::Rootfs => json(&here.rootfs()?),
         Request::Execute(order) => json(&here.execute(&order, line)?),
         Request::Read(path) => json(&here.read(&path)?),
+        Request::Audit(question) => json(&here.audit(&question, line)?),
         Request::Delete { root, cluster } => json(&here.delete(&root, &cluster, line)?),
     }
 }

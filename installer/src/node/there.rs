@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 
 use super::wire::{Frame, PIECE, Reply, Request, write_bytes};
 use super::{Begin, Node, Order};
+use crate::audit::{Found, Question};
 use crate::cluster::ClusterFiles;
 use crate::facts::{HostFacts, Interest};
 use crate::files;
@@ -238,6 +239,10 @@ impl Node for There {
 
     fn read(&mut self, path: &Path) -> Result<Option<String>> {
         self.call(&Request::Read(path.to_owned()), &Silent)
+    }
+
+    fn audit(&mut self, question: &Question, progress: &dyn Progress) -> Result<Found> {
+        self.call(&Request::Audit(Box::new(question.clone())), progress)
     }
 
     fn delete(&mut self, root: &Path, cluster: &str, progress: &dyn Progress) -> Result<Summary> {

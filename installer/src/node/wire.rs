@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::failure::Failure;
 use super::{Begin, Order};
+use crate::audit::Question;
 use crate::facts::Interest;
 
 /// So many bytes of a blob are sent at once.
@@ -27,6 +28,7 @@ pub(super) enum Request {
     Rootfs,
     Execute(Box<Order>),
     Read(PathBuf),
+    Audit(Box<Question>),
     Delete { root: PathBuf, cluster: String },
 }
 

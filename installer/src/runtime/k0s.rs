@@ -12,7 +12,7 @@
 mod claims;
 mod config;
 mod diagnose;
-mod fields;
+pub(crate) mod fields;
 mod flags;
 mod images;
 mod leave;

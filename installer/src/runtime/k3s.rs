@@ -1,5 +1,5 @@
 //! Runtime `k3s`: the image's `bin/k3s` as a server or an agent, its `images/` imported at start, its
-//! `etc/k3s/config.yaml` merged with what the user and sealrs set, and every registry host of the bundled images
+//! `etc/k3s/config.yaml` merged with what the user (`K3sConfig`, `--runtime-config`) and sealrs set, and every registry host of the bundled images
 //! mirrored to the private registry.
 //!
 //! One server keeps its data in SQLite, several in embedded etcd: then the first one founds the cluster, and the others
@@ -87,6 +87,14 @@ impl Runtime for K3s {
                 "runtime-config",
                 error.to_string(),
                 error.remedy().unwrap_or("correct `--runtime-config`"),
+            ));
+        }
+        if let Err(error) = config::check_documents(&options.runtime_documents) {
+            let problem = [error.to_string()].into_iter().chain(error.causes());
+            findings.push(Finding::error(
+                "runtime-config",
+                problem.collect::<Vec<_>>().join(": "),
+                error.remedy().unwrap_or("correct the Clusterfile"),
             ));
         }
         if facts.main_address().is_none() {
@@ -216,9 +224,8 @@ impl Runtime for K3s {
     }
 
     fn node_name(&self, peer: &Peer, options: &Options) -> String {
-        let settings = options.runtime_config.iter().rev();
-        let given = settings.filter_map(|setting| setting.strip_prefix("node-name=")).next();
-        given.unwrap_or(&peer.hostname).to_ascii_lowercase()
+        let given = config::given_name(options);
+        given.as_ref().unwrap_or(&peer.hostname).to_ascii_lowercase()
     }
 
     fn leave(&self, departure: &Departure<'_>) -> Result<Leaving> {
@@ -237,9 +244,12 @@ impl Runtime for K3s {
 /// From Kubernetes 1.35 on, a kubelet refuses to run with cgroups of version 1 unless it is told to.
 fn cgroups(facts: &HostFacts, image: &ClusterImage, options: &Options) -> Option<Finding> {
     let version = runtime_version(image)?;
+    let documents = options.runtime_documents.iter().map(ToString::to_string);
     let told = options
         .runtime_config
         .iter()
+        .cloned()
+        .chain(documents)
         .any(|setting| setting.contains("fail-cgroupv1=false"));
     (!facts.cgroup_v2 && runtime_minor(image)? >= (1, 35) && !told).then(|| {
         Finding::error(

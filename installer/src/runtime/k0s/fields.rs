@@ -174,7 +174,7 @@ fn range(text: &str) -> Option<(IpAddr, u32)> {
 }
 
 /// Whether two ranges have addresses in common.
-pub(super) fn overlap(one: &str, other: &str) -> bool {
+pub(crate) fn overlap(one: &str, other: &str) -> bool {
     let (Some((one, bits)), Some((other, more))) = (range(one), range(other)) else {
         return false;
     };

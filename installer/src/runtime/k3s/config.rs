@@ -1,5 +1,5 @@
-//! `config.yaml` of a server or an agent: what the image brings, what the user adds by `--runtime-config`, and what sealrs sets,
-//! merged by structure and checked against the settings that k3s has. k3s itself skips what it does not know.
+//! `config.yaml` of a server or an agent: what the image brings, what a Clusterfile's `K3sConfig` and `--runtime-config` add, and
+//! what sealrs sets, merged by structure and checked against the settings that k3s has. k3s itself skips what it does not know.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -9,7 +9,11 @@ use serde_json::{Map, Value};
 
 use super::{AGENT_TOKEN, IMAGE_CONFIG, TOKEN};
 use crate::member::Role;
+use crate::options::Options;
 use crate::plan::Context;
+
+/// The kind of the document that a Clusterfile has it in.
+pub(crate) const KIND: &str = "K3sConfig";
 
 /// The command of a role, and its settings with their types.
 fn command(role: Role) -> (&'static str, &'static str) {
@@ -76,11 +80,19 @@ fn refused(setting: &str) -> Option<&'static str> {
 /// [`ErrorKind::Input`] when the image's or the user's settings are wrong.
 pub(super) fn server(context: &Context<'_>, notes: &mut Vec<String>) -> Result<Settings> {
     let mut settings = given(context, notes)?;
+    let many = context.masters().count() > 1;
+    if many && settings.get("cluster-init") == Some(&false.into()) {
+        return Err(Error::new(
+            ErrorKind::Input,
+            "k3s's setting `cluster-init` is false, and the cluster has several masters, which keep its data in etcd",
+        )
+        .hint("leave `cluster-init` out of image and Clusterfile: sealrs sets it where it belongs"));
+    }
     settings.insert("token-file".to_owned(), TOKEN.into());
     settings.insert("agent-token-file".to_owned(), AGENT_TOKEN.into());
     if !context.is_founder() {
         settings.insert("server".to_owned(), join_url(context).into());
-    } else if context.masters().count() > 1 {
+    } else if many {
         settings.insert("cluster-init".to_owned(), true.into());
     }
     let names = settings.entry("tls-san").or_insert_with(|| Value::Array(Vec::new()));
@@ -122,13 +134,18 @@ fn given(context: &Context<'_>, notes: &mut Vec<String>) -> Result<Settings> {
         Some(text) => from_image(text, IMAGE_CONFIG, notes)?,
         None => Settings::new(),
     };
+    let documents = &context.options.runtime_documents;
+    lay_over(&mut settings, of_documents(documents, context.role)?);
     settings.extend(from_user(&context.options.runtime_config)?);
-    if settings.contains_key("node-name") && context.peers.len() > 1 {
+    let of_one_host = OF_ONE_HOST.iter().find(|name| settings.contains_key(**name));
+    if let Some(name) = of_one_host.filter(|_| context.peers.len() > 1) {
         return Err(Error::new(
             ErrorKind::Input,
-            "k3s's setting `node-name` can't be given for several hosts: their names would be the same",
+            format!("k3s's setting `{name}` can't be given for several hosts: it would be the same on all of them"),
         )
-        .hint("leave `node-name` out: nodes are called as their hosts are"));
+        .hint(format!(
+            "leave `{name}` out: nodes are called as their hosts are, and have the addresses that they are named by"
+        )));
     }
     // Without a default route k3s can't find its address, nor flannel its interface.
     let told = context.options.host_ip.is_some() || context.peers.len() > 1;
@@ -141,6 +158,95 @@ fn given(context: &Context<'_>, notes: &mut Vec<String>) -> Result<Settings> {
         settings.insert("flannel-iface".to_owned(), interface.into());
     }
     Ok(settings)
+}
+
+/// What is another one on each host.
+const OF_ONE_HOST: [&str; 5] = [
+    "node-name",
+    "node-ip",
+    "node-external-ip",
+    "advertise-address",
+    "bind-address",
+];
+
+/// A setting, and whether its values come besides those that are there.
+#[derive(Debug, PartialEq, Eq)]
+struct Setting {
+    value: Value,
+    adds: bool,
+}
+
+fn lay_over(settings: &mut Settings, more: BTreeMap<&'static str, Setting>) {
+    for (name, Setting { value, adds }) in more {
+        match (settings.get_mut(name), value) {
+            (Some(Value::Array(known)), Value::Array(more)) if adds => known.extend(more),
+            (_, value) => drop(settings.insert(name.to_owned(), value)),
+        }
+    }
+}
+
+/// What the documents `K3sConfig` of a Clusterfile say for a role. Each setting is said once.
+///
+/// # Errors
+/// [`ErrorKind::Input`], naming the place, when a setting is wrong, or said in two ways.
+fn of_documents(documents: &[Value], role: Role) -> Result<BTreeMap<&'static str, Setting>> {
+    let section = match role {
+        Role::Master => "server",
+        Role::Node => "agent",
+    };
+    let mut found: BTreeMap<&'static str, (Setting, String)> = BTreeMap::new();
+    let is_ours = |document: &&Value| document.get("kind").and_then(Value::as_str) == Some(KIND);
+    for document in documents.iter().filter(is_ours) {
+        let given = document.get("spec").and_then(|spec| spec.get(section));
+        for (name, value) in given.and_then(Value::as_object).into_iter().flatten() {
+            let place = format!("`spec.{section}.{name}` of {KIND} of the Clusterfile");
+            let wrong = |error: Error| {
+                let hint = error.remedy().unwrap_or("correct it").to_owned();
+                Error::new(ErrorKind::Input, format!("{place} is wrong"))
+                    .because(error)
+                    .hint(hint)
+            };
+            check(role, name, value).map_err(wrong)?;
+            let plain = name.trim_end_matches('+');
+            let Some((main, kind)) = check_name(role, plain).map_err(wrong)? else {
+                continue;
+            };
+            let setting = Setting {
+                value: check_value(main, kind, value).map_err(wrong)?,
+                adds: plain != name,
+            };
+            match found.get(main) {
+                Some((known, other)) if *known != setting => {
+                    return Err(Error::new(
+                        ErrorKind::Input,
+                        format!("{place} and {other} say two things of `{main}`"),
+                    )
+                    .hint("leave one of them out"));
+                }
+                _ => drop(found.insert(main, (setting, place))),
+            }
+        }
+    }
+    Ok(found.into_iter().map(|(name, (setting, _))| (name, setting)).collect())
+}
+
+/// Whether all that the documents say is right.
+///
+/// # Errors
+/// [`ErrorKind::Input`], naming the place, when something is not.
+pub(super) fn check_documents(documents: &[Value]) -> Result<()> {
+    of_documents(documents, Role::Master)?;
+    of_documents(documents, Role::Node).map(drop)
+}
+
+/// The node's name that the user gives, which is for one host.
+pub(super) fn given_name(options: &Options) -> Option<String> {
+    let of_documents = of_documents(&options.runtime_documents, Role::Master).ok();
+    let of_documents = of_documents.and_then(|mut settings| settings.remove("node-name"));
+    let of_flags = from_user(&options.runtime_config).ok();
+    let of_flags = of_flags.and_then(|mut settings| settings.remove("node-name"));
+    let name = of_flags.or(of_documents.map(|setting| setting.value))?;
+    name.as_str().map(str::to_owned)
 }
 
 /// The image's `config.yaml`. What no list of settings has may be new in k3s; what looks like a typing error is not.
@@ -401,6 +507,47 @@ mod tests {
             let error = user(&[bad]).unwrap_err();
             assert!(format!("{error:?}").contains(says), "{bad}: {error:?}");
             assert!(!format!("{error:?}").contains("u:p"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn documents_come_over_the_image_and_contradict_nothing() {
+        let read = |documents: &[Value], role| {
+            let mut settings = Settings::new();
+            settings.insert("disable".to_owned(), json!(["a"]));
+            settings.insert("tls-san".to_owned(), json!(["a"]));
+            of_documents(documents, role).map(|more| {
+                lay_over(&mut settings, more);
+                Value::Object(settings)
+            })
+        };
+        let document = |spec: Value| json!({"apiVersion": "sealer.io/v2", "kind": KIND, "spec": spec});
+        let one = document(json!({"server": {"disable+": "b", "tls-san": ["b"], "debug": "true"}, "agent": {"v": 1}}));
+        let other = document(json!({"server": {"debug": true}, "agent": null}));
+        let foreign = json!({"kind": "ClusterConfig", "spec": {"server": {"x": 1}}});
+        assert_eq!(
+            read(&[one.clone(), foreign, other], Role::Master).unwrap(),
+            json!({"debug": true, "disable": ["a", "b"], "tls-san": ["b"]})
+        );
+        assert_eq!(
+            read(std::slice::from_ref(&one), Role::Node).unwrap(),
+            json!({"disable": ["a"], "tls-san": ["a"], "v": 1})
+        );
+        for (spec, says) in [
+            (
+                json!({"server": {"debug": false}}),
+                "`spec.server.debug` of K3sConfig of the Clusterfile and",
+            ),
+            (json!({"server": {"tls-san": ["x"]}}), "say two things of `tls-san`"),
+            (json!({"server": {"disabel": "x"}}), "did you mean `disable`"),
+            (json!({"server": {"token": "x"}}), "makes the cluster's token itself"),
+            (
+                json!({"agent": {"tls-san": "x"}}),
+                "`spec.agent.tls-san` of K3sConfig of the Clusterfile is wrong",
+            ),
+        ] {
+            let error = check_documents(&[one.clone(), document(spec)]).unwrap_err();
+            assert!(format!("{error:?}").contains(says), "{error:?}");
         }
     }
 

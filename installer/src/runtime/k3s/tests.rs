@@ -204,3 +204,71 @@ fn new_kubelets_need_new_cgroups() {
     options.runtime_config = vec!["kubelet-arg=fail-cgroupv1=false".into()];
     assert_eq!(found("v1.36.3+k3s1", &options), 0);
 }
+
+#[test]
+fn documents_of_a_clusterfile_are_for_their_role() {
+    let rootfs = rootfs(Some("disable: [traefik]\n"));
+    let document = serde_json::json!({
+        "apiVersion": "sealer.io/v2", "kind": "K3sConfig",
+        "spec": {"server": {"disable+": ["servicelb"], "cluster-init": false}, "agent": {"node-label": ["a=b"]}},
+    });
+    let mut options = Options {
+        runtime_documents: vec![document],
+        ..Options::default()
+    };
+    let of = |options: &Options, role: Role, peers: &[Peer]| {
+        let files = ClusterFiles::new(&options.root, &options.cluster);
+        let planned = K3s.plan(&Context {
+            facts: &server(),
+            rootfs: &rootfs,
+            image: &image(),
+            options,
+            files: &files,
+            host: "10.88.0.11".parse().unwrap(),
+            role,
+            here: true,
+            peers,
+        });
+        planned.map(|plan| text(&plan, "k3s-config"))
+    };
+    let one = [peer("10.88.0.11", Role::Master, "node1")];
+    let config = of(&options, Role::Master, &one).unwrap();
+    assert!(
+        config.contains("disable:\n  - \"traefik\"\n  - \"servicelb\"\n"),
+        "{config}"
+    );
+    assert!(!config.contains("node-label"), "{config}");
+    let two = [one[0].clone(), peer("10.88.0.12", Role::Master, "node2")];
+    let error = of(&options, Role::Master, &two).unwrap_err();
+    assert!(error.to_string().contains("`cluster-init` is false"), "{error:?}");
+    let founder = [
+        peer("10.88.0.10", Role::Master, "node0"),
+        peer("10.88.0.11", Role::Node, "node1"),
+    ];
+    let config = of(&options, Role::Node, &founder).unwrap();
+    assert!(
+        config.contains("node-label:\n  - \"a=b\"\n") && !config.contains("disable"),
+        "{config}"
+    );
+    options.runtime_documents[0]["spec"]["agent"]["node-ip"] = "10.0.0.1".into();
+    let error = of(&options, Role::Node, &founder).unwrap_err();
+    assert!(
+        error.to_string().contains("`node-ip` can't be given for several hosts"),
+        "{error:?}"
+    );
+    let found = |options: &Options| {
+        let found = K3s.preflight(&server(), &runtime_image("k3s"), options);
+        found.iter().map(|finding| finding.problem.clone()).collect::<String>()
+    };
+    assert_eq!(found(&options), "");
+    options.runtime_documents[0]["spec"]["server"]["disabel"] = "x".into();
+    assert!(
+        found(&options).contains("`spec.server.disabel` of K3sConfig"),
+        "{}",
+        found(&options)
+    );
+    options.runtime_documents = vec![serde_json::json!({
+        "kind": "K3sConfig", "spec": {"server": {"node-name": "First"}}
+    })];
+    assert_eq!(K3s.node_name(&one[0], &options), "first");
+}
