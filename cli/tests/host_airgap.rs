@@ -11,15 +11,15 @@
 )]
 
 mod support;
-#[allow(dead_code, reason = "the tests of k3s need more of it")]
-mod support_k3s;
+mod support_runtime;
 
 use std::process::Command;
 
 use support::{assert_has, needs, needs_root, run, succeed, text};
-use support_k3s::host::{CLUSTER, GIVEN, Host, testdata};
-use support_k3s::state::State;
-use support_k3s::upstream::Upstream;
+use support_runtime::host::{CLUSTER, GIVEN, Host, testdata};
+use support_runtime::product::K3S;
+use support_runtime::state::State;
+use support_runtime::upstream::Upstream;
 
 /// Makes this host a "cluster": Debian's containerd, with nothing set up for the private registry but what sealrs wrote.
 const INIT: &str = "#!/bin/bash\n\
@@ -113,7 +113,7 @@ macro_rules! needs_hosts {
 #[test]
 fn containerd_pulls_and_runs_everything_from_one_file() {
     needs_hosts!();
-    let host = Host::boot();
+    let host = Host::boot(&K3S);
     let upstream = Upstream::start(&host);
     // The last one has a path that another host has as well.
     let names = [
@@ -217,7 +217,7 @@ fn containerd_pulls_and_runs_everything_from_one_file() {
 #[test]
 fn two_clusters_with_images_of_one_registry_share_containerd_and_go_in_either_order() {
     needs_hosts!();
-    let host = Host::boot();
+    let host = Host::boot(&K3S);
     let upstream = Upstream::start(&host);
     for name in ["one", "two"] {
         upstream.push(&image_with(&host, name), &format!("docker.io/library/box:{name}"));

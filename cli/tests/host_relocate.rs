@@ -11,14 +11,14 @@
 )]
 
 mod support;
-#[allow(dead_code, reason = "the tests of k3s need more of it")]
-mod support_k3s;
+mod support_runtime;
 
 use std::process::Command;
 
 use support::{assert_has, needs, needs_root, succeed};
-use support_k3s::host::{GIVEN, Host, SEALRS, testdata};
-use support_k3s::upstream::Upstream;
+use support_runtime::host::{GIVEN, Host, SEALRS, testdata};
+use support_runtime::product::K3S;
+use support_runtime::upstream::Upstream;
 
 /// A registry with TLS on the host, under a name of its own.
 const REGISTRY: &str = "set -eu
@@ -58,7 +58,7 @@ fn containerd_pulls_by_original_names_from_a_registry_of_ones_own() {
         "gcc",
         "busybox"
     );
-    let host = Host::boot();
+    let host = Host::boot(&K3S);
     let upstream = Upstream::start(&host);
     let push = |content: &str, name: &str| {
         let file = host.scratch.write(&format!("images/{content}/content"), content);

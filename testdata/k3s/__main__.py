@@ -11,6 +11,7 @@ import agent
 import containerd
 import crictl
 import kubectl
+import product
 import server
 
 
@@ -23,7 +24,7 @@ def main():
     if command == "server":
         server.run(rest)
     elif command == "agent":
-        agent.run(rest, server.VERSION, server.REVISION)
+        agent.run(rest)
     elif command == "kubectl":
         sys.exit(kubectl.run(rest))
     elif command == "crictl":
@@ -31,7 +32,7 @@ def main():
     elif command == "ctr":
         containerd.exec_ctr(rest)
     elif command in ("--version", "-v"):
-        print(f"k3s version {server.VERSION} ({server.REVISION})\ngo version go1.22.8")
+        print(f"k3s version {product.VERSION} ({product.REVISION})\ngo version go1.22.8")
     elif command in ("help", "--help", "-h"):
         print(
             "NAME:\n   k3s - Kubernetes, but small and simple (a stand-in for tests)\n\nUSAGE:\n   k3s server|agent|kubectl|crictl|ctr [OPTIONS]"

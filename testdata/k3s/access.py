@@ -2,26 +2,16 @@
 
 import base64
 import hashlib
-import http.client
-import json
 import re
-import socket
 import ssl
 from urllib.parse import urlsplit
 
 import log
+import web
+from web import Refused
 
 _HASH_LENGTH = 64
-_TIMEOUT = 10.0
 _BOOTSTRAP_TOKEN = re.compile(r"[a-z0-9]{6}\.[a-z0-9]{16}")
-
-
-class Refused(Exception):
-    """What k3s says of a request that failed; `code` is the HTTP status if there was an answer."""
-
-    def __init__(self, message, code=0):
-        super().__init__(message)
-        self.code = code
 
 
 class Token:
@@ -80,11 +70,11 @@ class Server:
         trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
         try:
-            authority = _get(self.url + "/cacerts", trusting)
+            authority = web.get(self.url + "/cacerts", trusting)
         except Refused as problem:
             raise Refused(f"failed to get CA certs: {problem}") from problem
         try:
-            _get(self.url + "/cacerts", ssl.create_default_context(cadata=authority.decode()))
+            web.get(self.url + "/cacerts", ssl.create_default_context(cadata=authority.decode()))
         except (Refused, ssl.SSLError, ValueError) as problem:
             raise Refused(f"CA cert validation failed: {problem}") from problem
         return authority
@@ -97,42 +87,4 @@ class Server:
                 context.load_cert_chain(*self.certificate)
             except OSError:
                 pass  # not there yet
-        return _get(self.url + path, context, {"Authorization": self.token.login(self.user), **(headers or {})})
-
-
-def _get(url, context, headers=None):
-    parts = urlsplit(url)
-    host, port = parts.hostname, parts.port or 443
-    connection = http.client.HTTPSConnection(host, port, context=context, timeout=_TIMEOUT)
-    try:
-        connection.request("GET", parts.path, headers=headers or {})
-        answer = connection.getresponse()
-        content = answer.read()
-    except (OSError, http.client.HTTPException) as problem:
-        raise Refused(f'Get "{url}": {_words(problem, host, port)}') from problem
-    finally:
-        connection.close()
-    if answer.status != 200:
-        try:
-            message = json.loads(content)["message"]
-        except (ValueError, KeyError, TypeError):
-            message = f"{url}: {answer.status} {answer.reason}"
-        raise Refused(message, answer.status)
-    return content
-
-
-def _words(problem, host, port):
-    """An error of a connection as Go puts it."""
-    if isinstance(problem, socket.gaierror):
-        return f"dial tcp: lookup {host}: no such host"
-    if isinstance(problem, ssl.SSLCertVerificationError):
-        return f"tls: failed to verify certificate: x509: {problem.verify_message}"
-    if isinstance(problem, (ssl.SSLEOFError, http.client.RemoteDisconnected, http.client.BadStatusLine)):
-        return "EOF"
-    if isinstance(problem, ConnectionResetError):
-        return f"read tcp {host}:{port}: read: connection reset by peer"
-    if isinstance(problem, TimeoutError):
-        return f"dial tcp {host}:{port}: i/o timeout"
-    if isinstance(problem, OSError) and problem.strerror and not isinstance(problem, ssl.SSLError):
-        return f"dial tcp {host}:{port}: connect: {problem.strerror.lower()}"
-    return str(problem)
+        return web.get(self.url + path, context, {"Authorization": self.token.login(self.user), **(headers or {})})

@@ -1,4 +1,4 @@
-"""`k3s agent`: it asks the servers until they take it, and then runs the node."""
+"""`k3s agent`: it asks the servers until they take it, and then runs the host."""
 
 import json
 import os
@@ -9,55 +9,56 @@ import threading
 import time
 
 import bootstrap
-import containerd
 import flags
+import host
 import log
-import node
 from access import Refused, Server
 from balancer import Balancer
 from pki import write_private
+from product import REVISION, VERSION
 from remote_store import RemoteStore
 
 _AUTHORITY_RETRY = 2.0
+_BALANCER = "k3s-agent-load-balancer"
 _CONFIGURATION_RETRY = 5.0
 _SERVERS_RETRY = 2.0
 
 
 class Agent:
-    def __init__(self, settings, version):
-        self.settings, self.version, self.problem, self.runs = settings, version, None, False
-        self.folder, self.name = os.path.join(settings["data-dir"], "agent"), node.name_of(settings)
+    def __init__(self, settings):
+        self.settings, self.problem, self.runs = settings, None, False
+        self.folder, self.name = os.path.join(settings["data-dir"], "agent"), host.name_of(settings)
         self.certificate = [os.path.join(self.folder, f"client-kubelet.{kind}") for kind in ("crt", "key")]
 
-    def run(self, revision):
-        node.must_be_root("agent must be run as root, or with --rootless")
+    def run(self):
+        host.must_be_root("agent must be run as root, or with --rootless")
         token = bootstrap.read_token(self.settings)
         if not token and not os.path.exists(self.certificate[0]):
             log.fatal("--token is required")
         if not self.settings.get("server"):
             log.fatal("--server is required")
-        address = node.address_of(self.settings)
+        address = host.address_of(self.settings)
         signal.signal(signal.SIGTERM, self._end)
         signal.signal(signal.SIGINT, self._end)
         notify_socket = os.environ.pop("NOTIFY_SOCKET", "")
-        log.info(f"Starting k3s agent {self.version} ({revision})")
+        log.info(f"Starting k3s agent {VERSION} ({REVISION})")
         os.makedirs(self.folder, exist_ok=True)
-        if not node.ROOT:
-            containerd.unpack_programs(self.settings["data-dir"])
+        if not host.ROOT:
+            host.unpack_programs(self.settings["data-dir"])
         balancer = self._balancer()
         server = self._authority(balancer.url, token or "none")
         configuration = self._configuration(server, address)
         self.settings["cluster-cidr"] = configuration["critical"]["cluster-cidr"]
-        runtime = node.prepare_runtime(self.settings)
+        runtime = host.prepare_runtime(self.settings)
         threading.Thread(target=self._learn, args=(server, balancer), daemon=True).start()
         store = RemoteStore(balancer.url, os.path.join(self.folder, "server-ca.crt"), *self.certificate)
 
         def registered():
             self.runs = True
             log.info("k3s agent is up and running")
-            node.notify_ready(notify_socket)
+            host.notify_ready(notify_socket)
 
-        node.run(self.settings, runtime, store, address, self.version, registered, alone=False)
+        host.run(self.settings, runtime, store, address, registered, alone=False)
 
     def _end(self, *_):
         if self.runs:
@@ -68,7 +69,8 @@ class Agent:
     def _balancer(self):
         port = self.settings["lb-server-port"]
         try:
-            return Balancer(self.folder, self.settings["server"], port)
+            path = os.path.join(self.folder, "etc", f"{_BALANCER}.json")
+            return Balancer(_BALANCER, path, self.settings["server"], port)
         except OSError as problem:
             reason = f"listen tcp 127.0.0.1:{port}: bind: {problem.strerror.lower()}"
             log.warning(f"Error starting load balancer: {reason}")
@@ -100,7 +102,7 @@ class Agent:
             raise Refused(f"failed to retrieve configuration from server: {problem}", problem.code) from problem
         for name in ("server-ca", "client-ca"):
             write_private(os.path.join(self.folder, f"{name}.crt"), server.get(f"/v1-k3s/{name}.crt"))
-        headers = {"k3s-Node-Name": self.name, "k3s-Node-Password": node.password(), "k3s-Node-IP": address}
+        headers = {"k3s-Node-Name": self.name, "k3s-Node-Password": host.password(), "k3s-Node-IP": address}
         for name in ("serving-kubelet", "client-kubelet"):
             file = os.path.join(self.folder, name)
             try:
@@ -109,7 +111,7 @@ class Agent:
                 text = str(problem)
                 if problem.code == 403:
                     text = (
-                        f"Node password rejected, duplicate hostname or contents of '{node.password_file()}' may not match "
+                        f"Node password rejected, duplicate hostname or contents of '{host.password_file()}' may not match "
                         "server node-passwd entry, try enabling a unique node name with the --with-node-id flag"
                     )
                 elif problem.code:
@@ -144,6 +146,6 @@ class Agent:
 _PHRASES = {400: "Bad Request", 401: "Unauthorized", 500: "Internal Server Error", 503: "Service Unavailable"}
 
 
-def run(arguments, version, revision):
-    Agent(flags.agent(arguments), version).run(revision)
+def run(arguments):
+    Agent(flags.agent(arguments)).run()
     sys.exit(0)

@@ -8,13 +8,14 @@ import secrets
 import time
 
 import flags
+import keys
 import log
 import pki
 from access import Refused, Server, Token
 
 PREPARING = "starting kubernetes: preparing server: "
 _OTHER_TOKEN = "bootstrap data already found and encrypted with different token"
-_SHARED = [f"tls/{file}.{kind}" for file in pki.AUTHORITIES for kind in ("crt", "key")] + [
+_SHARED = [f"tls/{file}.{kind}" for file in keys.AUTHORITIES for kind in ("crt", "key")] + [
     "tls/service.key",
     "cred/passwd",
 ]
@@ -172,9 +173,9 @@ class Bootstrap:
             return
         if not os.path.exists(path):
             raise Refused(f"token has a CA hash, but there is no Cluster CA certificate yet: {path}")
-        if given != pki.authority_hash(self.server):
+        if given != keys.authority_hash(self.server):
             raise Refused(
-                f"token CA hash does not match the Cluster CA certificate hash: {given} != {pki.authority_hash(self.server)}"
+                f"token CA hash does not match the Cluster CA certificate hash: {given} != {keys.authority_hash(self.server)}"
             )
 
     def shared(self):
@@ -205,7 +206,7 @@ class Bootstrap:
         groups = {"node": "k3s:agent", "server": "k3s:server"}
         lines = [f"{password},{user},{user},{groups[user]}\n" for user, password in passwords.items()]
         pki.write_private(os.path.join(self.server, "cred", "passwd"), "".join(lines).encode())
-        pki.write_tokens(self.server, self.password(), self.agent_token)
+        keys.write_tokens(self.server, self.password(), self.agent_token)
         return passwords
 
     def clear_tombstone(self):

@@ -4,7 +4,9 @@ import json
 import re
 
 import containerd
+import host
 import log
+import product
 import references
 import registries
 from containerd import RuntimeFailure, ctr
@@ -22,7 +24,7 @@ def run(arguments):
         ctr("version")
     except RuntimeFailure as failure:
         log.fatal(
-            f'validate service connection: validate CRI v1 image API for endpoint "unix://{containerd.SOCKET}": rpc error: code = Unavailable '
+            f'validate service connection: validate CRI v1 image API for endpoint "unix://{product.SOCKET}": rpc error: code = Unavailable '
             f'desc = connection error: desc = "transport: Error while dialing: {str(failure).rpartition("dialing: ")[2]}'
         )
     commands = {"images": _images, "ps": _ps, "pods": _pods}
@@ -39,7 +41,7 @@ def run(arguments):
 
 
 def _pull(name):
-    runtime = containerd.Containerd(_DATA_DIR, "", registries.Registries.read(_REGISTRIES), False)
+    runtime = host.runtime_of(_DATA_DIR, "", registries.Registries.read(_REGISTRIES), False)
     try:
         runtime.pull(name)
     except (RuntimeFailure, ValueError) as problem:

@@ -1,14 +1,13 @@
 """The images folder: which files k3s imports at every start, how, and what it says of each."""
 
 import bz2
-import datetime
 import gzip
-import itertools
 import os
 import re
 import subprocess
 import time
 
+import archives
 import log
 import references
 from containerd import RuntimeFailure, ctr
@@ -73,31 +72,9 @@ def _import(path):
     log.info(f"Importing images from {path}")
     try:
         with reader(path) as stream:
-            header = stream.read(512)
-            _check_header(header)
-            rest = iter(lambda: stream.read(1 << 20), b"")
-            printed = ctr("images", "import", "-", feed=itertools.chain([header], rest))
+            return archives.load(stream)
     except (RuntimeFailure, OSError, EOFError) as problem:
         raise RuntimeFailure(f"failed to import images from {path}: {problem}") from problem
-    return [_given_name(name) for name in re.findall(r"^unpacking (\S+) \(sha256:", printed, re.MULTILINE)]
-
-
-def _check_header(header):
-    """ctr would look into a compressed stream by itself; the real one goes by the suffix alone."""
-    if len(header) < 512:
-        raise RuntimeFailure("unexpected EOF")
-    if header[257:262] != b"ustar":
-        raise RuntimeFailure("archive/tar: invalid tar header")
-
-
-def _given_name(name):
-    """ctr puts a name of its own before a bare tag, which the real one stores as it is."""
-    prefix, _, tag = name.rpartition(":")
-    if prefix != f"import-{datetime.date.today()}":
-        return name
-    ctr("images", "tag", "--force", name, tag)
-    ctr("images", "rm", name)
-    return tag
 
 
 def _pin(names):

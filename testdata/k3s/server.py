@@ -3,37 +3,37 @@
 import json
 import os
 import signal
-import socket
 import threading
 import time
 
-import containerd
 import flags
+import host
+import keys
 import log
-import node
 import pki
 from api import Api, give_subnet
 from bootstrap import PREPARING, Bootstrap, critical
 from access import Refused
-from controllers import MEMBER, MEMBER_ADDRESS, NAMESPACES, Controllers
+from controllers import NAMESPACES
 from database import Local, Unavailable
 from etcd import Member, ask_members
+from members import MEMBER, MEMBER_ADDRESS, Members
 from peers import Refusal, Tls
+from product import REVISION, VERSION
 from store import Failure, Store
 from supervisor import Supervisor, ensure_node_password
 
-VERSION = "v1.31.2+k3s1"
-REVISION = "6da20424"
 # Seconds: short, but in the order and with the gaps of the real one, so that who does not wait fails.
 _API_SERVER_START = 0.8
 _JOIN_RETRY = 0.5
 _REPEATED = 5.0
+_API_FILES = ("client-ca.crt", "server-ca.crt", "client-admin.crt", "client-admin.key")
 
 
 def run(arguments):
     settings = flags.server(arguments)
-    node.must_be_root("server must run as root, or with --rootless and/or --disable-agent")
-    address = node.address_of(settings)
+    host.must_be_root("server must run as root, or with --rootless and/or --disable-agent")
+    address = host.address_of(settings)
     for name in ("datastore-endpoint", "container-runtime-endpoint"):
         if settings.get(name):
             log.fatal(f"the stand-in does not have --{name}")
@@ -41,8 +41,8 @@ def run(arguments):
     signal.signal(signal.SIGINT, _end)
     notify_socket = os.environ.pop("NOTIFY_SOCKET", "")
     log.info(f"Starting k3s {VERSION} ({REVISION})")
-    if not node.ROOT:
-        containerd.unpack_programs(settings["data-dir"])
+    if not host.ROOT:
+        host.unpack_programs(settings["data-dir"])
     Server(settings, address, notify_socket).run()
 
 
@@ -55,7 +55,7 @@ def _end(*_):
 class Server:
     def __init__(self, settings, address, notify_socket):
         self.settings, self.address, self.notify_socket = settings, address, notify_socket
-        self.name, self.folder = node.name_of(settings), os.path.join(settings["data-dir"], "server")
+        self.name, self.folder = host.name_of(settings), os.path.join(settings["data-dir"], "server")
         self.tls, self.port = os.path.join(self.folder, "tls"), settings["https-listen-port"]
         self.runtime_ready = threading.Event()
 
@@ -67,7 +67,7 @@ class Server:
         start.clear_tombstone()
         database = self._database(start)
         self.store = Store(database)
-        supervisor = Supervisor(
+        self.supervisor = Supervisor(
             self.store,
             self.tls,
             passwords,
@@ -75,18 +75,20 @@ class Server:
             start.shared if start.managed else None,
             database if start.managed else None,
         )
-        self.api = Api(self.store, supervisor, VERSION, self.tls, flags.split(self.settings["cluster-cidr"])[0])
+        cluster_cidr = flags.split(self.settings["cluster-cidr"])[0]
+        clients, *kubelets = (os.path.join(self.tls, file) for file in _API_FILES)
+        self.api = Api(self.store, self.supervisor, cluster_cidr, clients, kubelets)
         self._listen(start)
         threading.Thread(target=self._control_plane, args=(start, database), daemon=True).start()
         if self.settings.get("disable-agent"):
             threading.Event().wait()
-        node.password()
-        runtime = node.prepare_runtime(self.settings)
+        host.password()
+        runtime = host.prepare_runtime(self.settings)
         self.runtime_ready.set()
         self.api.ready.wait()
         self._own_certificates()
         store = _OwnStore(self.store, flags.split(self.settings["cluster-cidr"])[0])
-        node.run(self.settings, runtime, store, self.address, VERSION, roles=lambda item: self._roles(item, database))
+        host.run(self.settings, runtime, store, self.address, roles=lambda item: self._roles(item, database))
 
     # -------------------------------------------------- before the datastore
 
@@ -103,8 +105,8 @@ class Server:
         return os.path.join(self.folder, "db", "state.db")
 
     def _certificates(self):
-        pki.make_authorities(self.tls)
-        pki.make_service_key(self.tls)
+        keys.make_authorities(self.tls)
+        pki.make_service_key(os.path.join(self.tls, "service.key"))
         usage = "keyUsage=critical,digitalSignature\nextendedKeyUsage="
         pki.sign(
             self.tls,
@@ -122,7 +124,7 @@ class Server:
             "serving-kube-apiserver",
             "server-ca",
             "/CN=kube-apiserver",
-            usage + f"serverAuth\nsubjectAltName={_alternatives(names)}\n",
+            usage + f"serverAuth\nsubjectAltName={pki.alternatives(names)}\n",
         )
 
     def _own_certificates(self):
@@ -130,7 +132,7 @@ class Server:
         folder = os.path.join(self.settings["data-dir"], "agent")
         os.makedirs(folder, exist_ok=True)
         usage = "keyUsage=critical,digitalSignature\nextendedKeyUsage=serverAuth\n"
-        names = _alternatives([self.name, "localhost", "127.0.0.1", self.address])
+        names = pki.alternatives([self.name, "localhost", "127.0.0.1", self.address])
         pki.sign(
             folder,
             "serving-kubelet",
@@ -148,7 +150,7 @@ class Server:
             log.info("Database tables and indexes are up to date")
             log.info("Kine available at unix://kine.sock")
             return Local(self._sqlite())
-        names = _alternatives(["localhost", self.name, "127.0.0.1", self.address])
+        names = pki.alternatives(["localhost", self.name, "127.0.0.1", self.address])
         pki.sign(
             self.tls,
             "etcd/peer-server-client",
@@ -158,7 +160,14 @@ class Server:
         )
         file = os.path.join(self.tls, "etcd", "peer-server-client")
         self.peer_tls = Tls(file + ".crt", file + ".key", os.path.join(self.tls, "etcd", "peer-ca.crt"))
-        return Member(start.etcd, start.member_name(), self.address, self.peer_tls)
+        outside = [self.address] + ([] if self.address.startswith("127.") else ["127.0.0.1"])
+
+        def removed():
+            with open(os.path.join(start.etcd, "tombstone"), "w", encoding="ascii"):
+                pass
+            log.info("This node has been removed from the cluster - please restart k3s to rejoin the cluster")
+
+        return Member(start.etcd, start.member_name(), self.address, self.peer_tls, outside, removed)
 
     def _listen(self, start):
         file = os.path.join(self.tls, "serving-kube-apiserver")
@@ -175,7 +184,7 @@ class Server:
         log.info(f"Agent node token is available at {self.folder}/agent-token")
         log.info(f"To join agent node to cluster: k3s agent -s {url} -t ${{AGENT_NODE_TOKEN}}")
         mode, host = int(self.settings["write-kubeconfig-mode"], 8), self.settings.get("bind-address", "127.0.0.1")
-        pki.write_kubeconfig(self.tls, self.settings["write-kubeconfig"], mode, f"https://{host}:{self.port}")
+        keys.write_kubeconfig(self.tls, self.settings["write-kubeconfig"], mode, f"https://{host}:{self.port}")
         log.info("Run: k3s kubectl")
 
     # -------------------------------------------------- the datastore and what needs it
@@ -264,7 +273,7 @@ class Server:
 
     def _start_api(self, start, database):
         _patiently(lambda: self._keep_token(start))
-        self.api.supervisor.core_ready = True
+        self.supervisor.core_ready = True
         time.sleep(_API_SERVER_START)
         _patiently(self._namespaces)
         _patiently(self._own_address)
@@ -274,8 +283,8 @@ class Server:
         log.info("Kube API server is now running")
         log.info("ETCD server is now running")
         log.info("k3s is up and running")
-        node.notify_ready(self.notify_socket)
-        threading.Thread(target=Controllers(self.store).run, daemon=True).start()
+        host.notify_ready(self.notify_socket)
+        threading.Thread(target=Members(self.store).run, daemon=True).start()
         while True:
             try:
                 if not self.settings.get("disable-agent") and not self.store.find("nodes", "", self.name):
@@ -308,7 +317,7 @@ class Server:
     def _own_password(self):
         """A server's own node is believed; its password is kept if the name has none yet."""
         try:
-            ensure_node_password(self.store, self.name, node.password())
+            ensure_node_password(self.store, self.name, host.password())
             log.info(f"Password verified locally for node {self.name}")
         except Failure as problem:
             log.error(f"Deferred node password secret validation failed: {problem}")
@@ -346,16 +355,3 @@ def _patiently(action):
             if problem.code != 409:
                 time.sleep(0.2)
 
-
-def _alternatives(names):
-    return ",".join(f"{'IP' if _is_address(name) else 'DNS'}:{name}" for name in dict.fromkeys(names))
-
-
-def _is_address(name):
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, name)
-            return True
-        except OSError:
-            pass
-    return False

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import hmac
-import json
 import os
 import secrets
 import time
@@ -26,7 +25,13 @@ class Supervisor:
         self.core_ready = False
 
     def answer(self, request, path):
-        """Bytes or what becomes JSON. Raises Failure."""
+        """Bytes or what becomes JSON, None for what is Kubernetes' own. Raises Failure."""
+        if path == "/ping":
+            return b"pong"
+        if path == "/cacerts":
+            return pki.read(os.path.join(self.tls, "server-ca.crt"))
+        if not path.startswith("/v1-k3s/") and path != "/db/info":
+            return None
         try:
             name, groups = self._authenticate(request)
             return self._answer(request, path, name, groups)
@@ -35,6 +40,11 @@ class Supervisor:
                 client = f"{request.client_address[0]}:{request.client_address[1]}"
                 log.error(f"Sending HTTP/1.1 {problem.code} response to {client}: {problem}")
             raise
+
+    @staticmethod
+    def admits(*_):
+        """The API itself takes certificates alone."""
+        return False
 
     def _answer(self, request, path, name, groups):
         if path == "/db/info" and self.member:
@@ -143,18 +153,3 @@ def ensure_node_password(store, node, password):
 
 def _hash(salt, password):
     return hashlib.sha256(f"{salt}:{password}".encode()).hexdigest()
-
-
-def failure_body(failure):
-    return json.dumps(
-        {
-            "kind": "Status",
-            "apiVersion": "v1",
-            "metadata": {},
-            "status": "Failure",
-            "message": str(failure),
-            "reason": failure.reason,
-            "code": failure.code,
-        },
-        indent=2,
-    ).encode()

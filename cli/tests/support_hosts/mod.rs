@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::support::{Scratch, succeed};
 
 /// Prints what there is on a host.
-const STATE: &str = include_str!("../support_k3s/state.sh");
+const STATE: &str = include_str!("../support_runtime/state.sh");
 
 /// The hosts, and the folder where things for them are made.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Hosts {
     pub scratch: Scratch,
     name: String,
     count: u32,
+    /// What hosts.sh is told besides.
     settings: Vec<(&'static str, String)>,
 }
 
@@ -28,7 +29,7 @@ impl Hosts {
         Self::boot_with(count, Vec::new())
     }
 
-    /// Hosts with other settings of `hosts.sh`.
+    /// With settings for hosts.sh.
     pub fn boot_with(count: u32, settings: Vec<(&'static str, String)>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // Process ids have at most seven digits; names of hosts.sh at most eight letters.
@@ -56,13 +57,17 @@ impl Hosts {
     /// `hosts.sh` for these hosts.
     pub fn script(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(hosts_sh());
+        self.settings(&mut command).args(arguments);
         command
-            .args(arguments)
+    }
+
+    /// Tells a program that runs `hosts.sh` which hosts are meant.
+    pub fn settings<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command
             .env("HOSTS_NAME", &self.name)
             .env("HOSTS_STATE", self.scratch.path("hosts"))
-            .envs(self.settings.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null());
-        command
+            .envs(self.settings.iter().cloned())
+            .stdin(Stdio::null())
     }
 
     /// A command line of bash on a host.
@@ -166,7 +171,7 @@ impl Drop for Hosts {
     }
 }
 
-fn hosts_sh() -> PathBuf {
+pub fn hosts_sh() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../testdata/hosts.sh")
         .canonicalize()

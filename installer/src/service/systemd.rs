@@ -84,7 +84,8 @@ pub(super) fn mark() -> LogMark {
 
 pub(super) fn log_since(name: &str, mark: LogMark) -> String {
     let unit = format!("{name}.service");
-    journal(&["-n", "400", "-u", &unit, &format!("--since=@{}", mark.0)])
+    // k0s writes hundreds of lines while it starts.
+    journal(&["-n", "4000", "-u", &unit, &format!("--since=@{}", mark.0)])
 }
 
 /// Each start of a unit has an id of its own, which is with each line that it logs (systemd.journal-fields(7)).

@@ -25,13 +25,19 @@ pub(crate) fn hierarchies() -> Result<Vec<PathBuf>> {
         .collect())
 }
 
-/// The cgroups of a slice, as cgroupfs and as systemd name it: those at the top of a hierarchy, and all below them.
+/// The cgroups of a slice, as cgroupfs and as systemd name it: those at the top of a hierarchy, and all below them. A name can
+/// be a path; those on the way to it count as well.
 pub(crate) fn cgroups(hierarchies: &[PathBuf], name: &str) -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     for hierarchy in hierarchies {
         for top in [name.to_owned(), format!("{name}.slice")] {
             walk(&hierarchy.join(top), &mut found);
         }
+        let above = Path::new(name)
+            .ancestors()
+            .skip(1)
+            .filter(|above| above.parent().is_some());
+        found.extend(above.map(|above| hierarchy.join(above)).filter(|above| above.is_dir()));
     }
     found
 }
@@ -51,7 +57,7 @@ fn walk(path: &Path, found: &mut BTreeSet<PathBuf>) {
 /// # Errors
 /// When systemd can't be asked, or /proc can't be read.
 pub(super) fn remove(name: &str, kept: &BTreeSet<PathBuf>) -> Result<Option<String>> {
-    if kept.is_empty() && Path::new("/run/systemd/system").is_dir() {
+    if kept.is_empty() && !name.contains('/') && Path::new("/run/systemd/system").is_dir() {
         // Fails where there is no such slice.
         command::run(
             &["systemctl", "stop", &format!("{name}.slice")],
@@ -103,6 +109,15 @@ mod tests {
         }
         remove_from(&hierarchies, "kubepods", &kept);
         assert_eq!(["blkio", "memory", "pids"].map(all), before);
+
+        let kept = cgroups(&hierarchies, "system.slice/box.service");
+        assert_eq!(kept, BTreeSet::from([root.path().join("blkio/system.slice")]));
+        make("blkio/system.slice/box.service");
+        make("memory/system.slice/box.service");
+        remove_from(&hierarchies, "system.slice/box.service", &kept);
+        assert!(root.path().join("blkio/system.slice/kubepods").exists());
+        assert!(!root.path().join("blkio/system.slice/box.service").exists());
+        assert!(!root.path().join("memory/system.slice").exists());
     }
 
     #[test]

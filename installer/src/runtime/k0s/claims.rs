@@ -73,6 +73,11 @@ pub(super) fn claims(context: &Context<'_>) -> Vec<Claim> {
         Claim::PodNetworks(PLUGIN_STATE.into()),
         Claim::Sysctls(SYSCTLS.map(str::to_owned).to_vec()),
         Claim::Slice("kubepods".to_owned()),
+        // Its kubelet moves itself and containerd there, wherever the service is.
+        Claim::Slice("system.slice/containerd.service".to_owned()),
+        // systemd forgets those in which something still runs when the service has stopped.
+        Claim::Slice(format!("system.slice/{}.service", CONTROLLER.0)),
+        Claim::Slice(format!("system.slice/{}.service", WORKER.0)),
         Claim::Firewall {
             prefixes: ["KUBE-", "CNI-", "cali-"].map(str::to_owned).to_vec(),
             // k0s brings iptables for hosts without it.

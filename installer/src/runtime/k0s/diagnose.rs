@@ -4,14 +4,14 @@ use super::super::Diagnosis;
 use super::super::known::{self, Known, hopeless, perhaps, shorten};
 
 /// The first one that is found counts.
-const KNOWN: [Known; 16] = [
+const KNOWN: [Known; 17] = [
     hopeless(
         &["pre-flight checks failed"],
         "k0s's own checks refuse this host",
         "put right what the line says, or pass `--runtime-config ignore-pre-flight-checks=true`",
     ),
     hopeless(
-        &["failed to validate config"],
+        &["invalid node config"],
         "k0s refuses its configuration",
         "correct the image's etc/k0s/k0s.yaml, or the ClusterConfig of the Clusterfile",
     ),
@@ -29,11 +29,6 @@ const KNOWN: [Known; 16] = [
         &["x509: certificate has expired or is not yet valid"],
         "the hosts' clocks do not agree",
         "set the clocks of all hosts, for instance with chrony",
-    ),
-    hopeless(
-        &["etcd db file(s) already exist, not gonna run join process"],
-        "there is what is left of another etcd on this host",
-        "remove it (`k0s reset`), then run the same command again",
     ),
     hopeless(
         &["failed to sync etcd config"],
@@ -69,6 +64,16 @@ const KNOWN: [Known; 16] = [
         &["failed to build KubeletFlags"],
         "the kubelet refuses its arguments",
         "correct `--runtime-config kubelet-extra-args`",
+    ),
+    hopeless(
+        &["failed to validate kubelet flags"],
+        "the kubelet refuses its arguments",
+        "correct what is given by `--runtime-config labels`, `taints` and `kubelet-extra-args`",
+    ),
+    perhaps(
+        &["Error: "],
+        "k0s, or a part of it, ended",
+        "correct what the line says",
     ),
     perhaps(
         &["failed to connect to apiserver"],
