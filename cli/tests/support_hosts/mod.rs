@@ -1,5 +1,7 @@
 //! Several hosts of testdata/hosts.sh with systemd, and an operator beside them who is none of them.
 
+#![allow(dead_code, reason = "each test file uses its own part of this")]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,10 +20,20 @@ pub struct Hosts {
     pub scratch: Scratch,
     name: String,
     count: u32,
+    settings: &'static [(&'static str, &'static str)],
 }
 
 impl Hosts {
     pub fn boot(count: u32) -> Self {
+        Self::boot_with(count, &[])
+    }
+
+    /// Hosts that a kubelet runs on.
+    pub fn boot_for_kubelets(count: u32) -> Self {
+        Self::boot_with(count, &[("HOSTS_CGROUP", "v1"), ("HOSTS_SYSCTL", "rw")])
+    }
+
+    fn boot_with(count: u32, settings: &'static [(&'static str, &'static str)]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // Process ids have at most seven digits; names of hosts.sh at most eight letters.
         let letter = char::from(b'A' + u8::try_from(NEXT.fetch_add(1, Ordering::Relaxed) % 16).unwrap());
@@ -29,6 +41,7 @@ impl Hosts {
             scratch: Scratch::new(),
             name: format!("{letter}{:x}", std::process::id()),
             count,
+            settings,
         };
         // The program stays the same though it be built anew meanwhile.
         let program = hosts.scratch.path("sealrs");
@@ -51,6 +64,7 @@ impl Hosts {
             .args(arguments)
             .env("HOSTS_NAME", &self.name)
             .env("HOSTS_STATE", self.scratch.path("hosts"))
+            .envs(self.settings.iter().copied())
             .stdin(Stdio::null());
         command
     }
@@ -122,8 +136,13 @@ impl Hosts {
         let mut command = self.script(&["exec", &number.to_string(), "bash", "-s"]);
         let printed = succeed(command.stdin(fs::File::open(path).unwrap()));
         // systemd reaches it once for services that want the network, and never gives it back; PAM writes at each login; and
-        // what looks around ends while it looks.
-        let others = ["unit network-online.target ", "path /run/motd.dynamic ", "process ["];
+        // what looks around ends while it looks. All who use iptables share a lock, which nobody can take away safely.
+        let others = [
+            "unit network-online.target ",
+            "path /run/motd.dynamic ",
+            "path /run/xtables.lock ",
+            "process [",
+        ];
         let counts = |line: &&str| !others.iter().any(|other| line.starts_with(other));
         printed.lines().filter(counts).map(str::to_owned).collect()
     }
