@@ -155,7 +155,7 @@ fn all_that_stands_against_a_cluster_is_told_at_once() {
         &text,
         &[
             " s ahead of most others",
-            "another Kubernetes is or was on this host: /etc/kubernetes/admin.conf",
+            "another kubernetes is or was on this host: /etc/kubernetes/admin.conf",
             "the network of another cluster is or was on this host: cni0",
             "port 10250, which k3s needs, is in use by python3",
             "it has the same name as 10.88.0.11: node1",

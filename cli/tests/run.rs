@@ -300,11 +300,10 @@ fn preflight_tells_everything_before_anything_is_done() {
     // Images that can't be installed.
     scratch.write("context/a", "a");
     for (name, kubefile, flags, words) in [
-        ("none", "FROM scratch\nCOPY . .\n", &[][..], "cluster-runtime-type"),
         (
             "odd",
             "FROM scratch\nLABEL cluster.alpha.sealer.io/cluster-runtime-type=odd\nCOPY . .\n",
-            &[],
+            &[][..],
             "odd",
         ),
         (

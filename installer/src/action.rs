@@ -107,6 +107,13 @@ pub enum Action {
     Remove,
     /// Run a program to its end.
     Run(Program),
+    /// Run a program that waits for a service: what the service logs, and what the program says, tells why it can't succeed.
+    RunWatched {
+        /// The program.
+        program: Program,
+        /// The service.
+        service: String,
+    },
     /// Wait until all of this holds.
     Wait {
         /// What is to hold, in this order.
@@ -452,7 +459,7 @@ impl fmt::Display for Action {
             }
             Self::Restart(service) => write!(f, "start service {} anew", service.name),
             Self::Remove => write!(f, "remove what was made on the host"),
-            Self::Run(program) => {
+            Self::Run(program) | Self::RunWatched { program, .. } => {
                 write!(f, "run `{}` in {}", program.argv.join(" "), program.folder.display())
             }
             Self::Wait { probes, seconds, .. } => {

@@ -216,7 +216,7 @@ fn merged(text: &str, data: &Map<String, Value>) -> Result<String> {
 }
 
 /// Puts fields over others, at any depth; lists are replaced.
-fn overlay(fields: &mut Map<String, Value>, data: &Map<String, Value>) {
+pub(crate) fn overlay(fields: &mut Map<String, Value>, data: &Map<String, Value>) {
     for (key, value) in data {
         match (fields.get_mut(key), value) {
             (Some(Value::Object(fields)), Value::Object(data)) => overlay(fields, data),

@@ -106,6 +106,7 @@ impl Executor<'_> {
                 "a host is not removed while something is made on it",
             )),
             Action::Run(program) => script::run(self, step, program),
+            Action::RunWatched { program, service } => script::run_watched(self, step, program, service),
             Action::Wait {
                 probes,
                 seconds,

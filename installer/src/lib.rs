@@ -11,6 +11,7 @@
 //! * For hosts that sealrs does not install: [`mirror`], what they have to know to pull from another registry.
 //! * Many hosts: what they are ([`member`]), reaching them ([`host`], `sites`), and what is done on each, by this process
 //!   or by the sealrs that is put there (`node`). What is wanted of them, as a file: [`clusterfile`].
+//! * What runs on hosts besides: a balancer before API servers (`balancer`).
 //! * Apps: how they are launched (`apps`), and those that come onto a cluster that runs (`app`).
 //! * The commands: [`check()`], [`run`], [`plan()`], [`delete()`], [`status()`], [`audit()`], [`supervise`].
 
@@ -20,6 +21,7 @@ mod apply;
 mod approval;
 mod apps;
 mod audit;
+mod balancer;
 mod check;
 mod cluster;
 pub mod clusterfile;
@@ -69,6 +71,7 @@ pub use apply::{Difference, apply, difference};
 pub use approval::Approval;
 pub use apps::AppSettings;
 pub use audit::{Audit, Gap, audit};
+pub use balancer::{Balance, balance};
 pub use check::{Checked, Machine, Report, check};
 pub use cluster::ClusterFiles;
 pub use delete::delete;

@@ -14,6 +14,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
 };
+use rsa::RsaPrivateKey;
+use rsa::pkcs1::{DecodeRsaPrivateKey as _, EncodeRsaPrivateKey as _};
+use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result, ResultExt as _};
 use sealrs_image::file;
 
@@ -22,6 +25,8 @@ use crate::node::Pass;
 
 /// Hosts' clocks differ: a certificate that is valid only from now on would be refused by those behind.
 const BEFORE: Duration = Duration::from_secs(3600);
+/// What kubeadm makes itself.
+const RSA_BITS: usize = 2048;
 const VALID: Duration = Duration::from_secs(100 * 365 * 24 * 3600 + 25 * 24 * 3600);
 
 /// Makes `ca.crt`, `ca.key`, `registry.crt` and `registry.key` in the folder `path`, unless they are there.
@@ -122,6 +127,40 @@ pub(crate) fn public_half(key: &str) -> Result<String> {
     public.or_fail(ErrorKind::Integrity, failed)
 }
 
+/// An RSA key to sign with, as PEM.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when it can't be made.
+pub(crate) fn new_rsa_key() -> Result<String> {
+    let failed = || "cannot make a key";
+    let key = RsaPrivateKey::new(&mut rand::rng(), RSA_BITS).or_fail(ErrorKind::Internal, failed)?;
+    let pem = key.to_pkcs1_pem(LineEnding::LF).or_fail(ErrorKind::Internal, failed)?;
+    Ok(pem.as_str().to_owned())
+}
+
+/// The public half of a key that [`new_rsa_key`] made.
+///
+/// # Errors
+/// [`ErrorKind::Integrity`] when it is no such key.
+pub(crate) fn public_half_of_rsa(key: &str) -> Result<String> {
+    let failed = || "a key to sign with is damaged";
+    let key = RsaPrivateKey::from_pkcs1_pem(key).or_fail(ErrorKind::Integrity, failed)?;
+    let public = key.to_public_key().to_public_key_pem(LineEnding::LF);
+    public.or_fail(ErrorKind::Integrity, failed)
+}
+
+/// The SHA-256, in hexadecimal, of the public half of an authority's key as its certificate has it.
+///
+/// # Errors
+/// [`ErrorKind::Integrity`] when it is no such key.
+pub(crate) fn hash_of_public_half(key: &str) -> Result<String> {
+    let failed = || "the key of a certificate authority is damaged";
+    let key = SecretKey::from_pkcs8_pem(key).or_fail(ErrorKind::Integrity, failed)?;
+    let public = key.public_key().to_public_key_der();
+    let public = public.or_fail(ErrorKind::Integrity, failed)?;
+    Ok(Digest::of(public.as_bytes()).hex())
+}
+
 fn dated() -> Result<CertificateParams> {
     let mut parameters =
         CertificateParams::new(Vec::new()).or_fail(ErrorKind::Internal, || "cannot make certificates")?;
@@ -190,6 +229,37 @@ mod tests {
         if let Some(text) = openssl(&["ec", "-in", path, "-noout", "-text"]) {
             assert!(text.contains("prime256v1"), "{text}");
         }
+    }
+
+    #[test]
+    fn openssl_reads_an_rsa_key_and_its_public_half() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let key = new_rsa_key().unwrap();
+        fs::write(path("key"), &key).unwrap();
+        if openssl(&["rsa", "-in", &path("key"), "-check", "-noout"]).is_none() {
+            return;
+        }
+        openssl(&["rsa", "-in", &path("key"), "-pubout", "-out", &path("pub")]).unwrap();
+        assert_eq!(
+            fs::read_to_string(path("pub")).unwrap(),
+            public_half_of_rsa(&key).unwrap()
+        );
+    }
+
+    #[test]
+    fn the_hash_of_a_public_key_is_that_of_openssl() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let (certificate, key) = new_authority("c").unwrap();
+        fs::write(path("crt"), certificate).unwrap();
+        let (from, to) = (path("crt"), path("pub"));
+        if openssl(&["x509", "-in", &from, "-pubkey", "-noout", "-out", &to]).is_none() {
+            return;
+        }
+        openssl(&["pkey", "-pubin", "-in", &to, "-outform", "der", "-out", &path("der")]).unwrap();
+        let der = fs::read(path("der")).unwrap();
+        assert_eq!(hash_of_public_half(&key).unwrap(), Digest::of(&der).hex());
     }
 
     #[test]

@@ -238,6 +238,7 @@ impl Plan {
         )?;
         let kubeconfig = runtime.layout().kubeconfig.then(|| founder.files.kubeconfig());
         schedule.add(apps::steps(founder, kubeconfig.as_deref())?);
+        schedule.add(runtime.finish(founder)?);
         let plan = Self {
             format: FORMAT,
             cluster: founder.options.cluster.clone(),
@@ -277,6 +278,7 @@ impl Plan {
         schedule.then();
         schedule.add(runtime.settle(founder)?);
         settle_hosts(&mut schedule, &new, founder, runtime, &[Phase::PostScaleup])?;
+        schedule.add(runtime.finish(founder)?);
         self.changed(founder.peers.to_vec(), schedule.steps, notes)
     }
 

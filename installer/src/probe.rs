@@ -90,6 +90,40 @@ pub(crate) fn registry(address: SocketAddr, name: &str, ca: &Path) -> Result<()>
 
 /// `GET /v2/`, which every registry answers, if only to ask for a password (OCI distribution specification, end-1).
 fn answers(address: SocketAddr, name: &str, ca: &Path) -> Result<()> {
+    let stream = over_tls(address, name, ca, LIMIT)?;
+    match ask(stream, name, "/v2/") {
+        Ok(answer) if is_a_registrys(&answer) => Ok(()),
+        Ok(other) => Err(not_yet(format!(
+            "it answers `{}`",
+            String::from_utf8_lossy(&other).escape_debug()
+        ))),
+        Err(error) => Err(without_tls(error, address, name, ca)),
+    }
+}
+
+/// Whether an API server of the cluster with this certificate authority is ready. One that lets nobody ask is, too.
+///
+/// # Errors
+/// Why it is not.
+pub(crate) fn api_server(address: SocketAddr, ca: &Path) -> Result<()> {
+    const NAME: &str = "kubernetes";
+    let stream = over_tls(address, NAME, ca, Duration::from_secs(2))?;
+    match ask(stream, NAME, "/readyz").or_io(|| "it does not answer")? {
+        answer if matches!(answer.get(9..), Some(b"200" | b"401" | b"403")) => Ok(()),
+        other => Err(not_yet(format!(
+            "it answers `{}`",
+            String::from_utf8_lossy(&other).escape_debug()
+        ))),
+    }
+}
+
+/// A connection over TLS, which is only set up when something is sent.
+fn over_tls(
+    address: SocketAddr,
+    name: &str,
+    ca: &Path,
+    limit: Duration,
+) -> Result<StreamOwned<ClientConnection, TcpStream>> {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(ca)
         .or_fail(ErrorKind::Integrity, || format!("{} is no certificate", ca.display()))?;
@@ -106,27 +140,20 @@ fn answers(address: SocketAddr, name: &str, ca: &Path) -> Result<()> {
         ServerName::try_from(name.to_owned()).or_fail(ErrorKind::Input, || format!("`{name}` is no host name"))?;
     let connection =
         ClientConnection::new(Arc::new(config), server).or_fail(ErrorKind::Internal, || "TLS can't be set up")?;
-    let stream = connect(address).or_io(|| "cannot connect to it")?;
-    match ask(StreamOwned::new(connection, stream), name) {
-        Ok(answer) if is_a_registrys(&answer) => Ok(()),
-        Ok(other) => Err(not_yet(format!(
-            "it answers `{}`",
-            String::from_utf8_lossy(&other).escape_debug()
-        ))),
-        Err(error) => Err(without_tls(error, address, name, ca)),
-    }
+    let stream = connect(address, limit).or_io(|| "cannot connect to it")?;
+    Ok(StreamOwned::new(connection, stream))
 }
 
-fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
+fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
     Ok(stream)
 }
 
 /// The begin of the answer, with its status.
-fn ask(mut stream: impl Read + Write, name: &str) -> io::Result<[u8; 12]> {
-    stream.write_all(format!("GET /v2/ HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").as_bytes())?;
+fn ask(mut stream: impl Read + Write, name: &str, path: &str) -> io::Result<[u8; 12]> {
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = [0u8; 12];
     stream.read_exact(&mut answer)?;
     Ok(answer)
@@ -146,7 +173,7 @@ fn without_tls(error: io::Error, address: SocketAddr, name: &str, ca: &Path) -> 
         let authority = ca.display();
         return not_yet(format!("its certificate is not one of {authority} for {name}")).because(error);
     }
-    let plain = connect(address).and_then(|stream| ask(stream, name));
+    let plain = connect(address, LIMIT).and_then(|stream| ask(stream, name, "/v2/"));
     if plain.is_ok_and(|answer| is_a_registrys(&answer)) {
         return not_yet("it answers over plain HTTP, where TLS is expected");
     }

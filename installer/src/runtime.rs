@@ -4,6 +4,7 @@
 pub(crate) mod k0s;
 pub(crate) mod k3s;
 mod known;
+mod kubernetes;
 mod script;
 
 use std::net::IpAddr;
@@ -44,6 +45,15 @@ pub trait Runtime: std::fmt::Debug + Sync {
     /// # Errors
     /// As [`Runtime::plan`].
     fn settle(&self, _founder: &Context<'_>) -> Result<Vec<Step>> {
+        Ok(Vec::new())
+    }
+
+    /// The steps on the founder when what the image starts was started: only then may nodes be ready, where their network is
+    /// a part of that.
+    ///
+    /// # Errors
+    /// As [`Runtime::plan`].
+    fn finish(&self, _founder: &Context<'_>) -> Result<Vec<Step>> {
         Ok(Vec::new())
     }
 
@@ -148,7 +158,7 @@ pub struct Diagnosis {
     pub hopeless: bool,
 }
 
-const ALL: [&dyn Runtime; 3] = [&k0s::K0s, &k3s::K3s, &script::Script];
+const ALL: [&dyn Runtime; 4] = [&k0s::K0s, &k3s::K3s, &kubernetes::Kubernetes, &script::Script];
 
 /// What sealer takes for granted when an image does not say its runtime.
 const DEFAULT: &str = "kubernetes";
@@ -167,7 +177,7 @@ pub fn by_name(name: &str) -> Option<&'static dyn Runtime> {
 /// The runtime that an image asks for.
 ///
 /// # Errors
-/// [`ErrorKind::Input`] when it is not known, or not available yet.
+/// [`ErrorKind::Input`] when it is not known.
 pub fn of(image: &ClusterImage) -> Result<&'static dyn Runtime> {
     let label = image.labels().get(name::RUNTIME_TYPE);
     let wanted = label.map_or(DEFAULT, String::as_str);
@@ -176,15 +186,7 @@ pub fn of(image: &ClusterImage) -> Result<&'static dyn Runtime> {
     }
     let known: Vec<&str> = ALL.iter().map(|runtime| runtime.name()).collect();
     let known = known.join(", ");
-    let what = match (label, wanted) {
-        (None, _) => format!(
-            "the image does not say its cluster runtime, which means `{DEFAULT}`, and that is not available yet"
-        ),
-        (Some(_), "kubernetes") => {
-            format!("the image's cluster runtime `{wanted}` is not available yet")
-        }
-        (Some(_), _) => format!("the image's cluster runtime `{}` is not known", wanted.escape_debug()),
-    };
+    let what = format!("the image's cluster runtime `{}` is not known", wanted.escape_debug());
     Err(Error::new(ErrorKind::Input, what).hint(format!(
         "build the image with LABEL \"{}\"=\"…\"; available: {known}",
         name::RUNTIME_TYPE

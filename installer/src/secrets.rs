@@ -1,10 +1,11 @@
 //! The secrets of a cluster, on the operator's side: made up when they are first needed, one file each that only its
 //! owner reads, and in no plan. Hosts get those that a step needs together with the step.
 //!
-//! A name says what it is: `NAME.crt` and `NAME.key` are a certificate authority of its own, `NAME.ec` is a key to sign
-//! with and `NAME.pub` its public half, `NAME.token` is a token for the bootstrap of Kubernetes, `pki/FILE` is a file of the
-//! private registry's certificates, `options/POINTER` is what the user gave at that place of the options, and all others are
-//! 256 random bits in hexadecimal.
+//! A name says what it is: `NAME.crt` and `NAME.key` are a certificate authority of its own and `NAME.hash` is the SHA-256 of
+//! its public key, by which Kubernetes knows it; `NAME.ec` is a key to sign with and `NAME.pub` its public half, `NAME.rsa` and
+//! `NAME.rsa-pub` are the same of another kind; `NAME.token` is a token for the bootstrap of Kubernetes, `pki/FILE` is a file of
+//! the private registry's certificates, `options/POINTER` is what the user gave at that place of the options, and all others
+//! are 256 random bits in hexadecimal.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -91,6 +92,15 @@ impl<'f> Secrets<'f> {
                 let public = pki::public_half(&self.get(&format!("{stem}.ec"))?)?;
                 files::write(path, public.as_bytes(), 0o600)
             }
+            Some((stem, "hash")) => {
+                let hash = pki::hash_of_public_half(&self.get(&format!("{stem}.key"))?)?;
+                files::write(path, hash.as_bytes(), 0o600)
+            }
+            Some((stem, "rsa-pub")) => {
+                let public = pki::public_half_of_rsa(&self.get(&format!("{stem}.rsa"))?)?;
+                files::write(path, public.as_bytes(), 0o600)
+            }
+            Some((_, "rsa")) => files::write(path, pki::new_rsa_key()?.as_bytes(), 0o600),
             Some((_, "ec")) => files::write(path, pki::new_signing_key()?.as_bytes(), 0o600),
             _ => files::write(path, random()?.as_bytes(), 0o600),
         }

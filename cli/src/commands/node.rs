@@ -1,5 +1,6 @@
 //! `sealrs node`: what sealrs calls on hosts. Not for people.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -10,6 +11,7 @@ use sealrs_image::error::Result;
 pub(crate) enum Node {
     Supervise(Supervise),
     Serve(Serve),
+    Balance(Balance),
 }
 
 /// Do on this host what an operator asks for by standard input.
@@ -36,10 +38,48 @@ pub(crate) struct Supervise {
     command: Vec<std::ffi::OsString>,
 }
 
+/// Connect who comes to one of the cluster's API servers that is ready.
+#[derive(Debug, Args)]
+pub(crate) struct Balance {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: SocketAddr,
+
+    /// Port of the servers.
+    #[arg(long)]
+    port: u16,
+
+    /// Certificate authority of the servers.
+    #[arg(long, value_name = "FILE")]
+    ca: PathBuf,
+
+    /// Server that comes first when it is ready.
+    #[arg(long, value_name = "ADDRESS")]
+    first: Option<IpAddr>,
+
+    /// File with the servers' addresses, one a line; written anew when there are others.
+    #[arg(long, value_name = "FILE")]
+    servers: PathBuf,
+
+    /// Program that prints the present servers' addresses.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    ask: Vec<String>,
+}
+
 impl Node {
     pub(crate) fn run(self) -> Result<()> {
         let supervise = match self {
             Self::Supervise(supervise) => supervise,
+            Self::Balance(balance) => {
+                return sealrs_installer::balance(sealrs_installer::Balance {
+                    listen: balance.listen,
+                    port: balance.port,
+                    ca: balance.ca,
+                    first: balance.first,
+                    servers: balance.servers,
+                    ask: balance.ask,
+                });
+            }
             Self::Serve(serve) => {
                 if serve.passing
                     && let Ok(program) = std::env::current_exe()

@@ -29,6 +29,12 @@ impl Hosts {
         Self::boot_with(count, Vec::new())
     }
 
+    /// Hosts that a kubelet runs on.
+    pub fn boot_for_kubelets(count: u32) -> Self {
+        let settings = [("HOSTS_CGROUP", "v1"), ("HOSTS_SYSCTL", "rw")];
+        Self::boot_with(count, settings.map(|(name, value)| (name, value.to_owned())).to_vec())
+    }
+
     /// With settings for hosts.sh.
     pub fn boot_with(count: u32, settings: Vec<(&'static str, String)>) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -137,8 +143,13 @@ impl Hosts {
         let mut command = self.script(&["exec", &number.to_string(), "bash", "-s"]);
         let printed = succeed(command.stdin(fs::File::open(path).unwrap()));
         // systemd reaches it once for services that want the network, and never gives it back; PAM writes at each login; and
-        // what looks around ends while it looks.
-        let others = ["unit network-online.target ", "path /run/motd.dynamic ", "process ["];
+        // what looks around ends while it looks. All who use iptables share a lock, which nobody can take away safely.
+        let others = [
+            "unit network-online.target ",
+            "path /run/motd.dynamic ",
+            "path /run/xtables.lock ",
+            "process [",
+        ];
         let counts = |line: &&str| !others.iter().any(|other| line.starts_with(other));
         printed.lines().filter(counts).map(str::to_owned).collect()
     }

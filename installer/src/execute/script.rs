@@ -13,6 +13,7 @@ use sealrs_image::error::{Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::progress::{Event, Progress};
 
 use super::Executor;
+use super::wait::Watch;
 use crate::action::Program;
 use crate::cluster::ClusterFiles;
 use crate::environment::Environment;
@@ -33,6 +34,37 @@ pub(super) fn run(executor: &Executor<'_>, step: &str, program: &Program) -> Res
     )
 }
 
+/// Runs a program that waits for a service, and ends it when the service's log says that it waits in vain.
+pub(super) fn run_watched(executor: &Executor<'_>, step: &str, program: &Program, service: &str) -> Result<()> {
+    let services = executor.services();
+    let mut watch = Watch::begin(&services, service)?;
+    let environment = executor.program_environment(&program.env);
+    let done = run_while(
+        executor.files,
+        step,
+        (&program.argv, &program.folder),
+        &environment,
+        executor.progress,
+        || watch.look_at_log(executor),
+    );
+    let said = fs::read_to_string(executor.files.log().join(format!("{step}.log"))).unwrap_or_default();
+    match done {
+        Ok(()) => match executor.runtime.left_out(&said) {
+            Some(left_out) => Err(Error::new(ErrorKind::Step, left_out.cause).hint(left_out.remedy)),
+            None => Ok(()),
+        },
+        // What it says itself counts more than what the service says at the same time.
+        Err(error) => match executor.runtime.diagnose(&said).or_else(|| watch.diagnose(executor)) {
+            Some(diagnosis) if error.remedy() != Some(diagnosis.remedy.as_str()) => {
+                Err(Error::new(error.kind(), diagnosis.cause)
+                    .because(error)
+                    .hint(diagnosis.remedy))
+            }
+            _ => Err(error),
+        },
+    }
+}
+
 /// Runs a program in a folder, with its output in the log of `step`.
 ///
 /// # Errors
@@ -44,6 +76,18 @@ pub(crate) fn run_program(
     folder: &Path,
     environment: &Environment,
     progress: &dyn Progress,
+) -> Result<()> {
+    run_while(files, step, (argv, folder), environment, progress, || Ok(()))
+}
+
+/// The same for as long as nothing is found wrong.
+fn run_while(
+    files: &ClusterFiles,
+    step: &str,
+    (argv, folder): (&[String], &Path),
+    environment: &Environment,
+    progress: &dyn Progress,
+    mut look: impl FnMut() -> Result<()>,
 ) -> Result<()> {
     let marker = marker(files, step)?;
     process::end(&process::readers_of(&marker), PATIENCE);
@@ -75,6 +119,11 @@ pub(crate) fn run_program(
         match ended {
             Some(status) => break status,
             None => thread::sleep(Duration::from_millis(30)),
+        }
+        if let Err(wrong) = look() {
+            process::end(&process::readers_of(&marker), PATIENCE);
+            let _ = child.wait();
+            return Err(wrong);
         }
     };
     tail.finish(progress)?;

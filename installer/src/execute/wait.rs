@@ -95,7 +95,7 @@ fn log_hint(name: &str, log: &str) -> String {
 }
 
 /// A service that is watched while something is waited for.
-struct Watch<'w> {
+pub(super) struct Watch<'w> {
     services: &'w Services,
     name: &'w str,
     mark: LogMark,
@@ -105,7 +105,7 @@ struct Watch<'w> {
 }
 
 impl<'w> Watch<'w> {
-    fn begin(services: &'w Services, name: &'w str) -> Result<Self> {
+    pub(super) fn begin(services: &'w Services, name: &'w str) -> Result<Self> {
         let before = services.status(name)?;
         Ok(Self {
             services,
@@ -122,6 +122,27 @@ impl<'w> Watch<'w> {
         self.services.log_since(self.name, self.mark)
     }
 
+    /// What the log means by now.
+    pub(super) fn diagnose(&self, executor: &Executor<'_>) -> Option<Diagnosis> {
+        executor.runtime.diagnose(&self.log())
+    }
+
+    /// Fails when the log has said for a while that all is lost. The service may end and start as it likes.
+    pub(super) fn look_at_log(&mut self, executor: &Executor<'_>) -> Result<()> {
+        if self.looked.elapsed() < Duration::from_millis(900) {
+            return Ok(());
+        }
+        self.looked = Instant::now();
+        match self.diagnose(executor) {
+            Some(diagnosis) if diagnosis.hopeless && self.is_sure() => Err(self.failure(diagnosis)),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_sure(&mut self) -> bool {
+        self.suspected.get_or_insert_with(Instant::now).elapsed() >= DOUBT
+    }
+
     /// Fails when the service has.
     fn look(&mut self, executor: &Executor<'_>) -> Result<()> {
         if self.looked.elapsed() < Duration::from_millis(900) {
@@ -134,13 +155,8 @@ impl<'w> Watch<'w> {
         let ended = status.failed || status.restarts.saturating_sub(self.before.restarts) >= RESTARTS;
         match diagnosis {
             Some(diagnosis) if ended => Err(self.failure(diagnosis)),
-            Some(diagnosis) if diagnosis.hopeless => {
-                let since = *self.suspected.get_or_insert_with(Instant::now);
-                if since.elapsed() >= DOUBT {
-                    return Err(self.failure(diagnosis));
-                }
-                Ok(())
-            }
+            Some(diagnosis) if diagnosis.hopeless && self.is_sure() => Err(self.failure(diagnosis)),
+            Some(diagnosis) if diagnosis.hopeless => Ok(()),
             _ if ended => Err(
                 Error::new(ErrorKind::Step, format!("service {} does not stay up", self.name))
                     .hint(log_hint(self.name, &log)),

@@ -35,16 +35,22 @@ fn decide(image: &ClusterImage, facts: &HostFacts, rootfs: &RootfsFacts, options
 fn image(runtime: &str) -> ClusterImage {
     let mut image = match runtime {
         "k0s" => cluster_image(&[(name::RUNTIME_TYPE, "k0s"), (name::RUNTIME_VERSION, "v1.36.3+k0s.2")]),
+        "kubernetes" => cluster_image(&[(name::RUNTIME_TYPE, "kubernetes"), (name::RUNTIME_VERSION, "v1.34.1")]),
         other => runtime_image(other),
     };
     image.extension.launch.cmds = vec!["kubectl apply -f manifests".into()];
+    let control = ["kube-apiserver:v1.34.1", "pause:3.10.1"].map(|name| format!("registry.k8s.io/{name}"));
+    let control = control.into_iter().filter(|_| runtime == "kubernetes");
     image.container_images = ["docker.io/library/nginx:1", "quay.io:5001/a/b:1"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(control)
         .map(|image| ContainerImage {
-            image: image.to_owned(),
+            image,
             app_name: String::new(),
             platform: None,
         })
-        .to_vec();
+        .collect();
     image
 }
 
@@ -90,6 +96,29 @@ fn k0s_on_a_plain_server() {
     let rootfs = rootfs(&["bin/k0s", "images/bundle.tar"]);
     let plan = decide(&image("k0s"), &server(), &rootfs, &Options::default()).unwrap();
     insta::assert_json_snapshot!("k0s", plan);
+}
+
+/// What an image of runtime kubernetes brings.
+const KUBERNETES: [&str; 7] = [
+    "bin/cni/bridge",
+    "bin/containerd",
+    "bin/crictl",
+    "bin/kubeadm",
+    "bin/kubectl",
+    "bin/kubelet",
+    "bin/runc",
+];
+
+#[test]
+fn kubernetes_on_a_plain_server() {
+    let plan = decide(
+        &image("kubernetes"),
+        &server(),
+        &rootfs(&KUBERNETES),
+        &Options::default(),
+    )
+    .unwrap();
+    insta::assert_json_snapshot!("kubernetes", plan);
 }
 
 #[test]
@@ -172,12 +201,13 @@ impl Hosts {
 /// Plans for hosts with these roles, then for more, and then for fewer.
 fn changes(runtime: &str, roles: &[Role], more: &[Role], leaving: &[&str]) -> [Plan; 3] {
     let (image, options) = (image(runtime), Options::default());
-    let rootfs = rootfs(&[
+    let others = [
         "bin/k0s",
         "bin/k3s",
         "scripts/runtime/init.sh",
         "scripts/runtime/join.sh",
-    ]);
+    ];
+    let rootfs = rootfs(&[&others[..], &KUBERNETES].concat());
     let files = ClusterFiles::new(&options.root, &options.cluster);
     let runtime = runtime::of(&image).unwrap();
     let first = Hosts::new(roles);
@@ -306,4 +336,24 @@ fn k0s_grows_and_shrinks() {
             "delete-node-10.88.0.13@10.88.0.11#3",
         ]
     );
+}
+
+#[test]
+fn kubernetes_on_three_masters_and_two_nodes() {
+    let roles = [&[Role::Master; 3][..], &[Role::Node; 2]].concat();
+    let [plan, _, shrunk] = changes("kubernetes", &roles, &[Role::Node], &["10.88.0.13"]);
+    insta::assert_snapshot!("kubernetes_many_text", plan);
+    let joins: Vec<String> = phases(&plan, 3);
+    let init = joins.iter().position(|phase| phase.contains("kubeadm-init@10.88.0.11"));
+    let second = joins.iter().position(|phase| phase.contains("kubeadm-join@10.88.0.12"));
+    let third = joins.iter().position(|phase| phase.contains("kubeadm-join@10.88.0.13"));
+    assert!(init < second && second < third, "{joins:#?}");
+    // Nodes may only be ready when the image has started their network.
+    let last = joins.last().unwrap();
+    assert!(
+        last.ends_with("command-1@10.88.0.11 kubernetes-all-ready@10.88.0.11"),
+        "{last}"
+    );
+    let leaves = phases(&shrunk, 0).into_iter().rev().take(3).collect::<Vec<_>>();
+    assert!(leaves[2].contains("leave-etcd-10.88.0.13"), "{leaves:#?}");
 }

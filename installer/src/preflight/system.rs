@@ -46,16 +46,7 @@ const LEFT: [&str; 7] = [
     "vxlan.calico",
 ];
 /// Paths of distributions of Kubernetes that sealrs does not install.
-pub(super) const OTHERS: [&str; 8] = [
-    "/etc/kubernetes/admin.conf",
-    "/etc/kubernetes/kubelet.conf",
-    "/etc/kubernetes/manifests/kube-apiserver.yaml",
-    "/etc/rancher/rke2",
-    "/var/lib/etcd/member",
-    "/var/lib/kubelet/config.yaml",
-    "/var/lib/rancher/rke2",
-    "/var/snap/microk8s",
-];
+pub(super) const OTHERS: [&str; 3] = ["/etc/rancher/rke2", "/var/lib/rancher/rke2", "/var/snap/microk8s"];
 
 /// All that is wrong with this host's kernel and system for a runtime that runs pods.
 pub(super) fn findings(facts: &HostFacts, options: &Options, needs: &Needs, place: Place) -> Vec<Finding> {

@@ -245,7 +245,7 @@ fn clusters_of_other_runtimes_are_leftovers_too() {
         super::tests::found(&facts, &image, &options)
     };
     for (path, of) in [
-        ("/etc/kubernetes/admin.conf", "another Kubernetes"),
+        ("/etc/kubernetes/admin.conf", "another kubernetes"),
         ("/var/lib/k0s", "another k0s"),
         ("/etc/rancher/rke2", "another Kubernetes"),
         ("/var/lib/rancher/k3s/server", "another k3s"),

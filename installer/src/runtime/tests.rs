@@ -31,19 +31,13 @@ pub(crate) fn runtime_image(runtime: &str) -> ClusterImage {
 
 #[test]
 fn the_label_chooses_the_runtime() {
-    for name in ["k0s", "k3s", "script"] {
+    for name in ["k0s", "k3s", "kubernetes", "script"] {
         assert_eq!(of(&runtime_image(name)).unwrap().name(), name);
     }
-    for (label, says) in [
-        (Some("kubernetes"), "`kubernetes` is not available yet"),
-        (Some("nomad"), "`nomad` is not known"),
-        (None, "means `kubernetes`"),
-    ] {
-        let image = label.map_or_else(|| cluster_image(&[]), runtime_image);
-        let error = of(&image).unwrap_err();
-        assert!(error.to_string().contains(says), "{error:?}");
-        assert!(error.remedy().unwrap().contains("k0s, k3s, script"));
-    }
+    assert_eq!(of(&cluster_image(&[])).unwrap().name(), "kubernetes");
+    let error = of(&runtime_image("nomad")).unwrap_err();
+    assert!(error.to_string().contains("`nomad` is not known"), "{error:?}");
+    assert!(error.remedy().unwrap().contains("k0s, k3s, kubernetes, script"));
 }
 
 /// What the core knows of the runtimes, as docs/runtimes.md shows it.
