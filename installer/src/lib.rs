@@ -66,9 +66,9 @@ mod yaml;
 
 pub use app::{App, AppState, install_apps, list_apps, plan_apps, remove_apps};
 pub use apply::{Difference, apply, difference};
-pub use audit::{Audit, Gap, audit};
 pub use approval::Approval;
 pub use apps::AppSettings;
+pub use audit::{Audit, Gap, audit};
 pub use check::{Checked, Machine, Report, check};
 pub use cluster::ClusterFiles;
 pub use delete::delete;

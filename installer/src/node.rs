@@ -19,8 +19,8 @@ use sealrs_image::source::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::action::Action;
-use crate::audit::{Found, Question};
 use crate::apps::AppSettings;
+use crate::audit::{Found, Question};
 use crate::configuration::Configuration;
 use crate::environment::Environment;
 use crate::facts::{HostFacts, Interest};
