@@ -185,7 +185,7 @@ fn all_that_stands_against_a_cluster_is_told_at_once() {
             &mut named(&["check", "--runtime", "nomad"], "10.88.0.11", "10.88.0.12"),
             2,
         ),
-        &["there is no cluster runtime `nomad`", "k0s, k3s, script"],
+        &["there is no cluster runtime `nomad`", "k0s, k3s, kubernetes, script"],
     );
 
     // A run looks at the same, and stops before anything is changed.

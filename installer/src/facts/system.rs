@@ -20,11 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The largest kernel configuration that is read, in bytes.
 const LARGEST_CONFIG: u64 = 4 << 20;
 /// Kernel settings that matter.
-const SYSCTLS: [&str; 4] = [
+const SYSCTLS: [&str; 3] = [
     "fs/inotify/max_user_instances",
     "fs/inotify/max_user_watches",
     "kernel/keys/root_maxkeys",
-    "user/max_user_namespaces",
 ];
 /// Processes that matter, as the kernel cuts their names.
 const PROCESSES: [&str; 6] = ["chronyd", "firewalld", "kubelet", "ntpd", "openntpd", "systemd-timesyn"];
@@ -87,6 +86,10 @@ pub struct System {
     pub processes: BTreeSet<String>,
     /// Whether ufw is on.
     pub ufw: bool,
+    /// Whether NetworkManager takes interfaces of pods for its own.
+    pub network_manager: bool,
+    /// Whether a service of cloud images rewrites routes.
+    pub cloud_setup: bool,
     /// Files in the folder where pods' networks are configured.
     pub cni: Vec<String>,
     /// What `iptables --version` says.
@@ -144,6 +147,8 @@ impl System {
             ufw: text("/etc/ufw/ufw.conf")
                 .lines()
                 .any(|line| line.trim().eq_ignore_ascii_case("enabled=yes")),
+            network_manager: network_manager(),
+            cloud_setup: Path::new("/etc/systemd/system/timers.target.wants/nm-cloud-setup.timer").exists(),
             cni: names_in("/etc/cni/net.d"),
             iptables: command::find("iptables")
                 .and_then(|_| command::run(&["iptables", "--version"], PATIENCE).ok())
@@ -255,6 +260,23 @@ fn processes() -> BTreeSet<String> {
         .filter_map(name)
         .filter(|name| PROCESSES.contains(&name.as_str()))
         .collect()
+}
+
+/// It takes what no file tells it to leave alone.
+fn network_manager() -> bool {
+    let says = |folder: &str| {
+        let files = names_in(folder).into_iter();
+        let mut texts = files.map(|name| text(&format!("{folder}/{name}")));
+        texts.any(|text| text.contains("unmanaged-devices") || text.contains("managed=0"))
+    };
+    Path::new("/run/NetworkManager").is_dir()
+        && ![
+            "/etc/NetworkManager/conf.d",
+            "/usr/lib/NetworkManager/conf.d",
+            "/run/NetworkManager/conf.d",
+        ]
+        .into_iter()
+        .any(says)
 }
 
 /// Asks what a name resolves to; the answer comes by itself.

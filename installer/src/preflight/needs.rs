@@ -19,6 +19,10 @@ pub(super) struct Needs {
     pub(super) shares_cni: bool,
     /// It has the programs of iptables from the host.
     pub(super) iptables_of_host: bool,
+    /// It finds addresses by the default route.
+    pub(super) default_route: bool,
+    /// It resolves the host's own name.
+    pub(super) own_name: bool,
     /// Programs that have to be on the host.
     pub(super) tools: &'static [&'static str],
     /// A share of the disk, in percent, below which its kubelet removes images and pods.
@@ -54,6 +58,8 @@ const K3S: Needs = Needs {
     no_swap: false,
     shares_cni: false,
     iptables_of_host: false,
+    default_route: false,
+    own_name: false,
     tools: &[],
     free_percent: 5,
     quorum_ports: &[2379, 2380, 2381],
@@ -84,6 +90,8 @@ const K0S: Needs = Needs {
     no_swap: false,
     shares_cni: true,
     iptables_of_host: false,
+    default_route: true,
+    own_name: false,
     tools: &["modprobe", "mount", "umount"],
     free_percent: 15,
     // They are among those of a master already.
@@ -115,6 +123,8 @@ const KUBERNETES: Needs = Needs {
     no_swap: true,
     shares_cni: true,
     iptables_of_host: true,
+    default_route: true,
+    own_name: true,
     tools: &["ip", "iptables", "mount", "nsenter", "umount"],
     free_percent: 15,
     quorum_ports: &[2379, 2380],

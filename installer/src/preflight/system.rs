@@ -36,13 +36,12 @@ const KERNELS: [(u32, u32); 2] = [(3, 10), (4, 19)];
 /// Controllers of control groups that pods need.
 const CONTROLLERS: [&str; 4] = ["cpu", "cpuset", "memory", "pids"];
 /// Interfaces that the networks of other clusters have left.
-const LEFT: [&str; 7] = [
+const LEFT: [&str; 6] = [
     "cilium_host",
     "cni0",
     "flannel.1",
     "kube-bridge",
     "kube-ipvs0",
-    "tunl0.calico",
     "vxlan.calico",
 ];
 /// Paths of distributions of Kubernetes that sealrs does not install.
@@ -55,7 +54,7 @@ pub(super) fn findings(facts: &HostFacts, options: &Options, needs: &Needs, plac
     found.extend(kernel(system));
     found.extend(cgroups(system));
     found.extend(memory(system, needs, place.role));
-    found.extend(host_name(facts));
+    found.extend(host_name(facts, needs));
     found.extend(networks(facts, options, needs));
     found.extend(names(system));
     found.extend(tools(facts, needs));
@@ -193,7 +192,7 @@ fn memory(system: &System, needs: &Needs, role: Role) -> Vec<Finding> {
 }
 
 /// A node's name is that of its host.
-fn host_name(facts: &HostFacts) -> Option<Finding> {
+fn host_name(facts: &HostFacts, needs: &Needs) -> Option<Finding> {
     let name = facts.hostname.to_ascii_lowercase();
     let remedy =
         "give it another name with `hostnamectl hostname NAME`: letters, digits, `-` and `.`, at most 63 of them";
@@ -204,12 +203,47 @@ fn host_name(facts: &HostFacts) -> Option<Finding> {
         );
         return Some(Finding::error("hostname", problem, remedy));
     }
-    let default = ["localhost", "localhost.localdomain", "(none)"].contains(&name.as_str());
-    default.then(|| Finding::error("hostname", format!("the host is called `{name}`"), remedy))
+    if ["localhost", "localhost.localdomain", "(none)"].contains(&name.as_str()) {
+        return Some(Finding::error(
+            "hostname",
+            format!("the host is called `{name}`"),
+            remedy,
+        ));
+    }
+    (needs.own_name && !facts.system.own_name).then(|| {
+        Finding::warning(
+            "hostname",
+            format!("the host's name {name} does not resolve"),
+            "add it to /etc/hosts, with the host's address",
+        )
+    })
 }
 
 fn networks(facts: &HostFacts, options: &Options, needs: &Needs) -> Vec<Finding> {
     let mut found = Vec::new();
+    let system = &facts.system;
+    if needs.default_route && !facts.default_route {
+        found.push(Finding::warning(
+            "default-route",
+            "there is no default route, by which programs find the host's address",
+            "add one, if need be to nowhere: `ip route add default dev INTERFACE`",
+        ));
+    }
+    if system.network_manager {
+        found.push(Finding::warning(
+            "network-manager",
+            "NetworkManager takes interfaces of pods for its own, and may take their routes away",
+            "leave them to the cluster: in /etc/NetworkManager/conf.d/pods.conf, `[keyfile]` and \
+             `unmanaged-devices=interface-name:cni*;interface-name:flannel*;interface-name:cali*;interface-name:veth*`",
+        ));
+    }
+    if system.cloud_setup {
+        found.push(Finding::warning(
+            "cloud-setup",
+            "nm-cloud-setup writes routes that lead pods' packets astray",
+            "`systemctl disable --now nm-cloud-setup.timer nm-cloud-setup.service`, and reboot",
+        ));
+    }
     for network in needs.networks {
         let (what, remedy) = (network.what, network.remedy());
         for range in network.ranges(options) {
@@ -222,7 +256,7 @@ fn networks(facts: &HostFacts, options: &Options, needs: &Needs) -> Vec<Finding>
                 found.push(Finding::error("network", problem, remedy.clone()));
                 continue;
             }
-            let routes = facts.system.routes.iter();
+            let routes = system.routes.iter();
             let other = routes
                 .filter(|route| route.prefix > 0 && !LEFT.contains(&route.interface.as_str()))
                 .find(|route| overlap(&range, &format!("{}/{}", route.destination, route.prefix)));

@@ -175,7 +175,7 @@ fn changed(runtime: &str, change: impl FnOnce(&mut HostFacts)) -> Vec<String> {
 #[test]
 fn what_pods_can_t_run_on_is_found() {
     type Change = fn(&mut HostFacts);
-    let cases: [(&str, Change); 20] = [
+    let cases: [(&str, Change); 22] = [
         ("kernel!", |facts| facts.system.kernel = "2.6.32-754.el6".into()),
         ("kernel", |facts| facts.system.kernel = "3.10.0-1160.el7".into()),
         ("kernel-options", |facts| facts.system.kernel_config = None),
@@ -203,6 +203,8 @@ fn what_pods_can_t_run_on_is_found() {
                 prefix: 24,
             });
         }),
+        ("network-manager", |facts| facts.system.network_manager = true),
+        ("cloud-setup", |facts| facts.system.cloud_setup = true),
         ("localhost", |facts| facts.system.localhost = false),
         ("resolv-conf", |facts| {
             facts.system.nameservers = vec!["127.0.0.1".parse().unwrap()];
@@ -273,6 +275,19 @@ fn runtimes_differ_in_what_they_need() {
     assert_eq!(of(Role::Master), ["cpus", "swap", "tools"]);
     assert_eq!(of(Role::Node), ["swap", "tools"]);
     assert!(system::findings(&facts, &Options::default(), &needs, place(Role::Node))[0].fatal);
+    let mut lost = server();
+    lost.default_route = false;
+    lost.system.own_name = false;
+    let of = |runtime: &str| {
+        let found = system::findings(&lost, &Options::default(), &Needs::of(runtime), place(Role::Node));
+        let mut found = checks(&found);
+        found.retain(|check| *check != "tools");
+        found
+    };
+    // k3s is told its address and its interface.
+    assert_eq!(of("k3s"), [""; 0]);
+    assert_eq!(of("k0s"), ["default-route"]);
+    assert_eq!(of("kubernetes"), ["hostname", "default-route"]);
     // Another range is given in each runtime's own way.
     let in_pods = |options: &Options| {
         let mut facts = server();
