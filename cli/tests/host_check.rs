@@ -194,7 +194,7 @@ fn all_that_stands_against_a_cluster_is_told_at_once() {
         &said,
         &[
             "10.88.0.12: its clock is ",
-            "10.88.0.12: another Kubernetes",
+            "10.88.0.12: another kubernetes",
             "10.88.0.13: programs can't",
         ],
     );

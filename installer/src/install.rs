@@ -123,8 +123,9 @@ pub fn run(source: &dyn Source, image: &ClusterImage, options: &Options, progres
     let executed = work.execute(&plan.steps, &mut checked.sites)?;
     keep_kubeconfig(&plan, &mut checked.sites, &cluster_files)?;
     if !finished {
-        work.journal().finished()?;
+        // Before the end is noted: whoever takes it up after a crash does both again.
         app::note(&cluster_files, image, options, None, AppState::Launched)?;
+        work.journal().finished()?;
     }
     Ok(summary(&plan, &checked, executed, finished))
 }

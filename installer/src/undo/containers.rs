@@ -12,6 +12,9 @@ use crate::execute::mounts_below;
 use crate::files;
 use crate::process::{self, Process};
 
+/// Where cgroups of version 1 freeze processes.
+const FREEZER: &str = "/sys/fs/cgroup/freezer";
+
 /// Ends the processes of containers: those in the cgroups, and the shims of this containerd with all below them.
 pub(super) fn end_processes(cgroups: &[String], socket: &Path) -> Result<Option<String>> {
     let all = process::all();
@@ -24,6 +27,7 @@ pub(super) fn end_processes(cgroups: &[String], socket: &Path) -> Result<Option<
         remove_shim_sockets(socket.parent().unwrap_or(socket))?;
         return Ok(None);
     }
+    thaw(&all, &found, Path::new(FREEZER));
     // Containers are not asked: pods that shut down in good order are for a drain to see to.
     let left = process::end(&found, Duration::from_millis(500));
     if left.is_empty() {
@@ -34,6 +38,25 @@ pub(super) fn end_processes(cgroups: &[String], socket: &Path) -> Result<Option<
         ErrorKind::Step,
         format!("processes of containers do not end: {left:?}"),
     ))
+}
+
+/// Lets processes run again that are frozen, for with cgroups of version 1 those can't even be killed: runc freezes a container
+/// while it changes its limits, and its own end can come in between.
+fn thaw(all: &[Process], found: &[i32], freezer: &Path) {
+    for process in all.iter().filter(|process| found.contains(&process.id)) {
+        let paths = process.cgroups.lines().filter_map(|line| {
+            let (_, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(':')?;
+            controllers.split(',').any(|name| name == "freezer").then_some(path)
+        });
+        for path in paths {
+            // With nothing frozen there, or nothing there at all, there is nothing to be done.
+            let _ = fs::write(
+                freezer.join(path.trim_start_matches('/')).join("freezer.state"),
+                "THAWED",
+            );
+        }
+    }
 }
 
 /// Removes the sockets of shims that had no time to do so. They lie among those of every containerd of the host; below
@@ -130,6 +153,26 @@ pub(super) fn unmount(below: &[PathBuf], kept: &[PathBuf]) -> Result<Option<Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_frozen_is_thawed() {
+        let freezer = tempfile::tempdir().unwrap();
+        let state = |name: &str| freezer.path().join(name).join("freezer.state");
+        for name in ["kubepods/pod", "system.slice/other"] {
+            fs::create_dir_all(freezer.path().join(name)).unwrap();
+            fs::write(state(name), "FROZEN").unwrap();
+        }
+        let process = |id: i32, path: &str| Process {
+            id,
+            parent: 1,
+            command: "runc init".to_owned(),
+            cgroups: format!("9:cpu,cpuacct:/\n8:freezer:{path}\n0::/x\n"),
+        };
+        let all = [process(7, "/kubepods/pod"), process(8, "/system.slice/other")];
+        thaw(&all, &[7], freezer.path());
+        assert_eq!(fs::read_to_string(state("kubepods/pod")).unwrap(), "THAWED");
+        assert_eq!(fs::read_to_string(state("system.slice/other")).unwrap(), "FROZEN");
+    }
 
     #[test]
     fn finds_the_sockets_of_shims() {
