@@ -10,7 +10,7 @@ packages=(
     xz-utils zstd bzip2 lz4 pigz time zsh fish groff-base
     docker-registry apache2-utils skopeo umoci buildah busybox-static
     containerd runc containernetworking-plugins etcd-server
-    openssh-server openssh-client sudo sshpass nftables iproute2 iptables conntrack e2fsprogs systemd dbus
+    openssh-server openssh-client sudo sshpass nftables iproute2 iptables conntrack e2fsprogs btrfs-progs systemd dbus
 )
 
 missing=()

@@ -649,7 +649,7 @@ pub(crate) fn blob_path(digest: &Digest) -> String {
 
 /// The layer depends on the blob alone, so the blob's digest is the key.
 fn layer_key(blob: &Descriptor) -> Digest {
-    Digest::of(format!("blob layer 1 {} {}", blob.digest, blob.size).as_bytes())
+    Digest::of(format!("blob layer 2 {} {}", blob.digest, blob.size).as_bytes())
 }
 
 fn stored(image: &Resolved) -> StoredImage {

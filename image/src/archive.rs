@@ -33,7 +33,7 @@ use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
 use crate::layer::{MemberKind, TarReader};
 use crate::layout;
 use crate::reference::Reference;
-use crate::source::Source;
+use crate::source::{self, Source};
 use crate::spec::{self, Descriptor, Index, MAX_DOCUMENT, annotation};
 
 /// An archive has a few thousand entries; millions are an attack.
@@ -354,6 +354,13 @@ fn link_target(name: &str, target: &str) -> String {
 impl Source for Archive {
     fn origin(&self) -> String {
         format!("archive {}", self.volume.path().display())
+    }
+
+    fn extent(&self, blob: &Descriptor) -> Option<source::Extent> {
+        match self.blobs.get(&blob.digest)? {
+            Place::At(extent) => self.volume.extent(extent.offset),
+            Place::Made(_) => None,
+        }
     }
 
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {

@@ -12,7 +12,7 @@ use crate::layout::Layout;
 use crate::lock::Lock;
 use crate::reference::Reference;
 use crate::remote::RemoteImage;
-use crate::source::Source;
+use crate::source::{Extent, Source};
 use crate::spec::Descriptor;
 use crate::store::Store;
 use crate::suggest::nearest_image;
@@ -62,6 +62,10 @@ impl Place {
 impl Source for Place {
     fn origin(&self) -> String {
         self.source().origin()
+    }
+
+    fn extent(&self, blob: &Descriptor) -> Option<Extent> {
+        self.source().extent(blob)
     }
 
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {

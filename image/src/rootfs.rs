@@ -5,6 +5,7 @@
 
 mod apply;
 pub mod rules;
+mod shared;
 mod stream;
 mod tree;
 
@@ -131,14 +132,15 @@ fn apply_layer(
     );
     if pair.layer.digest == pair.diff_id {
         // An unpacked layer: its own digest is all there is to check.
-        return apply::apply(packed, only, tree, tally);
+        let extent = source.extent(pair.layer);
+        return apply::apply(packed, only, extent.as_ref(), tree, tally);
     }
     stream::unpacked(
         packed,
         &pair.layer.media_type,
         pair.diff_id,
         bound,
-        |tar: &mut dyn Read| apply::apply(tar, only, tree, tally),
+        |tar: &mut dyn Read| apply::apply(tar, only, None, tree, tally),
     )
 }
 

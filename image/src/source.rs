@@ -1,5 +1,6 @@
 //! Where blobs come from: the store, an archive, a registry.
 
+use std::fs::File;
 use std::io::Read;
 
 use crate::digest::VerifyingReader;
@@ -28,11 +29,26 @@ pub trait Source: Send + Sync {
         None
     }
 
+    /// The file that the blob lies in on this machine, if it lies whole in one: whoever writes its bytes again can have the
+    /// file system share them.
+    fn extent(&self, _blob: &Descriptor) -> Option<Extent> {
+        None
+    }
+
     /// The bytes of a blob from `offset` on, as the place gives them: the caller verifies.
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] when the place lacks the blob, and whatever reading it may meet.
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>>;
+}
+
+/// Where a blob lies in a file.
+#[derive(Debug)]
+pub struct Extent {
+    /// The file, open for reading.
+    pub file: File,
+    /// Where the blob begins, in bytes.
+    pub offset: u64,
 }
 
 /// A blob in memory from `offset` on.

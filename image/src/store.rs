@@ -21,7 +21,7 @@ use crate::file;
 use crate::lock::{self, Lock};
 use crate::progress::Task;
 use crate::reference::Reference;
-use crate::source::Source;
+use crate::source::{Extent, Source};
 use crate::spec::{self, Descriptor, Index, annotation};
 
 /// Buffer for moving bytes: large enough that system calls do not count.
@@ -412,6 +412,11 @@ impl Store {
 impl Source for Store {
     fn origin(&self) -> String {
         format!("the store {}", self.path.display())
+    }
+
+    fn extent(&self, blob: &Descriptor) -> Option<Extent> {
+        let file = File::open(self.blob_path(&blob.digest)).ok()?;
+        Some(Extent { file, offset: 0 })
     }
 
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {

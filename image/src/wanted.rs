@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::graph::{Graph, Remembering};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::source::{Source, document};
+use crate::source::{Extent, Source, document};
 use crate::spec::{self, Config, Descriptor, Index, Manifest, annotation, media_type};
 use crate::store::Store;
 
@@ -221,6 +221,10 @@ impl Source for Part<'_> {
 
     fn turn(&self, blob: &Descriptor) -> Option<u64> {
         self.source.turn(blob)
+    }
+
+    fn extent(&self, blob: &Descriptor) -> Option<Extent> {
+        self.source.extent(blob)
     }
 
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {

@@ -25,6 +25,22 @@ impl SmallDisk {
         None
     }
 
+    /// Mounts a disk of 400 MB with a file system of this kind as `name`; none where that can't be done, with the reason
+    /// printed.
+    pub fn formatted(scratch: &Scratch, name: &str, kind: &str) -> Option<Self> {
+        let path = scratch.path(name);
+        let disk = scratch.path(&format!("{name}.disk"));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::File::create(&disk).unwrap().set_len(400 << 20).unwrap();
+        succeed(scratch.command(&format!("mkfs.{kind}")).args(["-q", &disk]));
+        let mut mount = scratch.command("mount");
+        if let (Some(0), _) = outcome(mount.args(["-o", "loop", "-t", kind, &disk, &path])) {
+            return Some(Self { path });
+        }
+        println!("skipped: no {kind} can be mounted here");
+        None
+    }
+
     /// Makes room.
     pub fn grow(&self, size: &str) {
         let size = format!("remount,size={size}");

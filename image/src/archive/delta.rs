@@ -10,7 +10,7 @@ use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph;
 use crate::reference::Reference;
-use crate::source::Source;
+use crate::source::{Extent, Source};
 use crate::spec::{self, Descriptor};
 use crate::store::Store;
 
@@ -201,6 +201,10 @@ pub struct Completed {
 impl Source for Completed {
     fn origin(&self) -> String {
         self.archive.origin()
+    }
+
+    fn extent(&self, blob: &Descriptor) -> Option<Extent> {
+        self.archive.extent(blob).or_else(|| self.store.extent(blob))
     }
 
     fn open<'a>(&'a self, blob: &Descriptor, offset: u64) -> Result<Box<dyn Read + Send + 'a>> {

@@ -9,6 +9,7 @@ use super::parts;
 use crate::copy::in_parallel;
 use crate::digest::{Digest, HashingWriter};
 use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
+use crate::source::Extent;
 
 /// What an archive is read from.
 #[derive(Debug)]
@@ -137,6 +138,13 @@ impl Volume {
         let left = usize::try_from(part.size.saturating_sub(within)).unwrap_or(usize::MAX);
         let wanted = buffer.len().min(left);
         part.file.read_at(buffer.get_mut(..wanted).unwrap_or_default(), within)
+    }
+
+    /// The file that the bytes from `position` on lie in, if all of the volume is in one.
+    pub(super) fn extent(&self, position: u64) -> Option<Extent> {
+        let [only] = self.parts.as_slice() else { return None };
+        let file = only.file.try_clone().ok()?;
+        Some(Extent { file, offset: position })
     }
 
     /// The bytes from `position` on, `size` of them at most.

@@ -6,6 +6,10 @@ use std::io::{self, Read, Write};
 use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
 
 const BLOCK: usize = 512;
+/// Where a file system can share the content of a large file, which is the size of its own blocks.
+const ALIGNMENT: u64 = 4096;
+/// Files of so many bytes are large: the few kilobytes in front of them don't count.
+const LARGE: u64 = 256 << 10;
 /// Two empty blocks end a tar.
 pub(super) const END: usize = 2 * BLOCK;
 
@@ -45,15 +49,18 @@ pub enum EntryKind<'a> {
 }
 
 /// Writes entries one after another; the caller gives them in order.
+///
+/// The content of a large file begins at a multiple of 4096 bytes, so that [`crate::rootfs::unpack`] can share its blocks.
 #[derive(Debug)]
 pub struct TarWriter<W> {
     out: W,
+    position: u64,
 }
 
 impl<W: Write> TarWriter<W> {
     /// A tar that goes to `out`.
     pub fn new(out: W) -> Self {
-        Self { out }
+        Self { out, position: 0 }
     }
 
     /// Writes an entry that has no content of its own.
@@ -98,7 +105,9 @@ impl<W: Write> TarWriter<W> {
         let zeros = [0u8; BLOCK];
         self.out
             .write_all(zeros.get(..padding(size)).unwrap_or_default())
-            .or_io(place)
+            .or_io(place)?;
+        self.position += size.next_multiple_of(BLOCK as u64);
+        Ok(())
     }
 
     /// Ends the tar.
@@ -176,10 +185,36 @@ impl<W: Write> TarWriter<W> {
         header.set_cksum();
 
         let place = || format!("cannot write {} into the layer", entry.path);
+        if size >= LARGE {
+            self.align(&mut records);
+        }
         if !records.is_empty() {
             self.extended_header(&records).or_io(place)?;
         }
+        self.position += BLOCK as u64;
         self.out.write_all(header.as_bytes()).or_io(place)
+    }
+
+    /// Adds a comment, which readers skip (POSIX.1-2001, pax), of such a length that what follows the headers is aligned.
+    fn align(&self, records: &mut Vec<u8>) {
+        let headers = if records.is_empty() { 1 } else { 2 } * BLOCK as u64;
+        let content = self.position + headers + (records.len() as u64).next_multiple_of(BLOCK as u64);
+        if content.is_multiple_of(ALIGNMENT) {
+            return;
+        }
+        // The shortest comment is `12 comment=\n`; with that much in front, whole blocks of it are added.
+        let least = records.len() as u64 + 12;
+        let before = self.position + 2 * BLOCK as u64;
+        let wanted = (before + least).next_multiple_of(ALIGNMENT) - before - records.len() as u64;
+        let wanted = usize::try_from(wanted).unwrap_or(0);
+        let blanks = |value: usize| {
+            let mut comment = Vec::new();
+            record(&mut comment, "comment", &vec![b' '; value]);
+            comment
+        };
+        // The digits of its length belong to the length, so that some lengths don't exist: one byte less is padded.
+        let comment = (0..wanted).rev().map(blanks).find(|comment| comment.len() <= wanted);
+        records.extend(comment.unwrap_or_default());
     }
 
     fn extended_header(&mut self, records: &[u8]) -> io::Result<()> {
@@ -192,6 +227,7 @@ impl<W: Write> TarWriter<W> {
         header.set_mtime(0);
         header.set_size(records.len() as u64);
         header.set_cksum();
+        self.position += (BLOCK + records.len() + padding(records.len() as u64)) as u64;
         self.out.write_all(header.as_bytes())?;
         self.out.write_all(records)?;
         let zeros = [0u8; BLOCK];
@@ -279,6 +315,41 @@ mod tests {
                 .append_file(&entry("f", EntryKind::File { size: 3 }), &mut &*content, &mut [0; 8])
                 .unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Conflict);
+        }
+    }
+
+    #[test]
+    fn the_content_of_large_files_is_aligned_and_that_of_small_ones_not() {
+        let large = vec![7; usize::try_from(LARGE).unwrap()];
+        for length in 1..800 {
+            let name = "n".repeat(length);
+            let mut tar = TarWriter::new(Vec::new());
+            for (content, padded) in [(&large[..], true), (b"small", false), (&large, true)] {
+                let file = entry(
+                    &name,
+                    EntryKind::File {
+                        size: content.len() as u64,
+                    },
+                );
+                let before = tar.position;
+                tar.append_file(&file, &mut &*content, &mut vec![0; 1 << 20]).unwrap();
+                assert!(tar.position - before < content.len() as u64 + ALIGNMENT + 4 * BLOCK as u64);
+                assert!(padded || tar.position - before <= 5 * BLOCK as u64);
+            }
+            let bytes = tar.finish().unwrap();
+            let mut archive = tar::Archive::new(&bytes[..]);
+            let mut seen = Vec::new();
+            for entry in archive.entries().unwrap() {
+                let mut entry = entry.unwrap();
+                assert_eq!(entry.path_bytes(), name.as_bytes());
+                if entry.size() == LARGE {
+                    assert_eq!(entry.raw_file_position() % ALIGNMENT, 0, "{length}");
+                }
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content).unwrap();
+                seen.push(content.len());
+            }
+            assert_eq!(seen, [large.len(), 5, large.len()]);
         }
     }
 

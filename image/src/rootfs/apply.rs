@@ -2,16 +2,25 @@
 
 use std::io::Read;
 
+use super::shared::Blocks;
 use super::tree::Tree;
 use super::{Tally, rules};
 use crate::error::{Context as _, Error, ErrorKind, Result};
 use crate::layer::{Member, MemberKind, TarReader};
+use crate::source::Extent;
 
 const WHITEOUT: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 
-/// Applies the tar that `input` yields. With `only`, the layer has promised to hold just that file.
-pub(super) fn apply(input: impl Read, only: Option<&str>, tree: &mut Tree<'_>, tally: &Tally) -> Result<()> {
+/// Applies the tar that `input` yields. With `only`, the layer has promised to hold just that file. `extent` is where the
+/// tar lies in a file, if it does.
+pub(super) fn apply(
+    input: impl Read,
+    only: Option<&str>,
+    extent: Option<&Extent>,
+    tree: &mut Tree<'_>,
+    tally: &Tally,
+) -> Result<()> {
     let mut tar = TarReader::new(input);
     let mut seen = false;
     while let Some(member) = tar.next()? {
@@ -29,7 +38,8 @@ pub(super) fn apply(input: impl Read, only: Option<&str>, tree: &mut Tree<'_>, t
             continue; // the rootfs itself
         }
         seen = true;
-        entry(&path, &member, &mut tar, tree, tally).context(|| format!("cannot unpack `{}`", shown(&member.path)))?;
+        entry(&path, &member, &mut tar, extent, tree, tally)
+            .context(|| format!("cannot unpack `{}`", shown(&member.path)))?;
     }
     if let (Some(only), false) = (only, seen) {
         return Err(Error::new(
@@ -47,6 +57,7 @@ fn entry<R: Read>(
     path: &str,
     member: &Member,
     tar: &mut TarReader<R>,
+    extent: Option<&Extent>,
     tree: &mut Tree<'_>,
     tally: &Tally,
 ) -> Result<()> {
@@ -68,7 +79,10 @@ fn entry<R: Read>(
         });
     }
     match &member.kind {
-        MemberKind::File(_) => tree.file(path, member, &mut tar.content())?,
+        MemberKind::File(size) => {
+            let blocks = extent.map(|extent| Blocks::of(extent, member.offset, *size));
+            tree.file(path, member, &mut tar.content(), blocks)?;
+        }
         MemberKind::Folder => tree.folder(path, member)?,
         MemberKind::Symlink(target) => {
             if !rules::can_be_target(target) {

@@ -4,7 +4,7 @@
 //! created by name in its opened parent and never followed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -15,6 +15,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFla
 use rustix::io::Errno;
 
 use super::rules::misleads;
+use super::shared::Blocks;
 use crate::error::{Error, ErrorKind, IoResultExt as _, Result};
 use crate::layer::Member;
 use crate::store::BLOCK;
@@ -104,7 +105,15 @@ impl<'r> Tree<'r> {
         })
     }
 
-    pub(super) fn file(&mut self, path: &str, member: &Member, content: &mut dyn Read) -> Result<()> {
+    /// Creates a file. Its content is read to the end in any case, to be verified, but what could be shared with `blocks`
+    /// is not written.
+    pub(super) fn file(
+        &mut self,
+        path: &str,
+        member: &Member,
+        content: &mut dyn Read,
+        blocks: Option<Blocks<'_>>,
+    ) -> Result<()> {
         let owner = self.owner;
         let mut buffer = std::mem::take(&mut self.buffer);
         let (parent, name) = self.parent(path)?;
@@ -121,6 +130,9 @@ impl<'r> Tree<'r> {
         .map_err(io::Error::from)
         .or_io(|| "cannot create the file")?;
         let mut file = std::fs::File::from(descriptor);
+        let shared = blocks.map_or(0, |blocks| blocks.share_with(&file));
+        file.seek(SeekFrom::Start(shared)).or_io(|| "cannot write the file")?;
+        let mut there = shared;
         loop {
             let read = match content.read(&mut buffer) {
                 Ok(0) => break,
@@ -128,7 +140,9 @@ impl<'r> Tree<'r> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error).or_io(|| "cannot read the file's content"),
             };
-            file.write_all(buffer.get(..read).unwrap_or_default())
+            let already = usize::try_from(there).unwrap_or(usize::MAX).min(read);
+            there -= already as u64;
+            file.write_all(buffer.get(already..read).unwrap_or_default())
                 .or_io(|| "cannot write the file")?;
         }
         self.buffer = buffer;
