@@ -13,7 +13,7 @@ use sealrs_image::cluster_image::ClusterImage;
 use sealrs_image::digest::{Digest, VerifyingReader};
 use sealrs_image::error::{Context as _, Error, ErrorKind, IoResultExt as _, Result};
 use sealrs_image::graph;
-use sealrs_image::images_lock::{LOCK_PATH, Lock};
+use sealrs_image::images_lock::{LOCK_PATH, Lock, Referrer};
 use sealrs_image::layer::{Compression, Member, MemberKind, TarReader, annotation};
 use sealrs_image::platform::Platform;
 use sealrs_image::reference::Reference;
@@ -26,6 +26,7 @@ use sealrs_registry::name::{Repository, Tag};
 
 use crate::container_images::{OWN_LAYER, REGISTRY, blob_path};
 use crate::context::join;
+use crate::referrers;
 
 /// Files up to [`OWN_LAYER`] are kept in memory until they have so many bytes in all.
 const MOST_KEPT: u64 = 64 << 20;
@@ -83,6 +84,18 @@ pub(crate) struct BundledImage {
     pub(crate) only: Option<Descriptor>,
     /// Whether its tag means it: one that was built over may be left with its digest alone.
     pub(crate) tagged: bool,
+    /// What refers to it.
+    pub(crate) referrers: Vec<BundledReferrer>,
+}
+
+/// A referrer of a container image.
+#[derive(Debug, Clone)]
+pub(crate) struct BundledReferrer {
+    pub(crate) referrer: Referrer,
+    /// Its manifest, as a list of referrers has it.
+    pub(crate) root: Descriptor,
+    /// All that it is made of, `root` as well.
+    pub(crate) blobs: Vec<Descriptor>,
 }
 
 impl<'s> Bundled<'s> {
@@ -270,7 +283,15 @@ impl<'s> Bundled<'s> {
         let mut images = Vec::new();
         let locked = self.lock.iter().flat_map(|lock| &lock.images);
         for locked in locked.clone() {
-            images.push(self.image(&locked.image, locked.digest, Some(locked.manifest), &locked.platform)?);
+            let mut image = self.image(&locked.image, locked.digest, Some(locked.manifest), &locked.platform)?;
+            for referrer in &locked.referrers {
+                let place = || {
+                    let (referrer, image) = (referrer.digest, &locked.image);
+                    format!("the ClusterImage lists {referrer}, which refers to {image}, and does not hold all of it")
+                };
+                image.referrers.push(self.referrer(referrer).context(place)?);
+            }
+            images.push(image);
         }
         for listed in &image.container_images {
             let reference: Reference = listed
@@ -310,18 +331,8 @@ impl<'s> Bundled<'s> {
     ) -> Result<BundledImage> {
         let place = || format!("the ClusterImage lists {reference}, and its layers do not hold all of it");
         let root = self.document(digest).context(place)?;
-        let blobs = graph::blobs(self, &root).context(place)?;
+        let blobs = self.whole(&root).context(place)?;
         let there: BTreeSet<Digest> = blobs.iter().map(|blob| blob.digest).collect();
-        for blob in &blobs {
-            match self.size(&blob.digest) {
-                Some(size) if size == blob.size => {}
-                Some(size) => {
-                    let what = format!("blob {} has {size} bytes and not {}", blob.digest, blob.size);
-                    return Err(Error::new(ErrorKind::Integrity, what)).context(place);
-                }
-                None => return Err(self.lacks(&blob.digest)).context(place),
-            }
-        }
         let mut only = None;
         if media_type::is_index(&root.media_type) {
             let index: Index = spec::parse(&document(self, &root)?, &root.digest.to_string()).context(place)?;
@@ -340,14 +351,47 @@ impl<'s> Bundled<'s> {
             blobs,
             only,
             tagged,
+            referrers: Vec::new(),
         })
+    }
+
+    fn referrer(&self, referrer: &Referrer) -> Result<BundledReferrer> {
+        let root = self.document(referrer.digest)?;
+        let blobs = self.whole(&root)?;
+        let root = referrers::listed(root, &self.bytes(referrer.digest)?);
+        Ok(BundledReferrer {
+            referrer: referrer.clone(),
+            root,
+            blobs,
+        })
+    }
+
+    /// All that a document is made of, which has to be there but for platforms of an index.
+    fn whole(&self, root: &Descriptor) -> Result<Vec<Descriptor>> {
+        let blobs = graph::blobs(self, root)?;
+        for blob in &blobs {
+            match self.size(&blob.digest) {
+                Some(size) if size == blob.size => {}
+                Some(size) => {
+                    let what = format!("blob {} has {size} bytes and not {}", blob.digest, blob.size);
+                    return Err(Error::new(ErrorKind::Integrity, what));
+                }
+                None => return Err(self.lacks(&blob.digest)),
+            }
+        }
+        Ok(blobs)
+    }
+
+    /// The bytes of a document that is there.
+    fn bytes(&self, digest: Digest) -> Result<Vec<u8>> {
+        let size = self.size(&digest).ok_or_else(|| self.lacks(&digest))?;
+        document(self, &Descriptor::new("", digest, size))
     }
 
     /// The descriptor of a document that is there.
     fn document(&self, digest: Digest) -> Result<Descriptor> {
-        let size = self.size(&digest).ok_or_else(|| self.lacks(&digest))?;
-        let mut descriptor = Descriptor::new("", digest, size);
-        let bytes = document(self, &descriptor)?;
+        let bytes = self.bytes(digest)?;
+        let mut descriptor = Descriptor::new("", digest, bytes.len() as u64);
         descriptor.media_type = spec::media_type_of(&bytes).ok_or_else(|| {
             Error::new(
                 ErrorKind::Integrity,

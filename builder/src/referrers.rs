@@ -1,7 +1,7 @@
 //! What refers to container images and comes along with them: signatures, attestations, lists of parts. Registries list
 //! it, and cosign keeps it under tags that are made of the image's digest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Error, ErrorKind, Result};
@@ -149,6 +149,47 @@ impl Carried {
             blobs,
         })
     }
+}
+
+/// The descriptor of a referrer as lists have it (OCI distribution specification 1.1, "Listing Referrers").
+pub(crate) fn listed(mut descriptor: Descriptor, manifest: &[u8]) -> Descriptor {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Artifact {
+        artifact_type: Option<String>,
+        config: Option<Config>,
+        #[serde(default)]
+        annotations: BTreeMap<String, String>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Config {
+        media_type: String,
+    }
+    if let Ok(artifact) = serde_json::from_slice::<Artifact>(manifest) {
+        let config = artifact.config.map(|config| config.media_type);
+        descriptor.artifact_type = artifact.artifact_type.filter(|kind| !kind.is_empty()).or(config);
+        descriptor.annotations = artifact.annotations;
+    }
+    descriptor
+}
+
+/// Makes sure that a repository lists what refers to a manifest: where the registry keeps no list, clients keep one under a
+/// tag ("Referrers Tag Schema"). What is listed already stays.
+///
+/// # Errors
+/// What the registry may meet.
+pub(crate) fn list(client: &Client, repository: &Reference, subject: &Digest, referrers: &[Descriptor]) -> Result<()> {
+    let mut there = client.referrers(repository, subject)?;
+    let known: BTreeSet<Digest> = there.iter().map(|referrer| referrer.digest).collect();
+    let missing: Vec<&Descriptor> = referrers.iter().filter(|one| !known.contains(&one.digest)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    there.extend(missing.into_iter().cloned());
+    let list = spec::canonical(&Index::new(there))?;
+    let descriptor = Descriptor::of(media_type::INDEX, &list);
+    client.put_manifest(repository, &list_tag(subject), &descriptor, &list)
 }
 
 /// What a manifest says that it refers to.

@@ -3,22 +3,24 @@
 //! An image keeps its tag and digest, and its host becomes a part of its path: the same path of two hosts stays two
 //! images, and a container runtime that is told of the registry finds each by its original name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sealrs_image::cluster_image::ClusterImage;
-use sealrs_image::copy::{Copied, copy};
+use sealrs_image::copy::{Copied, copy, in_parallel};
 use sealrs_image::digest::Digest;
 use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
+use sealrs_image::images_lock::Referrer;
 use sealrs_image::progress::{Event, Progress};
 use sealrs_image::reference::Reference;
 use sealrs_image::remote::{Client, Met, RegistryName, RegistrySink, Shipment};
 use sealrs_image::source::Source;
-use sealrs_image::spec::{self, Index, media_type};
+use sealrs_image::spec::{self, Descriptor, Index, media_type};
 use sealrs_image::store::Store;
 use sealrs_registry::host::Host;
 use serde::Serialize;
 
-use crate::bundled::{Bundled, BundledImage};
+use crate::bundled::{Bundled, BundledImage, BundledReferrer};
+use crate::referrers;
 
 /// Sends container images to a registry.
 #[derive(Clone, Copy)]
@@ -46,6 +48,8 @@ impl std::fmt::Debug for Relocation<'_> {
 pub struct Relocated {
     /// The images, sorted by their original names.
     pub images: Vec<RelocatedImage>,
+    /// How many signatures and the like went with them.
+    pub referrers: usize,
     /// What moved.
     pub copied: Copied,
     /// How the registry was met.
@@ -98,7 +102,11 @@ impl Relocation<'_> {
             return Err(Error::new(ErrorKind::Input, what).hint("`sealrs inspect IMAGE` lists them"));
         }
         images.sort_by(|one, other| one.reference.cmp(&other.reference));
-        let shipments: Vec<Shipment> = images
+        let mut referring = Vec::new();
+        for image in &images {
+            referring.extend(with_it(&new_name(self.to, image)?, image)?);
+        }
+        let mut shipments: Vec<Shipment> = images
             .into_iter()
             .map(|image| {
                 Ok(Shipment {
@@ -110,6 +118,8 @@ impl Relocation<'_> {
                 })
             })
             .collect::<Result<_>>()?;
+        let count = shipments.len();
+        shipments.extend(referring.iter().map(|(shipment, _)| shipment.clone()));
         let roots = shipments.iter().map(|shipment| shipment.root.clone()).collect();
         // The engine copies what one document names.
         let list = bundled.add_document(media_type::INDEX, spec::canonical(&Index::new(roots))?);
@@ -134,16 +144,36 @@ impl Relocation<'_> {
             .map(|shipment| self.client.meet(&shipment.name))
             .transpose()?
             .ok_or_else(|| Error::new(ErrorKind::Internal, "images went to no registry"))?;
+        self.list(&referring)?;
         let images: Vec<RelocatedImage> = shipments
             .into_iter()
+            .take(count)
             .map(|shipment| relocated(shipment, &refused))
             .collect();
         self.tell_changed(&images);
+        let digests: BTreeSet<Digest> = referring.iter().map(|(_, referrer)| referrer.digest).collect();
         Ok(Relocated {
             images,
+            referrers: digests.len(),
             copied,
             registry,
         })
+    }
+
+    /// Makes sure that the registry lists what went there.
+    fn list(&self, referring: &[(Shipment, Referrer)]) -> Result<()> {
+        let mut lists: BTreeMap<(String, Digest), (&Reference, Vec<Descriptor>)> = BTreeMap::new();
+        for (shipment, referrer) in referring.iter().filter(|(_, referrer)| referrer.tag.is_none()) {
+            let list = lists.entry((shipment.name.repository(), referrer.subject));
+            let (_, list) = list.or_insert_with(|| (&shipment.name, Vec::new()));
+            list.push(shipment.root.clone());
+        }
+        let lists = lists.into_iter().collect();
+        in_parallel(lists, self.jobs, |((repository, subject), (name, list))| {
+            referrers::list(self.client, name, &subject, &list)
+                .context(|| format!("cannot have {repository} list what refers to {subject}"))
+        })?;
+        Ok(())
     }
 
     fn tell_changed(&self, images: &[RelocatedImage]) {
@@ -158,6 +188,26 @@ impl Relocation<'_> {
             }
         }
     }
+}
+
+/// What refers to an image, to go where the image goes.
+fn with_it(name: &Reference, image: &BundledImage) -> Result<Vec<(Shipment, Referrer)>> {
+    let repository = name.repository();
+    let shipment = |bundled: &BundledReferrer| {
+        let name = match &bundled.referrer.tag {
+            Some(tag) => format!("{repository}:{tag}"),
+            None => format!("{repository}@{}", bundled.root.digest),
+        };
+        let shipment = Shipment {
+            image: image.reference.clone(),
+            name: name.parse()?,
+            root: bundled.root.clone(),
+            blobs: bundled.blobs.clone(),
+            instead: None,
+        };
+        Ok((shipment, bundled.referrer.clone()))
+    };
+    image.referrers.iter().map(shipment).collect()
 }
 
 fn relocated(shipment: Shipment, refused: &BTreeSet<Digest>) -> RelocatedImage {
@@ -200,6 +250,7 @@ mod tests {
             blobs: Vec::new(),
             only: None,
             tagged,
+            referrers: Vec::new(),
         };
         Ok(new_name(&to.parse().unwrap(), &image)?.to_string())
     }

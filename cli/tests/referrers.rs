@@ -226,6 +226,56 @@ fn signatures_and_lists_of_parts_come_along_and_are_listed() {
         }
         drop(registry);
 
+        // So has a registry that they are sent to, be it one that keeps lists or one that does not.
+        let other = Registry::start(&Setup::default());
+        fs::create_dir_all(scratch.path("other")).unwrap();
+        let keeps = serve(&scratch, Path::new(&scratch.path("other")), &["--allow-push"]);
+        for to in [other.host(), keeps.host.clone()] {
+            let send = || scratch.json(&["push", "x:1", "--container-images-to", &format!("{to}/mirror")]);
+            let sent = send();
+            assert_eq!(
+                (&sent["referrers"], sent["images"].as_array().unwrap().len()),
+                (&json!(3), 1)
+            );
+            let repository = format!("mirror/{folder}");
+            for name in [format!("{repository}:{tag}"), format!("{repository}@{second}")] {
+                assert!(answers(&to, &name), "{name}");
+            }
+            for (subject, referrer) in [(manifest, parts), (parts, second)] {
+                if to == keeps.host {
+                    assert_eq!(listed(&to, &repository, &subject), [referrer.to_string()]);
+                    continue;
+                }
+                let list = format!("docker://{to}/{repository}:sha256-{}", subject.hex());
+                let list = run("skopeo", &["inspect", "--raw", "--tls-verify=false", &list]);
+                let list: Value = serde_json::from_slice(&list).unwrap();
+                let expected = json!([{"mediaType": MANIFEST, "digest": referrer, "artifactType": "example/sbom",
+                    "size": list["manifests"][0]["size"]}]);
+                assert_eq!(list["manifests"], expected);
+            }
+            assert_eq!(send()["blobs"], 0);
+        }
+        // A list that somebody else has added to stays.
+        let repository = format!("mirror/{folder}");
+        let at_other = Upstream {
+            scratch: Scratch::new(),
+            host: other.host(),
+        };
+        let more = at_other.refer(&repository, Some(&subject(&manifest, MANIFEST)), None, b"more");
+        let list = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [more]});
+        let list_tag = format!("sha256-{}", manifest.hex());
+        at_other.manifest(&repository, Some(&list_tag), &list);
+        scratch.ok(&[
+            "push",
+            "x:1",
+            "--container-images-to",
+            &format!("{}/mirror", other.host()),
+        ]);
+        let list = format!("docker://{}/{repository}:{list_tag}", other.host());
+        let list = support::text(&run("skopeo", &["inspect", "--raw", "--tls-verify=false", &list]));
+        assert_has(&list, &[&parts.to_string(), &digest_of(&more).to_string()]);
+        drop((other, keeps));
+
         // The same again, also by the lock; and without.
         assert_eq!(build(&["--frozen"]).digest(), built.digest());
         let without = build(&["--no-referrers"]);

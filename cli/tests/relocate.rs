@@ -317,7 +317,8 @@ fn what_is_cut_goes_on_in_the_middle_of_a_blob() {
         let sent = scratch.json(&["push", image, "--container-images-to", &relay.host()]);
         let (blobs, bytes) = moved(&sent);
         assert_eq!(blobs, 6 + 3 + 3, "{sent}");
-        let lost = cuts.len() as u64 * (64 << 10) * 8;
+        // What waits in the buffers of sockets is lost; a blob that begins anew would be more.
+        let lost = cuts.len() as u64 * (1 << 20);
         assert!(relay.sent() < bytes + bytes / 20 + lost, "{} for {bytes}", relay.sent());
         for (number, digest) in digests.iter().enumerate() {
             let name = format!("{}/app{}@{digest}", folder(&host), number + 1);

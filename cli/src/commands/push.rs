@@ -137,6 +137,7 @@ impl Push {
         }
         let document = serde_json::json!({
             "images": relocated.images,
+            "referrers": relocated.referrers,
             "mirrorConfiguration": configuration,
             "blobs": relocated.copied.blobs,
             "bytes": relocated.copied.bytes,
@@ -163,8 +164,12 @@ impl Push {
             text.push('\n');
         }
         text.push_str(&format!(
-            "pushed {} container images ({})\n",
+            "pushed {} container images{} ({})\n",
             relocated.images.len(),
+            match relocated.referrers {
+                0 => String::new(),
+                count => format!(" and {count} signatures and the like"),
+            },
             moved(&relocated.copied)
         ));
         if let Some(folder) = &self.mirror_config {
