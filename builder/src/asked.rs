@@ -33,8 +33,10 @@ impl Asked {
             }
             Ok(all)
         };
-        let (wanted, ignored) = (read(&options.image_lists)?, read(&options.ignored_image_lists)?);
+        let (mut wanted, ignored) = (read(&options.image_lists)?, read(&options.ignored_image_lists)?);
         image_list::refuse(wrong)?;
+        let with_auth = options.image_lists_with_auth.iter().flat_map(|list| &list.wanted);
+        wanted.extend(with_auth.cloned());
         let mut allowed = Vec::new();
         for path in &options.allow_unresolved {
             let text = read_list(path)?;

@@ -32,6 +32,7 @@ use crate::contents::{Contents, FileSource, Item};
 use crate::context::Context;
 use crate::discovery::Discovery;
 use crate::image_list::{self, LIST_PATHS};
+use crate::image_list_with_auth::ImageListWithAuth;
 use crate::image_sources::ImageSource;
 use crate::kubefile::{Action, App, AppKind, BaseImage, Diagnostic, Kubefile, Span, Step, runtime};
 use crate::lock_file::{self, Frozen, LockUse};
@@ -61,6 +62,8 @@ pub struct Options {
     pub kind: ImageKind,
     /// More lists of container images.
     pub image_lists: Vec<PathBuf>,
+    /// Lists of container images with the logins for them. The client has to have these.
+    pub image_lists_with_auth: Vec<ImageListWithAuth>,
     /// Lists of container images that are not wanted.
     pub ignored_image_lists: Vec<PathBuf>,
     /// Files that name what may be missing: container images, and manifests and charts that can't be understood.
@@ -122,7 +125,11 @@ fn build_all(
         1 => error,
         _ => Error::new(error.kind(), format!("cannot build for {platform}")).because(error),
     };
-    let context = Context::open(&options.context)?;
+    let secret = options.image_lists_with_auth.iter().map(|list| list.path.clone());
+    let lock_path = lock_file::path(&options.kubefile);
+    let context = Context::open(&options.context)?
+        .without(secret.collect())
+        .without_lock(&lock_path);
     let kubefiles = read_kubefile(options, platforms)?;
     let cache = Cache::open(root)?;
     let finding = Finding {
@@ -156,7 +163,6 @@ fn build_all(
     }
     warn(options, &kubefiles, progress);
     let asked = Asked::read(options)?;
-    let lock_path = lock_file::path(&options.kubefile);
     if options.lock != LockUse::Unused && !options.fetch_images {
         return Err(
             Error::new(ErrorKind::Input, "without container images there is nothing to lock")

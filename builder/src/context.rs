@@ -22,6 +22,10 @@ const IGNORE_FILES: [&str; 2] = [".containerignore", ".dockerignore"];
 pub(crate) struct Context {
     root: PathBuf,
     rules: IgnoreRules,
+    /// Files with passwords in them, links resolved.
+    secret: Vec<PathBuf>,
+    /// The lock of the build, which tells of the image and is no part of it.
+    lock: Option<PathBuf>,
 }
 
 /// How an instruction wants owners and modes.
@@ -75,7 +79,18 @@ impl Context {
                 Err(error) => return Err(error).or_read(|| format!("cannot read {}", file.display())),
             }
         }
-        Ok(Self { root, rules })
+        Ok(Self {
+            root,
+            rules,
+            secret: Vec::new(),
+            lock: None,
+        })
+    }
+
+    /// The same, in which taking one of these files is an error. Their links are resolved.
+    pub(crate) fn without(mut self, secret: Vec<PathBuf>) -> Self {
+        self.secret = secret;
+        self
     }
 
     pub(crate) fn root(&self) -> &Path {
@@ -163,6 +178,7 @@ impl Context {
         contents: &mut Contents,
     ) -> Result<()> {
         if !found.is_folder {
+            self.check_secret(&found.path)?;
             let metadata =
                 fs::symlink_metadata(&found.path).or_read(|| format!("cannot read {}", found.path.display()))?;
             let item = item(&found.path, &metadata, ownership)?;
@@ -188,11 +204,32 @@ impl Context {
             if path.is_empty() {
                 continue;
             }
+            if self.lock.as_deref() == Some(entry.path()) {
+                continue;
+            }
+            self.check_secret(entry.path())?;
             let metadata = entry.metadata().map_err(walk_error)?;
             let item = item(entry.path(), &metadata, ownership)?;
             contents.put(&path, item)?;
         }
         Ok(())
+    }
+
+    /// The same, in which folders do not hold the build's lock: or it would change the image that it tells of.
+    pub(crate) fn without_lock(mut self, lock: &Path) -> Self {
+        self.lock = lock.canonicalize().ok();
+        self
+    }
+
+    fn check_secret(&self, path: &Path) -> Result<()> {
+        if self.secret.iter().all(|secret| secret != path) {
+            return Ok(());
+        }
+        let what = format!(
+            "{} holds passwords, and would be in the image for everybody to read",
+            path.display()
+        );
+        Err(Error::new(ErrorKind::Input, what).hint("move it out of the build context, or name it in .containerignore"))
     }
 
     /// Resolves links in a source's own path; they may not lead out of the context.

@@ -8,6 +8,7 @@ mod kinds;
 mod kustomize;
 mod manifest;
 mod node;
+mod patches;
 mod scan;
 mod split;
 mod stage;

@@ -4,7 +4,7 @@
 //! * `ignore`, `glob`: which files of the build context are meant; pure. `context` walks it.
 //! * `contents`, `pack`, `cache`, `add_tar`: from files to layers, by the cache where it can be.
 //! * `rootfs`, `inside`: what the layers so far unpack to.
-//! * `image_list`, `asked`, `container_images`: from lists of container images to registry data.
+//! * `image_list`, `image_list_with_auth`, `asked`, `container_images`: from lists of container images to registry data.
 //! * `image_sources`: where they are on this machine: [`ImageSource`].
 //! * `referrers`: signatures and the like, which come along.
 //! * `lock_file`: the lock that a build writes or keeps to.
@@ -31,6 +31,7 @@ mod download;
 mod glob;
 mod ignore;
 mod image_list;
+mod image_list_with_auth;
 mod image_sources;
 mod inside;
 mod kubefile;
@@ -48,6 +49,7 @@ mod transfer;
 
 pub use build::{Options, build};
 pub use discovery::{Discovered, Discovery, Found, Kind};
+pub use image_list_with_auth::ImageListWithAuth;
 pub use image_sources::ImageSource;
 pub use lock_file::LockUse;
 pub use merge::{MergeOptions, merge};

@@ -352,3 +352,35 @@ fn a_frozen_build_takes_what_is_locked_or_fails() {
     scratch.build("d:1", kubefile, &flags("--frozen"));
     assert_eq!(scratch.read("images.lock"), before);
 }
+
+#[test]
+fn a_lock_beside_the_kubefile_is_no_part_of_what_is_copied() {
+    needs!("docker-registry", "skopeo");
+    let scratch = Scratch::new();
+    let upstream = Registry::start(&Setup::default());
+    push(&scratch, &upstream, "app:1", &["linux/amd64"], &[b"app".to_vec()]);
+    let folder = scratch.path("whole");
+    scratch.write("whole/Kubefile", "FROM scratch\nCOPY . .\n");
+    scratch.write("whole/manifests/pod.yaml", pod(&format!("{}/app:1", upstream.host())));
+    let kubefile = format!("{folder}/Kubefile");
+    let build = |name: &str, flag: &str| {
+        let arguments = [
+            "build",
+            "-f",
+            &kubefile,
+            "-t",
+            name,
+            "--platform",
+            "linux/amd64",
+            flag,
+            &folder,
+        ];
+        scratch.ok(&arguments);
+        scratch.json(&["inspect", name])["digest"].clone()
+    };
+    let first = build("w:1", "--update-lock");
+    assert!(scratch.exists("whole/images.lock"));
+    assert_eq!(build("w:2", "--update-lock"), first);
+    assert_eq!(build("w:3", "--frozen"), first);
+    assert_eq!(lock(&scratch, "w:3").len(), 1);
+}

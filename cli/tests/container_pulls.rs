@@ -219,6 +219,78 @@ fn a_private_ca_and_a_password() {
     succeed(command.env("DOCKER_CONFIG", scratch.path("docker")));
 }
 
+#[test]
+fn a_list_says_who_one_is_to_each_registry() {
+    needs!("docker-registry", "skopeo", "htpasswd");
+    let scratch = Scratch::new();
+    let open = Registry::start(&Setup::default());
+    push(&scratch, &open, "team/app:v1", HERE, &[b"app".to_vec()]);
+    push(&scratch, &open, "open/app:v1", HERE, &[b"open".to_vec()]);
+    let closed = |user: &str, password: &str| {
+        let file = scratch.write(&format!("htpasswd-{user}"), run("htpasswd", &["-Bbn", user, password]));
+        Registry::start(&Setup {
+            htpasswd: Some(file.into()),
+            storage: Some(open.storage().to_owned()),
+            ..Setup::default()
+        })
+    };
+    let (one, two) = (closed("one", "s3cret-one"), closed("two", "s3cret-two"));
+    let list = |password: &str| {
+        format!(
+            "# of two teams\n- registry: {}\n  username: one\n  password: {password}\n  images:\n  - team/app:v1 # theirs\n\
+             - username: two\n  password: s3cret-two\n  images: [\"{}/open/app:v1\"]\n",
+            one.host(),
+            two.host()
+        )
+    };
+    scratch.write("context/manifests/readme", "nothing");
+    scratch.write("auth.yaml", list("s3cret-wrong"));
+    let file = scratch.path("auth.yaml");
+    let said = scratch.build_fails(6, KUBEFILE, &["--image-list-with-auth", &file]);
+    assert_has(
+        &said,
+        &["auth.yaml:6", "`one`", "auth.yaml:3", &one.host(), "the password there"],
+    );
+    assert!(!said.contains("s3cret"), "{said}");
+
+    scratch.write("auth.yaml", list("s3cret-one"));
+    let built = scratch.build("a:1", KUBEFILE, &["--image-list-with-auth", &file]);
+    let lock = scratch.rootfs("a:1").file("images.lock");
+    assert_has(
+        &lock,
+        &[
+            &format!("{}/team/app:v1", one.host()),
+            &format!("{}/open/app:v1", two.host()),
+            "auth.yaml:6",
+        ],
+    );
+
+    // It is never packed, unless nobody would notice: the ignore file has to say that it stays out.
+    scratch.write("context/auth.yaml", list("s3cret-one"));
+    let inside = scratch.path("context/auth.yaml");
+    let said = scratch.build_fails(2, KUBEFILE, &["--image-list-with-auth", &inside]);
+    assert_has(&said, &["Kubefile:2", "auth.yaml", "passwords", ".containerignore"]);
+    scratch.write("context/.containerignore", "auth.yaml\n.containerignore\n");
+    let again = scratch.build("a:1", KUBEFILE, &["--image-list-with-auth", &inside]);
+    assert_eq!(again.0["containerImages"], built.0["containerImages"]);
+    let (code, _) = support::outcome(std::process::Command::new("grep").args([
+        "-rqF",
+        "-e",
+        "s3cret-one",
+        "-e",
+        "s3cret-two",
+        &scratch.path("root"),
+    ]));
+    assert_eq!(code, Some(1), "a password lies in the store");
+
+    scratch.write("auth.yaml", "- username: one\n  passwrd: s3cret-one\n  images: [a]\n");
+    let said = scratch.build_fails(2, KUBEFILE, &["--image-list-with-auth", &file]);
+    assert_has(&said, &["auth.yaml:2", "hint:", "`password`"]);
+    assert!(!said.contains("s3cret"), "{said}");
+    let said = scratch.build_fails(3, KUBEFILE, &["--image-list-with-auth", "no-such-file"]);
+    assert_has(&said, &["no-such-file"]);
+}
+
 /// An address of this machine that is not loopback. Nothing is sent to find it.
 fn own_address() -> Option<String> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;

@@ -106,6 +106,7 @@ fn apps(hosts: &Hosts, registry: &Registry, version: u32) {
         &format!("apiVersion: v2\nname: chart\nversion: {version}.0.0\n"),
     );
     write("chart/values.yaml", "color: blue\n");
+    write("chart.values.yaml", "color: red\n");
     write(
         "chart/templates/config.yaml",
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: of-chart}\ndata: {color: '{{ .Values.color }}'}\n",
@@ -115,7 +116,7 @@ fn apps(hosts: &Hosts, registry: &Registry, version: u32) {
         "#!/bin/bash\necho \"setup $COLOR $(kubectl get configmap web -o name)\" >> /var/lib/told\n",
     );
     let kubefile = "FROM scratch\nAPP web local://web/config.yaml local://web/deploy.yaml\nAPP site local://site\n\
-        APP chart local://chart\nAPP setup local://setup/setup.sh\nAPPENV setup COLOR=green\nLAUNCH web site chart setup\n";
+        APP chart local://chart\nCOPY chart.values.yaml application/apps/\nAPP setup local://setup/setup.sh\nAPPENV setup COLOR=green\nLAUNCH web site chart setup\n";
     scratch.build(&format!("apps:{version}"), kubefile, &["--type", "app-installer"]);
     scratch.ok(&["save", &format!("apps:{version}"), "-o", &format!("apps{version}.tar")]);
 }
@@ -222,7 +223,7 @@ fn apps_come_onto_a_cluster_are_upgraded_and_go() {
         &[
             "[app-images]",
             "[app-web]",
-            "helm upgrade --install chart application/apps/chart/",
+            "helm upgrade --install chart application/apps/chart/ ",
         ],
     );
     let said = fail(&mut hosts.operator(&["run", "apps1.tar", "-m", "10.88.0.11"]), 2);
@@ -256,6 +257,8 @@ fn apps_come_onto_a_cluster_are_upgraded_and_go() {
         "site"
     );
     assert_has(&kubectl("helm list"), &["chart-1.0.0", "deployed"]);
+    let color = "kubectl get configmap of-chart -o jsonpath={.data.color}";
+    assert_eq!(kubectl(color), "red", "the values beside the chart count");
     assert_has(&hosts.ok(1, "tail -n 1 /var/lib/told"), &["setup green configmap/web"]);
     // The private registry has what the apps need, for every host.
     let ca = hosts.data("pki/ca.crt");

@@ -256,10 +256,17 @@ fn of_app(app: &Application, settings: &AppSettings) -> Result<Launch> {
         }
         "helm" => {
             let packed = |file: &&String| file.ends_with(".tgz") || file.ends_with(".tar.gz");
-            let chart = path(app.files.iter().find(packed).map_or("", String::as_str));
+            let packed = app.files.iter().find(packed).map(String::as_str);
+            let chart = path(packed.unwrap_or_default());
+            // The values beside the chart, by which its images were found when the image was built.
+            let stem = packed.map(|file| file.trim_end_matches(".tgz").trim_end_matches(".tar.gz"));
+            let values = stem.map_or_else(|| folder.clone(), |stem| folder.join(stem));
+            let values = quote(&format!("{}.values.yaml", values.display()));
             Launch {
                 kind: "helm",
-                command: format!("helm upgrade --install {name} {chart}"),
+                command: format!(
+                    "[ ! -e {values} ] || set -- -f {values}; helm upgrade --install {name} {chart} \"$@\""
+                ),
                 objects: Some(format!("helm get manifest {name} | kubectl get -o json -f -")),
                 remove: Some(format!(
                     "if helm status {name} >/dev/null 2>&1; then helm uninstall {name}; fi"
@@ -347,7 +354,8 @@ mod tests {
             [
                 "kubectl apply -f application/apps/redis/a.yaml && \
                  kubectl apply -f 'application/apps/redis/b c.yaml'",
-                "helm upgrade --install web application/apps/web/",
+                "[ ! -e application/apps/web.values.yaml ] || set -- -f application/apps/web.values.yaml; \
+                 helm upgrade --install web application/apps/web/ \"$@\"",
             ]
         );
         options.apps = Some(vec!["setup".into(), "biz".into(), "biz".into()]);
@@ -403,7 +411,8 @@ mod tests {
         assert_eq!(launches[3].command, "kubectl apply -k application/apps/site/");
         assert_eq!(
             launches[4].command,
-            "helm upgrade --install packed application/apps/packed/chart-1.tgz"
+            "[ ! -e application/apps/packed/chart-1.values.yaml ] || set -- -f application/apps/packed/chart-1.values.yaml; \
+             helm upgrade --install packed application/apps/packed/chart-1.tgz \"$@\""
         );
         let objects = launches[0].objects.as_deref().unwrap();
         assert_eq!(
@@ -445,7 +454,7 @@ mod tests {
         assert_eq!(commands(&image, &options), ["echo image"]);
         options.apps = Some(vec!["web".into()]);
         assert_eq!(commands(&image, &options).len(), 1);
-        assert!(commands(&image, &options)[0].starts_with("helm"));
+        assert!(commands(&image, &options)[0].contains("helm"));
         options.cmds = Some(vec!["echo user".into(), " ".into()]);
         assert_eq!(commands(&image, &options), ["echo user"]);
     }

@@ -9,6 +9,7 @@ use sealrs_image::finding::Finding;
 
 use crate::discovery::file::{self, FileKind};
 use crate::discovery::node::{Node, Value};
+use crate::discovery::patches::{Patches, is_of_container};
 use crate::discovery::scan::{Scan, Seen, not_yaml};
 
 /// Kustomizations in one another.
@@ -77,7 +78,7 @@ impl Kustomizations {
         let files: Vec<PathBuf> = files.iter().filter_map(|file| file.canonicalize().ok()).collect();
         let all: Vec<_> = files
             .into_iter()
-            .map(|file| (self.kustomization(&file), file))
+            .map(|file| (self.kustomization(&file, Vec::new()), file))
             .collect();
         for (mut scans, file) in all {
             if self.used.contains(&file) {
@@ -88,16 +89,16 @@ impl Kustomizations {
         }
     }
 
-    /// What a kustomization gives.
-    fn kustomization(&mut self, path: &Path) -> Vec<(Scan, String)> {
+    /// What a kustomization gives. A component changes what is there `before`.
+    fn kustomization(&mut self, path: &Path, before: Vec<(Scan, String)>) -> Vec<(Scan, String)> {
         self.open.push(path.to_owned());
         self.read += 1;
-        let scans = self.opened(path);
+        let scans = self.opened(path, before);
         self.open.pop();
         scans
     }
 
-    fn opened(&mut self, path: &Path) -> Vec<(Scan, String)> {
+    fn opened(&mut self, path: &Path, mut scans: Vec<(Scan, String)>) -> Vec<(Scan, String)> {
         let shown = self.shown(path);
         let mut own = Scan::default();
         let document = match file::read(path, &shown) {
@@ -114,14 +115,16 @@ impl Kustomizations {
             }
         };
         let Some(document) = document else {
-            return vec![(own, shown)];
+            scans.push((own, shown));
+            return scans;
         };
         if let Some(version) = document.text_of("apiVersion")
             && !version.starts_with("kustomize.config.k8s.io/")
         {
             // Something of Flux, for instance.
             own.document(&document, &shown);
-            return vec![(own, shown)];
+            scans.push((own, shown));
+            return scans;
         }
         let wrong = |node: &Node, message: String| Finding::new(ErrorKind::Input, &shown, message).at(node.line);
         for key in UNKNOWN {
@@ -133,35 +136,34 @@ impl Kustomizations {
                 });
             }
         }
-        let mut scans = Vec::new();
         for key in ["resources", "bases", "components"] {
             for node in items(&document, key) {
-                match node.text().map(|name| self.follow(path, name)) {
-                    Some(Ok(found)) => scans.extend(found),
-                    Some(Err(error)) => own.wrong.push(error.in_file(&shown).at(node.line)),
-                    None => own
-                        .wrong
-                        .push(wrong(node, format!("`{key}` has an entry that is no text"))),
+                let Some(name) = node.text() else {
+                    own.wrong
+                        .push(wrong(node, format!("`{key}` has an entry that is no text")));
+                    continue;
+                };
+                let before = match key {
+                    "components" => scans.clone(),
+                    _ => Vec::new(),
+                };
+                match self.follow(path, name, before) {
+                    Ok(found) if key == "components" => scans = found,
+                    Ok(found) => scans.extend(found),
+                    Err(error) => own.wrong.push(error.in_file(&shown).at(node.line)),
                 }
             }
         }
+        let mut patches = Patches::default();
         for key in ["patches", "patchesStrategicMerge", "patchesJson6902"] {
             for node in items(&document, key) {
-                let (text, file) = match node.text() {
-                    Some(text) if text.contains('\n') => (Some(text), None),
-                    Some(name) => (None, Some(name)),
-                    None => (node.text_of("patch"), node.text_of("path")),
-                };
-                if let Some(text) = text {
-                    let mut scan = Scan::of(text, &shown);
-                    let line = node.get("patch").unwrap_or(node).line.saturating_sub(1);
-                    scan.seen.iter_mut().for_each(|seen| seen.line += line);
-                    scans.push((scan, shown.clone()));
-                }
-                match file.map(|name| self.follow(path, name)) {
-                    Some(Ok(found)) => scans.extend(found),
-                    Some(Err(error)) => own.wrong.push(error.in_file(&shown).at(node.line)),
-                    None => {}
+                match self.patch(path, node) {
+                    Ok(Some((mut scan, documents, file))) => {
+                        patches.apply(node.get("target"), &documents, &mut scan, &mut scans);
+                        scans.push((scan, file));
+                    }
+                    Ok(None) => {}
+                    Err(error) => own.wrong.push(error.in_file(&shown).at(node.line)),
                 }
             }
         }
@@ -180,8 +182,51 @@ impl Kustomizations {
         scans
     }
 
-    /// What a name in a kustomization gives: a file, or a folder with another one.
-    fn follow(&mut self, from: &Path, name: &str) -> Result<Vec<(Scan, String)>> {
+    /// An entry that is a patch, in itself or in a file: what it names, its documents, and where they are.
+    fn patch(&mut self, from: &Path, node: &Node) -> Result<Option<(Scan, Vec<Node>, String)>> {
+        let (text, file) = match node.text() {
+            Some(text) if text.contains('\n') => (Some(text), None),
+            Some(name) => (None, Some(name)),
+            None => (node.text_of("patch"), node.text_of("path")),
+        };
+        if let Some(text) = text {
+            let shown = self.shown(from);
+            let (mut scan, mut documents) = Scan::with_documents(text, &shown);
+            // A text in several lines begins below its key.
+            let line = node.get("patch").unwrap_or(node).line.saturating_sub(1);
+            scan.seen.iter_mut().for_each(|seen| seen.line += line);
+            documents.iter_mut().for_each(|document| document.place(0, line));
+            return Ok(Some((scan, documents, shown)));
+        }
+        let Some(name) = file else { return Ok(None) };
+        let file = self.find(from, name)?;
+        let shown = self.shown(&file);
+        let (scan, documents) = Scan::with_documents(&file::read(&file, &shown)?, &shown);
+        Ok(Some((scan, documents, shown)))
+    }
+
+    /// What a name in a kustomization gives: a file, or a folder with another one, that changes what is there `before`.
+    fn follow(&mut self, from: &Path, name: &str, before: Vec<(Scan, String)>) -> Result<Vec<(Scan, String)>> {
+        let file = self.find(from, name)?;
+        let own_name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if FileKind::of(&own_name) == FileKind::Kustomization {
+            if self.open.contains(&file) || self.open.len() >= MAX_DEPTH || self.read >= MAX_READ {
+                return Err(
+                    Error::new(ErrorKind::Input, format!("`{name}` is referred to too often"))
+                        .hint("see that kustomizations do not refer to one another in a circle"),
+                );
+            }
+            return Ok(self.kustomization(&file, before));
+        }
+        let shown = self.shown(&file);
+        let text = file::read(&file, &shown)?;
+        let mut scans = before;
+        scans.push((Scan::of(&text, &shown), shown));
+        Ok(scans)
+    }
+
+    /// The file that a name in a kustomization leads to.
+    fn find(&mut self, from: &Path, name: &str) -> Result<PathBuf> {
         let refuse = |why: &str, hint: &str| Err(Error::new(ErrorKind::Input, format!("`{name}` {why}")).hint(hint));
         let folder = from.parent().unwrap_or(&self.root);
         let Ok(path) = folder.join(name).canonicalize() else {
@@ -204,17 +249,7 @@ impl Kustomizations {
             return refuse("is a folder without a kustomization", "name the files in it");
         };
         self.used.insert(file.clone());
-        let own_name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if FileKind::of(&own_name) == FileKind::Kustomization {
-            if self.open.contains(&file) || self.open.len() >= MAX_DEPTH || self.read >= MAX_READ {
-                let hint = "see that kustomizations do not refer to one another in a circle";
-                return refuse("is referred to too often", hint);
-            }
-            return Ok(self.kustomization(&file));
-        }
-        let shown = self.shown(&file);
-        let text = file::read(&file, &shown)?;
-        Ok(vec![(Scan::of(&text, &shown), shown)])
+        Ok(file)
     }
 
     fn shown(&self, path: &Path) -> String {
@@ -224,10 +259,7 @@ impl Kustomizations {
 }
 
 fn items<'n>(document: &'n Node, key: &str) -> &'n [Node] {
-    match document.get(key).map(|node| &node.value) {
-        Some(Value::List(items)) => items,
-        _ => &[],
-    }
+    document.get(key).map_or(&[], Node::items)
 }
 
 impl Change {
@@ -252,12 +284,7 @@ impl Change {
 
     /// Changes the images of containers, as kustomize does, and no others.
     fn apply(&self, seen: &mut Seen) {
-        let is_container = seen
-            .path
-            .strip_suffix("].image")
-            .and_then(|path| path.rsplit_once('['))
-            .is_some_and(|(path, _)| path.ends_with("ontainers") && !path.ends_with("ephemeralContainers"));
-        if !is_container || seen.path.starts_with("data.") {
+        if !is_of_container(seen) {
             return;
         }
         let last = seen.text.rfind('/').map_or(0, |at| at + 1);

@@ -9,10 +9,54 @@ const INJECTED: &str = "auto";
 /// What the typed fields of an object hold.
 #[derive(Debug, Default)]
 pub(super) struct Typed<'n> {
-    /// Texts that are images: each with its place in the object, and its line.
-    pub(super) images: Vec<(String, usize, &'n str)>,
+    /// Texts that are images.
+    pub(super) images: Vec<Image<'n>>,
     /// Places and lines where an image has to be and something else is.
     pub(super) odd: Vec<(String, usize)>,
+    /// The object that is being read, and its place in the document.
+    object: (ObjectId, String),
+}
+
+/// A text that is an image.
+#[derive(Debug)]
+pub(super) struct Image<'n> {
+    /// Its place in the document.
+    pub(super) place: String,
+    pub(super) line: usize,
+    pub(super) text: &'n str,
+    /// Whose `image` it is.
+    pub(super) container: Option<Container>,
+}
+
+/// What patches find an object by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct ObjectId {
+    pub(super) api_version: String,
+    pub(super) kind: String,
+    pub(super) namespace: Option<String>,
+    pub(super) name: String,
+}
+
+/// A container of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Container {
+    pub(super) object: ObjectId,
+    /// Its place in the object: `spec.containers[0]`.
+    pub(super) place: String,
+    pub(super) name: String,
+}
+
+impl ObjectId {
+    fn of(object: &Node) -> Self {
+        let metadata = object.get("metadata");
+        let text = |key| metadata.and_then(|metadata| metadata.text_of(key)).map(str::to_owned);
+        Self {
+            api_version: object.text_of("apiVersion").unwrap_or_default().to_owned(),
+            kind: object.text_of("kind").unwrap_or_default().to_owned(),
+            namespace: text("namespace"),
+            name: text("name").unwrap_or_default(),
+        }
+    }
 }
 
 impl<'n> Typed<'n> {
@@ -28,6 +72,7 @@ impl<'n> Typed<'n> {
         let Some(known) = kinds::of(api_version, kind) else {
             return;
         };
+        self.object = (ObjectId::of(object), before.to_owned());
         for path in known.images {
             for (place, node) in self.at(object, path, before) {
                 // An operator that is given none takes its own.
@@ -51,12 +96,27 @@ impl<'n> Typed<'n> {
             for (place, container) in self.at(spec, containers, before) {
                 let is_injected = container.text_of("image") == Some(INJECTED);
                 if !(is_injected && container.text_of("name") == Some("istio-proxy")) {
+                    let id = self.container(container, &place);
                     for (place, node) in self.at(container, "image", &place) {
+                        let before = self.images.len();
                         self.take(place, node);
+                        for image in self.images.iter_mut().skip(before) {
+                            image.container = Some(id.clone());
+                        }
                     }
                 }
                 self.words(container, &place);
             }
+        }
+    }
+
+    fn container(&self, container: &Node, place: &str) -> Container {
+        let (object, before) = &self.object;
+        let below = place.strip_prefix(before.as_str()).unwrap_or(place);
+        Container {
+            object: object.clone(),
+            place: below.trim_start_matches('.').to_owned(),
+            name: container.text_of("name").unwrap_or_default().to_owned(),
         }
     }
 
@@ -68,7 +128,7 @@ impl<'n> Typed<'n> {
             let Some(text) = node.text() else { continue };
             for argument in kinds::ARGUMENTS {
                 if let Some(image) = text.strip_prefix(argument) {
-                    self.images.push((place.clone(), node.line, image));
+                    self.push(place.clone(), node.line, image);
                 }
             }
         }
@@ -85,9 +145,18 @@ impl<'n> Typed<'n> {
     fn take(&mut self, place: String, node: &'n Node) {
         match &node.value {
             Value::Null => {}
-            Value::Text(text) => self.images.push((place, node.line, text)),
+            Value::Text(text) => self.push(place, node.line, text),
             _ => self.odd.push((place, node.line)),
         }
+    }
+
+    fn push(&mut self, place: String, line: usize, text: &'n str) {
+        self.images.push(Image {
+            place,
+            line,
+            text,
+            container: None,
+        });
     }
 
     fn at(&mut self, node: &'n Node, path: &str, before: &str) -> Vec<(String, &'n Node)> {

@@ -8,11 +8,11 @@ use sealrs_image::finding::Finding;
 use crate::discovery::Kind;
 use crate::discovery::candidates::{Around, Candidates};
 use crate::discovery::file::UNRENDERED;
-use crate::discovery::manifest::Typed;
+use crate::discovery::manifest::{Container, Image, Typed};
 use crate::discovery::node::Node;
 
 /// What a text names.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Scan {
     pub(super) seen: Vec<Seen>,
     pub(super) wrong: Vec<Finding>,
@@ -26,17 +26,25 @@ pub(super) struct Seen {
     /// From 1.
     pub(super) line: usize,
     pub(super) path: String,
+    /// The container whose image it is, if it is one's.
+    pub(super) container: Option<Container>,
 }
 
 impl Scan {
     /// Reads a text, which `shown` names in what is said of it.
     pub(super) fn of(text: &str, shown: &str) -> Self {
+        Self::with_documents(text, shown).0
+    }
+
+    /// The same, and the documents.
+    pub(super) fn with_documents(text: &str, shown: &str) -> (Self, Vec<Node>) {
         let mut scan = Self::default();
-        match Node::read(text) {
-            Ok(documents) => documents.iter().for_each(|document| scan.document(document, shown)),
-            Err(error) => scan.wrong.push(not_yaml(&error, shown)),
-        }
-        scan
+        let documents = Node::read(text).unwrap_or_else(|error| {
+            scan.wrong.push(not_yaml(&error, shown));
+            Vec::new()
+        });
+        documents.iter().for_each(|document| scan.document(document, shown));
+        (scan, documents)
     }
 
     /// Reads a document.
@@ -52,13 +60,20 @@ impl Scan {
             });
         }
         let mut known = BTreeSet::new();
-        for (path, line, text) in typed.images {
-            known.insert((path.clone(), text));
+        for image in typed.images {
+            let Image {
+                place,
+                line,
+                text,
+                container,
+            } = image;
+            known.insert((place.clone(), text));
             self.seen.push(Seen {
                 text: text.to_owned(),
                 kind: Kind::Typed,
                 line,
-                path,
+                path: place,
+                container,
             });
         }
         let mut candidates = Candidates::default();
@@ -75,6 +90,7 @@ impl Scan {
                     kind: Kind::Candidate,
                     line: found.line,
                     path: found.place,
+                    container: None,
                 });
             }
         }

@@ -1,7 +1,7 @@
 //! Images in texts: documents inside a document (ConfigMaps), arguments, lines of settings.
 
 use crate::discovery::candidates::{Around, Candidates, is_flag, is_image, names_image};
-use crate::discovery::manifest::Typed;
+use crate::discovery::manifest::{Image, Typed};
 use crate::discovery::node::{Node, Value};
 
 /// How many documents may lie in one another.
@@ -49,7 +49,7 @@ fn of_documents(found: &mut Candidates, documents: &[Node], place: &str, around:
         let mut inner = Candidates::default();
         let around = around.inside();
         inner.read(document, "", place, around);
-        for (place, line, text) in typed.images {
+        for Image { place, line, text, .. } in typed.images {
             let is_known = |known: &&super::candidates::Candidate| known.place == place && known.text == text;
             if inner.images.iter().find(is_known).is_none() && is_image(text) {
                 let mut at = document.clone_empty();

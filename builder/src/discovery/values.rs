@@ -133,6 +133,7 @@ impl ByValues {
                 kind: Kind::Candidate,
                 line: found.line,
                 path: below(prefix, &found.place),
+                container: None,
             };
             self.add(seen, self.files.get(found.source).cloned().unwrap_or_default());
         }
@@ -154,6 +155,7 @@ impl ByValues {
                     kind: Kind::Candidate,
                     line: found.line,
                     path: found.place,
+                    container: None,
                 };
                 self.add(seen, format!("{shown}/Chart.yaml"));
             }
@@ -193,6 +195,7 @@ impl ByValues {
                         kind: Kind::Candidate,
                         line: number + 1,
                         path: String::new(),
+                        container: None,
                     };
                     self.add(seen, shown.clone());
                 }

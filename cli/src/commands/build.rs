@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::HumanBytes;
-use sealrs_builder::{Built, BuiltPlatform, ImageSource, LockUse, Options, build};
+use sealrs_builder::{Built, BuiltPlatform, ImageListWithAuth, ImageSource, LockUse, Options, build};
 use sealrs_image::cluster_image::ImageKind;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::layer::Compression;
 use sealrs_image::platform::Platform;
 use sealrs_image::pull::PullPolicy;
 use sealrs_image::reference::Reference;
-use sealrs_image::remote::Mirror;
+use sealrs_image::remote::{Credentials, Mirror};
 use sealrs_image::store::Store;
 
 use super::images_in::Charts;
@@ -60,6 +60,11 @@ pub(crate) struct Build {
     /// File that lists more container images, one a line. May be given several times.
     #[arg(long = "image-list", value_name = "FILE")]
     image_lists: Vec<PathBuf>,
+
+    /// File that lists more container images with the logins for them, in YAML: entries of `registry`, `username`, `password`
+    /// and `images`. May be given several times.
+    #[arg(long = "image-list-with-auth", value_name = "FILE")]
+    image_lists_with_auth: Vec<PathBuf>,
 
     /// File that lists container images to leave out. May be given several times.
     #[arg(long = "ignored-image-list", value_name = "FILE")]
@@ -123,7 +128,14 @@ pub(crate) struct Build {
 impl Build {
     pub(crate) fn run(self, root: &Path, printer: &Printer) -> Result<()> {
         let store = Store::open(root)?;
-        let client = self.registries.client_with(self.mirrors)?;
+        let lists = self
+            .image_lists_with_auth
+            .iter()
+            .map(|path| ImageListWithAuth::read(path));
+        let image_lists_with_auth = lists.collect::<Result<Vec<_>>>()?;
+        let logins = image_lists_with_auth.iter().flat_map(ImageListWithAuth::logins);
+        let credentials = Credentials::from_environment()?.with(logins);
+        let client = self.registries.client_with(self.mirrors, credentials)?;
         let options = Options {
             kubefile: self.file,
             context: self.context,
@@ -133,6 +145,7 @@ impl Build {
             labels: unique(self.labels)?,
             kind: self.kind,
             image_lists: self.image_lists,
+            image_lists_with_auth,
             ignored_image_lists: self.ignored_image_lists,
             allow_unresolved: self.allow_unresolved,
             image_sources: self.image_sources,

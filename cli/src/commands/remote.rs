@@ -36,17 +36,17 @@ impl Registries {
 
     /// A client with the credentials of docker's or podman's config file.
     pub(crate) fn client(&self) -> Result<Client> {
-        self.client_with(Vec::new())
+        self.client_with(Vec::new(), Credentials::from_environment()?)
     }
 
-    /// The same, with mirrors.
-    pub(crate) fn client_with(&self, mirrors: Vec<Mirror>) -> Result<Client> {
+    /// The same, with mirrors and other credentials.
+    pub(crate) fn client_with(&self, mirrors: Vec<Mirror>, credentials: Credentials) -> Result<Client> {
         Client::new(Options {
             insecure_hosts: self.insecure.clone(),
             ca_files: self.ca_files.clone(),
             certificate_folders: certificate_folders(),
             mirrors,
-            credentials: Credentials::from_environment()?,
+            credentials,
             connections: self.jobs,
             ..Options::default()
         })

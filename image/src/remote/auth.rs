@@ -238,9 +238,10 @@ impl Auth {
                     login.origin
                 ),
             )
-            .hint(format!(
-                "check the name and what that user may {may}; log in anew with {again}"
-            )),
+            .hint(match self.credentials.given(repository) {
+                Some(_) => format!("check the name, the password there, and what that user may {may}"),
+                None => format!("check the name and what that user may {may}; log in anew with {again}"),
+            }),
             None => {
                 let looked = match self.credentials.places() {
                     places if places.is_empty() => "no place for credentials is known".to_owned(),

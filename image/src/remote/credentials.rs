@@ -27,6 +27,8 @@ const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 /// Where credentials are looked up.
 #[derive(Debug, Default)]
 pub struct Credentials {
+    /// Logins for single repositories, which come before all others.
+    given: Vec<(String, Login)>,
     /// The files that exist, the most important first.
     files: Vec<AuthFile>,
     /// All files that were looked for.
@@ -125,18 +127,38 @@ impl Credentials {
             files.extend(AuthFile::read(place)?);
         }
         Ok(Self {
+            given: Vec::new(),
             files,
             places,
             answers: Mutex::default(),
         })
     }
 
-    /// The credentials for a repository: the first file's that knows any. May run a helper and take its time.
+    /// The same, with logins for single repositories, which come before those of files.
+    #[must_use]
+    pub fn with<'l>(mut self, logins: impl IntoIterator<Item = &'l (Reference, Login)>) -> Self {
+        let logins = logins.into_iter();
+        self.given
+            .extend(logins.map(|(repository, login)| (repository.repository(), login.clone())));
+        self
+    }
+
+    /// The login that was given for a repository.
+    pub(super) fn given(&self, repository: &Reference) -> Option<&Login> {
+        let name = repository.repository();
+        let given = self.given.iter().find(|(known, _)| *known == name);
+        given.map(|(_, login)| login)
+    }
+
+    /// The credentials for a repository: those that were given for it, or the first file's that knows any. May run a helper and take its time.
     ///
     /// # Errors
     /// [`ErrorKind::Auth`](crate::error::ErrorKind::Auth) when a helper is missing or fails;
     /// [`ErrorKind::Input`](crate::error::ErrorKind::Input) when an entry is broken.
     pub fn find(&self, repository: &Reference) -> Result<Option<Login>> {
+        if let Some(login) = self.given(repository) {
+            return Ok(Some(login.clone()));
+        }
         for file in &self.files {
             if let Some(helper) = file.helper_of(repository.host()) {
                 // A host's own helper has the last word on it.
