@@ -293,6 +293,7 @@ impl Plan {
         leaving: &[IpAddr],
         lost: &[IpAddr],
         runtime: &dyn Runtime,
+        options: &Options,
         naming: Naming,
     ) -> Result<Self> {
         let (gone, stay): (Vec<Peer>, Vec<Peer>) = self
@@ -314,6 +315,7 @@ impl Plan {
                         files,
                         peer,
                         peers: &self.hosts,
+                        quorum: runtime.has_quorum(options),
                         speaker: stay.first().map_or(peer.address, |first| first.address),
                     })
                 })

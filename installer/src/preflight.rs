@@ -97,7 +97,8 @@ pub(crate) fn interest(runtime: Option<&dyn Runtime>, options: &Options, measure
     let disk = runtime.map_or_else(Vec::new, |runtime| runtime.disk(0));
     let folders: Vec<PathBuf> = disk.into_iter().map(|(folder, _)| folder).collect();
     let quorum = needs.quorum_ports.iter();
-    let sync = folders.first().filter(|_| measure && layout.quorum).cloned();
+    let has_quorum = runtime.is_some_and(|runtime| runtime.has_quorum(options));
+    let sync = folders.first().filter(|_| measure && has_quorum).cloned();
     Interest {
         programs: programs.map(|&name| name.to_owned()).collect(),
         paths: paths

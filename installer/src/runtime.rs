@@ -5,6 +5,7 @@ pub(crate) mod k0s;
 pub(crate) mod k3s;
 mod known;
 mod kubernetes;
+mod marks;
 mod script;
 
 use std::net::IpAddr;
@@ -65,6 +66,11 @@ pub trait Runtime: std::fmt::Debug + Sync {
         Ok(Vec::new())
     }
 
+    /// Whether several masters agree by majority with these options: not if they keep their data elsewhere.
+    fn has_quorum(&self, _options: &Options) -> bool {
+        self.layout().quorum
+    }
+
     /// The name of a host's node.
     fn node_name(&self, peer: &Peer, _options: &Options) -> String {
         peer.hostname.to_ascii_lowercase()
@@ -92,7 +98,7 @@ pub struct Layout {
     pub needs_root: bool,
     /// It brings a containerd of its own, so the host's need not know the registry.
     pub own_containerd: bool,
-    /// Masters agree by majority (etcd's raft), when there are several.
+    /// Masters agree by majority (etcd's raft), when there are several, unless [`Runtime::has_quorum`] says otherwise.
     pub quorum: bool,
     /// It makes a kubeconfig for the administrator.
     pub kubeconfig: bool,
@@ -117,6 +123,8 @@ pub struct Departure<'d> {
     pub peer: &'d Peer,
     /// All hosts as they are now.
     pub peers: &'d [Peer],
+    /// Several masters agree by majority.
+    pub quorum: bool,
     /// The address of a master that stays.
     pub speaker: IpAddr,
 }

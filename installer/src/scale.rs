@@ -223,7 +223,10 @@ pub fn remove(cluster: Cluster<'_>, leaving: &[IpAddr], lost: bool, progress: &d
     let plan = match journal.plan() {
         Some(digest) => Plan::of_cluster(&files, digest)?,
         None => {
-            let plan = open.plan.clone().shrunk(&files, leaving, &lost, open.runtime, naming)?;
+            let plan = open
+                .plan
+                .clone()
+                .shrunk(&files, leaving, &lost, open.runtime, &open.options, naming)?;
             plan.store(&files.next_plan())?;
             journal.planned(plan.digest()?)?;
             plan
@@ -312,7 +315,10 @@ fn findings(open: &Open, sites: &[Site], image: &ClusterImage, journal: &Journal
         seen: None,
     });
     let neighbours: Vec<_> = known.chain(new.iter().map(Site::neighbour)).collect();
-    all.extend(preflight::together(&neighbours, open.runtime.layout().quorum));
+    all.extend(preflight::together(
+        &neighbours,
+        open.runtime.has_quorum(&wanted.options),
+    ));
     all
 }
 
@@ -400,7 +406,7 @@ fn check_quorum(open: &Open, leaving: &[IpAddr], sites: &[Site]) -> Result<()> {
         .map(|peer| peer.address)
         .collect();
     let going = masters.iter().filter(|address| leaving.contains(address)).count();
-    if going == 0 || !open.runtime.layout().quorum {
+    if going == 0 || !open.runtime.has_quorum(&open.options) {
         return Ok(());
     }
     let is_up = |address: &&IpAddr| sites.iter().any(|site| site.address() == **address);

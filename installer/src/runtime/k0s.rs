@@ -223,6 +223,10 @@ impl Runtime for K0s {
         Ok(Vec::new())
     }
 
+    fn has_quorum(&self, options: &Options) -> bool {
+        !config::is_elsewhere(&options.runtime_documents)
+    }
+
     fn leave(&self, departure: &Departure<'_>) -> Result<Leaving> {
         leave::leave(departure)
     }

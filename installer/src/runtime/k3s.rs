@@ -2,7 +2,7 @@
 //! `etc/k3s/config.yaml` merged with what the user (`K3sConfig`, `--runtime-config`) and sealrs set, and every registry host of the bundled images
 //! mirrored to the private registry.
 //!
-//! One server keeps its data in SQLite, several in embedded etcd: then the first one founds the cluster, and the others
+//! One server keeps its data in SQLite, several in embedded etcd, or all of them in a datastore elsewhere. With etcd the first one founds the cluster, and the others
 //! join it one after the other. Certificate authorities and tokens are made before the first start, so that every host
 //! knows at once whom it trusts and whom it lets in.
 
@@ -24,8 +24,8 @@ use claims::claims;
 use images::{archives, registries};
 use tools::{LINKS, kubeconfig, links};
 
-use super::{Departure, Diagnosis, Layout, Leaving, Runtime, RuntimePlan};
-use crate::action::{Action, Content, FileCopy, Mode};
+use super::{Departure, Diagnosis, Layout, Leaving, Runtime, RuntimePlan, marks};
+use crate::action::{Action, FileCopy, Mode};
 use crate::facts::HostFacts;
 use crate::member::Role;
 use crate::options::Options;
@@ -206,7 +206,7 @@ impl Runtime for K3s {
     /// A server with SQLite can't be joined: it takes its data over into etcd first.
     fn grow(&self, founder: &Context<'_>, before: &[Peer]) -> Result<Vec<Step>> {
         let had = before.iter().filter(|peer| peer.role == Role::Master).count();
-        if had > 1 || founder.masters().count() < 2 {
+        if had > 1 || founder.masters().count() < 2 || config::is_elsewhere(founder.options) {
             return Ok(Vec::new());
         }
         let mut notes = Vec::new();
@@ -221,6 +221,10 @@ impl Runtime for K3s {
         let node = node_name(founder, &settings);
         steps.extend(start::again(founder, &program_path(founder.facts), &node)?);
         Ok(steps)
+    }
+
+    fn has_quorum(&self, options: &Options) -> bool {
+        !config::is_elsewhere(options)
     }
 
     fn node_name(&self, peer: &Peer, options: &Options) -> String {
@@ -281,7 +285,7 @@ fn write(context: &Context<'_>, id: &str, title: &str, path: &str, text: String)
     let action = Action::WriteFile {
         path: path.into(),
         mode: Mode(0o600),
-        content: Content::Text(text),
+        content: marks::content(&text),
     };
     context.step(id, title, action)
 }

@@ -189,6 +189,15 @@ impl Runtime for Kubernetes {
         Ok(vec![start::all_ready(founder, names)?])
     }
 
+    fn has_quorum(&self, options: &Options) -> bool {
+        let documents = &mut options.runtime_documents.iter();
+        !documents.any(|document| {
+            document
+                .pointer("/etcd/external")
+                .is_some_and(serde_json::Value::is_object)
+        })
+    }
+
     fn leave(&self, departure: &Departure<'_>) -> Result<Leaving> {
         leave::leave(departure)
     }

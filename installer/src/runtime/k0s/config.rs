@@ -6,18 +6,17 @@
 use sealrs_image::error::{Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
 
+use super::super::marks;
 use super::IMAGE_CONFIG;
 use super::fields::{self, NEWEST};
 use super::flags::Flags;
-use crate::action::{Content, Piece};
+use crate::action::Content;
 use crate::plan::Context;
 use crate::yaml;
 
 const GROUP: &str = "k0s.k0sproject.io/";
 const VERSION: &str = "k0s.k0sproject.io/v1beta1";
 const KIND: &str = "ClusterConfig";
-/// Stands for a secret until the text is written; its place follows.
-const MARK: &str = "\u{1}secret:";
 
 /// Where a cluster keeps its data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,21 +84,7 @@ impl Config {
 
     /// The text of `k0s.yaml`.
     pub(super) fn content(&self) -> Content {
-        let text = yaml::document(&self.settings);
-        let mark = serde_json::Value::from(MARK).to_string();
-        let mark = mark.trim_matches('"');
-        let mut parts = text.split(mark);
-        let first = parts.next().unwrap_or_default().to_owned();
-        let mut pieces = vec![Piece::Text(first)];
-        for part in parts {
-            let (place, rest) = part.split_once('"').unwrap_or((part, ""));
-            pieces.push(Piece::Secret(place.to_owned()));
-            pieces.push(Piece::Text(format!("\"{rest}")));
-        }
-        match pieces.as_slice() {
-            [Piece::Text(text)] => Content::Text(text.clone()),
-            _ => Content::Pieces(pieces),
-        }
+        marks::content(&yaml::document(&self.settings))
     }
 
     /// A text at a place below `spec` (RFC 6901).
@@ -242,15 +227,13 @@ fn hide(document: &mut Value, source: &str, number: usize) -> Result<()> {
         let Some(value) = document.pointer_mut(&place) else {
             continue;
         };
-        let plain = |letter: char| !letter.is_control() && !"\"\\".contains(letter);
-        if !value.as_str().is_some_and(|text| text.chars().all(plain)) {
-            return Err(wrong(
+        *value = marks::mark_given(number, &place, value).ok_or_else(|| {
+            wrong(
                 source,
                 format!("what stands at `{place}` can't be written into k0s.yaml"),
             )
-            .hint("choose a password without quotation marks and backslashes"));
-        }
-        *value = format!("{MARK}options/runtime-documents/{number}{place}").into();
+            .hint("choose a password without quotation marks and backslashes")
+        })?;
     }
     Ok(())
 }
@@ -314,6 +297,15 @@ fn compute(settings: &mut Value, context: &Context<'_>, single: bool) -> Result<
     }
     place(settings, &["spec", "telemetry"])?.insert("enabled".to_owned(), false.into());
     Ok(())
+}
+
+/// Whether the Clusterfile says that controllers keep the cluster's data elsewhere.
+pub(super) fn is_elsewhere(documents: &[Value]) -> bool {
+    let mut settings = Value::Object(Map::new());
+    for document in documents.iter().filter(|document| is_config(document)) {
+        merge(&mut settings, document);
+    }
+    datastore(&settings, false) == Datastore::Elsewhere
 }
 
 fn datastore(settings: &Value, single: bool) -> Datastore {

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use sealrs_image::error::{Error, ErrorKind, Result};
 use serde_json::{Map, Value};
 
+use super::super::marks;
 use super::{AGENT_TOKEN, IMAGE_CONFIG, TOKEN};
 use crate::member::Role;
 use crate::options::Options;
@@ -66,12 +67,22 @@ fn refused(setting: &str) -> Option<&'static str> {
         | "write-kubeconfig-mode"
         | "write-kubeconfig-group" => "sealrs relies on k3s's own places and modes",
         "rootless" | "disable-agent" => "this host has to run pods as k3s's one node",
-        "datastore-endpoint" | "etcd-s3-access-key" | "etcd-s3-secret-key" | "vpn-auth" => {
-            "it holds a secret, which must not be in images, plans or command lines; \
-             set it in /etc/default/k3s as a variable"
-        }
         _ => return None,
     })
+}
+
+/// Settings that are secret. They come from a Clusterfile alone, and are no part of the plan: their places are.
+const SECRET: [&str; 4] = [DATASTORE, "etcd-s3-access-key", "etcd-s3-secret-key", "vpn-auth"];
+
+/// The setting by which k3s keeps the cluster's data elsewhere.
+const DATASTORE: &str = "datastore-endpoint";
+
+/// Where a setting is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Image,
+    CommandLine,
+    Clusterfile,
 }
 
 /// What stands in the settings of a server.
@@ -81,7 +92,15 @@ fn refused(setting: &str) -> Option<&'static str> {
 pub(super) fn server(context: &Context<'_>, notes: &mut Vec<String>) -> Result<Settings> {
     let mut settings = given(context, notes)?;
     let many = context.masters().count() > 1;
-    if many && settings.get("cluster-init") == Some(&false.into()) {
+    let elsewhere = settings.contains_key(DATASTORE);
+    if elsewhere && settings.get("cluster-init") == Some(&true.into()) {
+        return Err(Error::new(
+            ErrorKind::Input,
+            format!("k3s's settings `cluster-init` and `{DATASTORE}` are each a place for the cluster's data"),
+        )
+        .hint("leave one of them out"));
+    }
+    if !elsewhere && many && settings.get("cluster-init") == Some(&false.into()) {
         return Err(Error::new(
             ErrorKind::Input,
             "k3s's setting `cluster-init` is false, and the cluster has several masters, which keep its data in etcd",
@@ -90,7 +109,9 @@ pub(super) fn server(context: &Context<'_>, notes: &mut Vec<String>) -> Result<S
     }
     settings.insert("token-file".to_owned(), TOKEN.into());
     settings.insert("agent-token-file".to_owned(), AGENT_TOKEN.into());
-    if !context.is_founder() {
+    if elsewhere {
+        // All servers are alike: they meet in the datastore.
+    } else if !context.is_founder() {
         settings.insert("server".to_owned(), join_url(context).into());
     } else if many {
         settings.insert("cluster-init".to_owned(), true.into());
@@ -190,13 +211,10 @@ fn lay_over(settings: &mut Settings, more: BTreeMap<&'static str, Setting>) {
 /// # Errors
 /// [`ErrorKind::Input`], naming the place, when a setting is wrong, or said in two ways.
 fn of_documents(documents: &[Value], role: Role) -> Result<BTreeMap<&'static str, Setting>> {
-    let section = match role {
-        Role::Master => "server",
-        Role::Node => "agent",
-    };
+    let section = section(role);
     let mut found: BTreeMap<&'static str, (Setting, String)> = BTreeMap::new();
-    let is_ours = |document: &&Value| document.get("kind").and_then(Value::as_str) == Some(KIND);
-    for document in documents.iter().filter(is_ours) {
+    let mut marks = BTreeMap::new();
+    for (number, document) in ours(documents) {
         let given = document.get("spec").and_then(|spec| spec.get(section));
         for (name, value) in given.and_then(Value::as_object).into_iter().flatten() {
             let place = format!("`spec.{section}.{name}` of {KIND} of the Clusterfile");
@@ -208,9 +226,17 @@ fn of_documents(documents: &[Value], role: Role) -> Result<BTreeMap<&'static str
             };
             check(role, name, value).map_err(wrong)?;
             let plain = name.trim_end_matches('+');
-            let Some((main, kind)) = check_name(role, plain).map_err(wrong)? else {
+            let Some((main, kind)) = check_name(role, plain, Source::Clusterfile).map_err(wrong)? else {
                 continue;
             };
+            if SECRET.contains(&main) {
+                let mark = marks::mark_given(number, &format!("/spec/{section}/{name}"), value);
+                let mark = mark.ok_or_else(|| {
+                    Error::new(ErrorKind::Input, format!("{place} can't be written into config.yaml"))
+                        .hint("give a text without quotation marks and backslashes")
+                })?;
+                marks.insert(main, mark);
+            }
             let setting = Setting {
                 value: check_value(main, kind, value).map_err(wrong)?,
                 adds: plain != name,
@@ -227,7 +253,36 @@ fn of_documents(documents: &[Value], role: Role) -> Result<BTreeMap<&'static str
             }
         }
     }
-    Ok(found.into_iter().map(|(name, (setting, _))| (name, setting)).collect())
+    let marked = |(name, (mut setting, _)): (&'static str, (Setting, String))| {
+        if let Some(mark) = marks.remove(name) {
+            setting.value = mark;
+        }
+        (name, setting)
+    };
+    Ok(found.into_iter().map(marked).collect())
+}
+
+/// The part of a document that is for a role.
+fn section(role: Role) -> &'static str {
+    match role {
+        Role::Master => "server",
+        Role::Node => "agent",
+    }
+}
+
+/// The documents that are for k3s, and their numbers.
+fn ours(documents: &[Value]) -> impl Iterator<Item = (usize, &Value)> {
+    let is_ours = |document: &Value| document.get("kind").and_then(Value::as_str) == Some(KIND);
+    documents
+        .iter()
+        .enumerate()
+        .filter(move |(_, document)| is_ours(document))
+}
+
+/// Whether the cluster's data is not kept by its servers.
+pub(super) fn is_elsewhere(options: &Options) -> bool {
+    let place = format!("/spec/{}/{DATASTORE}", section(Role::Master));
+    ours(&options.runtime_documents).any(|(_, document)| document.pointer(&place).is_some())
 }
 
 /// Whether all that the documents say is right.
@@ -272,7 +327,7 @@ fn from_image(text: &str, path: &str, notes: &mut Vec<String>) -> Result<Setting
     for (name, value) in read {
         // `name+` adds to what other files set; there are none.
         let name = name.trim_end_matches('+');
-        match check_name(Role::Master, name)? {
+        match check_name(Role::Master, name, Source::Image)? {
             Some((main, kind)) => {
                 let value = check_value(main, kind, &value)
                     .map_err(|error| error.hint(format!("correct {} and build it again", place())))?;
@@ -305,7 +360,7 @@ pub(super) fn from_user(given: &[String]) -> Result<Settings> {
             .hint("write it like `--runtime-config disable=traefik`"));
         };
         let name = name.trim().trim_start_matches('-');
-        let Some((main, kind)) = check_name(Role::Master, name)? else {
+        let Some((main, kind)) = check_name(Role::Master, name, Source::CommandLine)? else {
             return Err(Error::new(
                 ErrorKind::Input,
                 format!("k3s has no setting `{}`", name.escape_debug()),
@@ -334,7 +389,7 @@ pub(crate) fn check(role: Role, name: &str, value: &Value) -> Result<()> {
         let what = format!("`k3s {command}` has no setting `{name}`: it would not start");
         return Err(Error::new(ErrorKind::Input, what).hint("it is a setting of servers: write it below `server`"));
     }
-    let Some((main, kind)) = check_name(role, name)? else {
+    let Some((main, kind)) = check_name(role, name, Source::Clusterfile)? else {
         let what = format!("k3s has no setting `{}`", name.escape_debug());
         let hint = format!("settings are the flags of `k3s {command}` without their hyphens");
         return Err(Error::new(ErrorKind::Input, what).hint(hint));
@@ -356,17 +411,26 @@ pub(crate) fn settings(role: Role) -> BTreeMap<&'static str, &'static str> {
 }
 
 /// The setting that a name stands for; `None` when it is not known and not like any that is.
-fn check_name(role: Role, name: &str) -> Result<Option<(&'static str, Kind)>> {
+fn check_name(role: Role, name: &str, source: Source) -> Result<Option<(&'static str, Kind)>> {
     let flags = flags(role);
     if let Some(&(main, kind)) = flags.get(name) {
-        return match refused(main) {
-            None => Ok(Some((main, kind))),
-            Some(why) => Err(
-                Error::new(ErrorKind::Input, format!("k3s's setting `{main}` can't be given"))
-                    .because(Error::new(ErrorKind::Input, why))
-                    .hint(format!("leave `{main}` out: {why}")),
-            ),
+        let refuse = |why: &str, hint: String| {
+            let what = format!("k3s's setting `{main}` can't be given");
+            Err(Error::new(ErrorKind::Input, what)
+                .because(Error::new(ErrorKind::Input, why))
+                .hint(hint))
         };
+        if let Some(why) = refused(main) {
+            return refuse(why, format!("leave `{main}` out: {why}"));
+        }
+        if SECRET.contains(&main) && source != Source::Clusterfile {
+            let why = "it holds a secret, which must not be in images and command lines";
+            return refuse(
+                why,
+                format!("give it in a Clusterfile: `spec.server.{main}` of a document of kind {KIND}"),
+            );
+        }
+        return Ok(Some((main, kind)));
     }
     let nearest = flags
         .keys()

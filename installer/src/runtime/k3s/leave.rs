@@ -37,7 +37,7 @@ pub(super) fn leave(departure: &Departure<'_>) -> Result<Leaving> {
         ]),
     )?];
     let masters = departure.peers.iter().filter(|peer| peer.role == Role::Master).count();
-    if departure.peer.role == Role::Master && masters > 1 {
+    if departure.peer.role == Role::Master && masters > 1 && departure.quorum {
         before.push(step(
             "leave-etcd",
             format!("take node {node} out of etcd"),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::action::Content;
 use crate::cluster::ClusterFiles;
 use crate::command::word;
 use crate::facts::tests::server;
@@ -271,4 +272,65 @@ fn documents_of_a_clusterfile_are_for_their_role() {
         "kind": "K3sConfig", "spec": {"server": {"node-name": "First"}}
     })];
     assert_eq!(K3s.node_name(&one[0], &options), "first");
+}
+
+#[test]
+fn a_datastore_elsewhere_is_shared_by_all_servers_and_in_no_plan() {
+    let rootfs = rootfs(None);
+    let endpoint =
+        |text: &str| serde_json::json!({"kind": "K3sConfig", "spec": {"server": {"datastore-endpoint": text}}});
+    let mut options = Options {
+        runtime_documents: vec![
+            serde_json::json!({"kind": "Other"}),
+            endpoint("postgres://u:pass@h/kine"),
+        ],
+        ..Options::default()
+    };
+    let peers = [
+        peer("10.88.0.11", Role::Master, "node1"),
+        peer("10.88.0.12", Role::Master, "node2"),
+        peer("10.88.0.13", Role::Node, "node3"),
+    ];
+    let of = |options: &Options, peer: &Peer| {
+        let files = ClusterFiles::new(&options.root, &options.cluster);
+        K3s.plan(&Context {
+            facts: &server(),
+            rootfs: &rootfs,
+            image: &image(),
+            options,
+            files: &files,
+            host: peer.address,
+            role: peer.role,
+            here: true,
+            peers: &peers,
+        })
+    };
+    let config = |peer: &Peer| {
+        let plan = of(&options, peer).unwrap();
+        let step = plan.prepare.iter().find(|step| step.id == "k3s-config").unwrap();
+        assert!(!format!("{plan:?}").contains("pass@"), "{plan:?}");
+        format!("{:?}", step.action)
+    };
+    let [first, second, node] = [0, 1, 2].map(|number| config(&peers[number]));
+    for server in [&first, &second] {
+        assert!(
+            server.contains("options/runtime-documents/1/spec/server/datastore-endpoint"),
+            "{server}"
+        );
+        assert!(!server.contains("cluster-init") && !server.contains("6443"), "{server}");
+    }
+    assert!(
+        !node.contains("datastore") && node.contains("https://10.88.0.11:6443"),
+        "{node}"
+    );
+    options.runtime_documents[0] = serde_json::json!({"kind": "K3sConfig", "spec": {"server": {"cluster-init": true}}});
+    let error = of(&options, &peers[0]).unwrap_err();
+    assert!(
+        error.to_string().contains("each a place for the cluster's data"),
+        "{error:?}"
+    );
+    options.runtime_documents = vec![endpoint("postgres://u:pa\"ss@h/kine")];
+    let error = of(&options, &peers[0]).unwrap_err();
+    assert!(error.to_string().contains("can't be written"), "{error:?}");
+    assert!(!format!("{error:?}").contains("pa\"ss"), "{error:?}");
 }

@@ -4,11 +4,12 @@
 use sealrs_image::error::{Context as _, Error, ErrorKind, Result};
 use serde_json::{Map, Value, json};
 
+use super::super::marks::{self, mark};
 use super::images::Images;
 use super::services::{BALANCER_PORT, ENDPOINT};
 use super::version::Version;
 use super::{API_PORT, IMAGE_CONFIG, containerd, has_nodes, node_name, secret};
-use crate::action::{Content, Piece};
+use crate::action::Content;
 use crate::configuration::overlay;
 use crate::member::Role;
 use crate::plan::Context;
@@ -18,8 +19,6 @@ use crate::yaml;
 const KUBEADM: &str = "kubeadm.k8s.io/";
 const KUBELET: (&str, &str) = ("kubelet.config.k8s.io/", "KubeletConfiguration");
 const PROXY: (&str, &str) = ("kubeproxy.config.k8s.io/", "KubeProxyConfiguration");
-/// Stands for a secret until the text is written; its name follows.
-const MARK: &str = "\u{1}secret:";
 /// How long a host that joins looks for the cluster: a token is known to all API servers within seconds.
 const DISCOVERY: &str = "2m0s";
 
@@ -214,7 +213,7 @@ impl Config {
         let local = json!({"advertiseAddress": context.host.to_string(), "bindPort": API_PORT});
         self.init.insert("localAPIEndpoint".to_owned(), local.clone());
         // Nobody is told of it: hosts that join have tokens of their own.
-        let token = format!("{MARK}{}", secret("founder.token"));
+        let token = mark(&secret("founder.token"));
         self.init
             .insert("bootstrapTokens".to_owned(), json!([{"token": token, "ttl": "1m0s"}]));
         if context.role == Role::Master {
@@ -292,8 +291,8 @@ impl Config {
             "bootstrapToken".to_owned(),
             json!({
                 "apiServerEndpoint": self.endpoint(),
-                "token": format!("{MARK}{token}"),
-                "caCertHashes": [format!("{MARK}{}", secret("ca.hash"))],
+                "token": mark(token),
+                "caCertHashes": [format!("sha256:{}", mark(&secret("ca.hash")))],
             }),
         );
         if self.version.has_lists() {
@@ -388,23 +387,10 @@ fn set_argument(arguments: &mut Value, name: &str, value: &str, lists: bool) {
     }
 }
 
-/// The text of documents, with secrets in the place of their marks. `sha256:` goes before the hash of an authority.
+/// The text of documents, with secrets in the place of their marks.
 fn content<'f>(documents: impl Iterator<Item = &'f Fields>) -> Content {
     let texts: Vec<String> = documents
         .map(|fields| yaml::document(&Value::Object(fields.clone())))
         .collect();
-    let text = texts.join("---\n");
-    let mark = Value::from(MARK).to_string();
-    let mark = mark.trim_matches('"');
-    let mut parts = text.split(mark);
-    let mut pieces = vec![Piece::Text(parts.next().unwrap_or_default().to_owned())];
-    for part in parts {
-        let (name, rest) = part.split_once('"').unwrap_or((part, ""));
-        if name.ends_with(".hash") {
-            pieces.push(Piece::Text("sha256:".to_owned()));
-        }
-        pieces.push(Piece::Secret(name.to_owned()));
-        pieces.push(Piece::Text(format!("\"{rest}")));
-    }
-    Content::Pieces(pieces)
+    marks::content(&texts.join("---\n"))
 }
