@@ -252,7 +252,7 @@ pub(crate) fn findings(
     let neighbours: Vec<_> = sites.iter().map(Site::neighbour).collect();
     let quorum = wanted
         .runtime
-        .is_some_and(|runtime| runtime.has_quorum(&wanted.options));
+        .is_some_and(|runtime| runtime.has_quorum(wanted.options));
     all.extend(preflight::together(&neighbours, quorum));
     all
 }

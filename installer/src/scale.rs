@@ -317,7 +317,7 @@ fn findings(open: &Open, sites: &[Site], image: &ClusterImage, journal: &Journal
     let neighbours: Vec<_> = known.chain(new.iter().map(Site::neighbour)).collect();
     all.extend(preflight::together(
         &neighbours,
-        open.runtime.has_quorum(&wanted.options),
+        open.runtime.has_quorum(wanted.options),
     ));
     all
 }

@@ -141,14 +141,14 @@ impl Runtime for K3s {
                 "k3s-config",
                 "configure k3s",
                 CONFIG,
-                yaml::document(&settings),
+                &yaml::document(&settings),
             )?,
             write(
                 context,
                 "k3s-registries",
                 "let k3s pull from the private registry",
                 REGISTRIES,
-                registries(context)?,
+                &registries(context)?,
             )?,
             context.step(
                 "k3s-program",
@@ -216,7 +216,7 @@ impl Runtime for K3s {
             "k3s-etcd",
             "let k3s keep its data in etcd",
             CONFIG,
-            yaml::document(&settings),
+            &yaml::document(&settings),
         )?];
         let node = node_name(founder, &settings);
         steps.extend(start::again(founder, &program_path(founder.facts), &node)?);
@@ -281,11 +281,11 @@ fn node_name(context: &Context<'_>, settings: &serde_json::Value) -> String {
     given.unwrap_or(&context.facts.hostname).to_ascii_lowercase()
 }
 
-fn write(context: &Context<'_>, id: &str, title: &str, path: &str, text: String) -> Result<Step> {
+fn write(context: &Context<'_>, id: &str, title: &str, path: &str, text: &str) -> Result<Step> {
     let action = Action::WriteFile {
         path: path.into(),
         mode: Mode(0o600),
-        content: marks::content(&text),
+        content: marks::content(text),
     };
     context.step(id, title, action)
 }
