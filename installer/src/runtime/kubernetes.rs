@@ -16,6 +16,7 @@ mod containerd;
 mod diagnose;
 mod images;
 mod leave;
+mod sealers;
 mod services;
 mod start;
 mod tokens;
@@ -165,6 +166,7 @@ impl Runtime for Kubernetes {
         prepare.push(services::kubelet(context)?);
         if context.role == Role::Master {
             prepare.push(trust::authorities(context)?);
+            prepare.extend(sealers::audit_policy(context)?);
         }
         let mut plan = RuntimePlan {
             prepare,
@@ -229,6 +231,7 @@ fn check_programs(context: &Context<'_>) -> Result<()> {
         .hint("add them to the rootfs and build the image again; Kubefile.examples/kubernetes shows how"));
     }
     if !bin("containerd") && !context.facts.programs.contains("containerd") {
+        sealers::refuse(context)?;
         return Err(Error::new(
             ErrorKind::Input,
             format!("neither the image nor {} has containerd", context.host),

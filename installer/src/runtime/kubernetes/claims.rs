@@ -7,7 +7,7 @@ use super::services::KUBELET;
 use crate::action::Claim;
 
 /// What the kubelet, containerd, etcd, kubeadm and the pods of networks fill.
-const TREES: [&str; 16] = [
+const TREES: [&str; 17] = [
     containerd::DATA,
     containerd::STATE,
     containerd::CONFIG,
@@ -24,6 +24,7 @@ const TREES: [&str; 16] = [
     "/run/cilium",
     "/var/log/pods",
     "/var/log/containers",
+    "/var/log/kubernetes",
 ];
 
 /// Where other containerds and any package may have something of their own.

@@ -8,7 +8,7 @@ use super::super::marks::{self, mark};
 use super::images::Images;
 use super::services::{BALANCER_PORT, ENDPOINT};
 use super::version::Version;
-use super::{API_PORT, IMAGE_CONFIG, containerd, has_nodes, node_name, secret};
+use super::{API_PORT, IMAGE_CONFIG, containerd, has_nodes, node_name, sealers, secret};
 use crate::action::Content;
 use crate::configuration::overlay;
 use crate::member::Role;
@@ -67,8 +67,11 @@ impl Config {
             let options = serde_saphyr::options! { strict_booleans: true };
             let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
                 .map_err(|error| wrong(&source, error.to_string()).hint("correct it and build the image again"))?;
-            for document in documents.iter().filter(|document| !document.is_null()) {
-                config.add(document, &source)?;
+            for mut document in documents.into_iter().filter(|document| !document.is_null()) {
+                if sealers::made(context.rootfs) {
+                    sealers::take_out(&mut document);
+                }
+                config.add(&document, &source)?;
             }
         }
         for document in &context.options.runtime_documents {
@@ -204,7 +207,10 @@ impl Config {
             registration.insert("criSocket".to_owned(), containerd::endpoint().into());
             if masters_alone && context.role == Role::Master {
                 // Else there would be no place for any pod.
-                registration.entry("taints").or_insert_with(|| json!([]));
+                let taints = registration.entry("taints").or_insert(Value::Null);
+                if taints.is_null() {
+                    *taints = json!([]);
+                }
             }
             let ip = context.host.to_string();
             let arguments = registration.entry("kubeletExtraArgs").or_insert(Value::Null);
@@ -227,7 +233,10 @@ impl Config {
     /// Names and addresses that the API servers' certificates are for, besides those that kubeadm adds.
     fn add_names(&mut self, context: &Context<'_>) -> Result<()> {
         let server = place(&mut self.cluster, "apiServer")?;
-        let names = server.entry("certSANs").or_insert_with(|| json!([]));
+        let names = server.entry("certSANs").or_insert(Value::Null);
+        if names.is_null() {
+            *names = json!([]);
+        }
         let Value::Array(names) = names else {
             return Err(wrong(
                 "ClusterConfiguration",

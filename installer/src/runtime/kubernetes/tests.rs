@@ -171,6 +171,66 @@ fn an_old_kubeadm_gets_fields_and_hosts_join_by_the_hash_of_the_authority() {
     );
 }
 
+/// In the form of the documents that sealer's base images bring.
+const SEALERS: &str = "apiVersion: kubeadm.k8s.io/v1beta2\nkind: InitConfiguration\nlocalAPIEndpoint: {advertiseAddress: 172.16.0.181}\n\
+    nodeRegistration: {criSocket: /var/run/dockershim.sock, taints: null}\n---\n\
+    apiVersion: kubeadm.k8s.io/v1beta2\nkind: ClusterConfiguration\nkubernetesVersion: v1.19.8\nimageRepository: sea.hub:5000\n\
+    controlPlaneEndpoint: apiserver.cluster.local:6443\ndns: {type: \"\"}\nnetworking: {podSubnet: 100.64.0.0/10}\n\
+    apiServer:\n  certSANs:\n  extraArgs: {audit-policy-file: /etc/kubernetes/audit-policy.yml, etcd-servers: https://172.16.0.181:2379}\n";
+
+#[test]
+fn base_images_of_sealer_are_used_but_for_their_container_runtime() {
+    let image = image("v1.22.15", "k8s.gcr.io", &["pause:3.5", "coredns/coredns:v1.8.4"]);
+    let options = Options::default();
+    let files = ClusterFiles::new(&options.root, &options.cluster);
+    let peers = [Peer {
+        address: "10.88.0.11".parse().unwrap(),
+        role: Role::Master,
+        hostname: "node1".to_owned(),
+    }];
+    let plan = |rootfs: &RootfsFacts, facts: &HostFacts| {
+        Kubernetes.plan(&Context {
+            facts,
+            rootfs,
+            image: &image,
+            options: &options,
+            files: &files,
+            host: peers[0].address,
+            role: Role::Master,
+            here: false,
+            peers: &peers,
+        })
+    };
+    let mut rootfs = rootfs(SEALERS);
+    for path in ["scripts/init-kube.sh", "scripts/docker.sh", "cri/docker.tar.gz", "statics/audit-policy.yml"] {
+        rootfs.files.insert(path.to_owned(), 1);
+    }
+    let planned = plan(&rootfs, &server()).unwrap();
+    let found = documents(&planned);
+    let cluster = &found["ClusterConfiguration"];
+    assert_eq!(cluster["kubernetesVersion"], "v1.22.15");
+    assert_eq!(cluster["imageRepository"], "k8s.gcr.io");
+    assert_eq!(cluster["networking"]["podSubnet"], "100.64.0.0/10");
+    assert_eq!(
+        cluster["apiServer"]["extraArgs"],
+        json!({"audit-policy-file": "/etc/kubernetes/audit-policy.yml"})
+    );
+    assert_eq!(found["InitConfiguration"]["nodeRegistration"]["taints"], json!([]));
+    assert!(planned.prepare.iter().any(|step| step.id == "audit-policy"));
+
+    rootfs.files.remove("bin/containerd");
+    let error = plan(&rootfs, &server()).unwrap_err();
+    assert!(error.to_string().contains("`scripts/docker.sh`"), "{error:?}");
+    assert!(error.causes()[0].contains("no Docker from 1.24 on"), "{error:?}");
+    rootfs.files.remove("scripts/docker.sh");
+    rootfs.files.insert("scripts/containerd.sh".to_owned(), 1);
+    assert!(plan(&rootfs, &server()).unwrap_err().to_string().contains("`scripts/containerd.sh`"));
+    // The host's own will do.
+    let mut facts = server();
+    facts.programs.insert("containerd".to_owned());
+    plan(&rootfs, &facts).unwrap();
+}
+
 #[test]
 fn what_does_not_fit_is_refused_before_anything_is_done() {
     let good = image("v1.31.2", "registry.k8s.io", &TAGS);
