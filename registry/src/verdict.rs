@@ -308,6 +308,8 @@ mod tests {
             }
             let mut flipped = bytes.clone();
             flipped[size / 2] ^= 1;
+            // The clock of files ticks every few milliseconds.
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             fs::write(&path, &flipped).unwrap();
             for _ in 0..2 {
                 assert_eq!(judged(&verdicts, &digest, &path).await, Some(Verdict::Damaged));
