@@ -56,9 +56,12 @@ impl Chart {
         }
         self.refuse_templates_of_files()?;
         for set in &self.sets {
-            let mut files = set.clone();
-            files.extend(discovery.values.iter().cloned());
+            let own = set.iter().map(|path| (path.clone(), self.beside(path)));
+            let given = discovery.values.iter();
+            let given = given.map(|path| (path.clone(), path.display().to_string()));
+            let files: Vec<(PathBuf, String)> = own.chain(given).collect();
             let by_values = values::read(&self.folder(), &self.shown, &files)?;
+            let files: Vec<PathBuf> = files.into_iter().map(|(path, _)| path).collect();
             let Some(helm) = discovery.helm() else {
                 discovered.notes.push(format!(
                     "{}: there is no helm to render it, so its values were read: images that only its templates \
@@ -87,6 +90,12 @@ impl Chart {
             }
         }
         Ok(())
+    }
+
+    /// A file beside the chart, as the user knows it.
+    fn beside(&self, path: &Path) -> String {
+        let folder = Path::new(&self.shown).parent().unwrap_or(Path::new(""));
+        folder.join(path.file_name().unwrap_or_default()).display().to_string()
     }
 
     fn folder(&self) -> PathBuf {

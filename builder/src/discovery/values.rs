@@ -27,11 +27,11 @@ pub(super) struct ByValues {
 }
 
 /// Reads the values of the chart in a folder, with files of more values over them.
-pub(super) fn read(chart: &Path, shown: &str, more: &[PathBuf]) -> Result<ByValues> {
+pub(super) fn read(chart: &Path, shown: &str, more: &[(PathBuf, String)]) -> Result<ByValues> {
     let mut found = ByValues::default();
     let mut values = null();
-    for path in more {
-        let own = found.file(path, &path.display().to_string())?;
+    for (path, shown) in more {
+        let own = found.file(path, shown)?;
         values = merged(values, own);
     }
     found.chart(chart, shown, values, "", 0)?;
@@ -45,7 +45,7 @@ impl ByValues {
             let seen = scan
                 .seen
                 .iter()
-                .find(|seen| seen.text.parse::<Reference>().ok().as_ref() == Some(image))?;
+                .find(|seen| !seen.path.is_empty() && seen.text.parse::<Reference>().ok().as_ref() == Some(image))?;
             Some(format!("{file}:{} {}", seen.line, seen.path))
         })
     }
