@@ -35,6 +35,8 @@ pub enum Action {
         names: BTreeSet<String>,
         /// The addresses that it is for.
         addresses: BTreeSet<IpAddr>,
+        /// For how many years both are valid.
+        years: u16,
     },
     /// Make a folder.
     MakeFolder {

@@ -58,7 +58,12 @@ impl Executor<'_> {
                 ErrorKind::Internal,
                 "the image is unpacked before anything else",
             )),
-            Action::MakePki { path, names, addresses } => pki::make(path, self.files.cluster(), names, addresses),
+            Action::MakePki {
+                path,
+                names,
+                addresses,
+                years,
+            } => pki::make(path, self.files.cluster(), names, addresses, *years),
             Action::MakeFolder { path, mode } => self.make_folder(path, mode.0),
             Action::WriteFile { path, mode, content } => self.write(path, mode.0, &content.text(secrets)?),
             Action::WriteFiles(files) => files

@@ -77,7 +77,7 @@ pub use cluster::ClusterFiles;
 pub use delete::delete;
 pub use install::{plan, run};
 pub use node::serve;
-pub use options::Options;
+pub use options::{LONGEST_LIFE, Options};
 pub use plan::Plan;
 pub use scale::{Cluster, image_of, remove, scale_up};
 pub use service::{Supervise, supervise};

@@ -17,6 +17,10 @@ use crate::hook::{self, Hook};
 use crate::member::{Member, Role};
 use crate::{environment, files};
 
+/// The most years that a certificate may be valid, and what it is when nothing is said: nobody renews one at a site without a
+/// network.
+pub const LONGEST_LIFE: u16 = 100;
+
 /// How and where a ClusterImage is installed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
@@ -31,6 +35,8 @@ pub struct Options {
     pub registry_domain: String,
     /// Its TCP port.
     pub registry_port: u16,
+    /// For how many years the certificates are valid that sealrs makes: authorities, and the private registry's.
+    pub certificate_years: u16,
     /// The hosts; none means this one alone.
     #[serde(skip)]
     pub members: Vec<Member>,
@@ -77,6 +83,7 @@ impl Default for Options {
             cluster: "my-cluster".to_owned(),
             registry_domain: "sea.hub".to_owned(),
             registry_port: 5000,
+            certificate_years: LONGEST_LIFE,
             members: Vec::new(),
             host_ip: None,
             env: BTreeMap::new(),

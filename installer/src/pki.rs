@@ -1,5 +1,4 @@
-//! The certificate authority of a cluster and the certificate of its private registry: ECDSA on P-256, valid for a
-//! hundred years, because nobody renews a certificate at a site without a network.
+//! The certificate authorities of a cluster and the certificate of its private registry: ECDSA on P-256.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -27,13 +26,22 @@ use crate::node::Pass;
 const BEFORE: Duration = Duration::from_secs(3600);
 /// What kubeadm makes itself.
 const RSA_BITS: usize = 2048;
-const VALID: Duration = Duration::from_secs(100 * 365 * 24 * 3600 + 25 * 24 * 3600);
+/// Of the sun.
+const YEAR: Duration = Duration::from_secs(31_556_952);
+/// An authority that is thrown away when a run ends.
+const RUN: u16 = 1;
 
 /// Makes `ca.crt`, `ca.key`, `registry.crt` and `registry.key` in the folder `path`, unless they are there.
 ///
 /// # Errors
 /// Disk errors; [`ErrorKind::Input`] when a name can't be in a certificate.
-pub(crate) fn make(path: &Path, cluster: &str, names: &BTreeSet<String>, addresses: &BTreeSet<IpAddr>) -> Result<()> {
+pub(crate) fn make(
+    path: &Path,
+    cluster: &str,
+    names: &BTreeSet<String>,
+    addresses: &BTreeSet<IpAddr>,
+    years: u16,
+) -> Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -46,14 +54,14 @@ pub(crate) fn make(path: &Path, cluster: &str, names: &BTreeSet<String>, address
         .or_io(|| format!("cannot make the folder {}", staging.display()))?;
     let failed = || "cannot make certificates";
     let ca_key = KeyPair::generate().or_fail(ErrorKind::Internal, failed)?;
-    let ca_parameters = authority(cluster)?;
+    let ca_parameters = authority(cluster, years)?;
     let ca = ca_parameters
         .self_signed(&ca_key)
         .or_fail(ErrorKind::Internal, failed)?;
     file::write(&staging.join("ca.crt"), ca.pem().as_bytes(), 0o644)?;
     file::write(&staging.join("ca.key"), ca_key.serialize_pem().as_bytes(), 0o600)?;
     let key = KeyPair::generate().or_fail(ErrorKind::Internal, failed)?;
-    let certificate = server(names, addresses)?
+    let certificate = server(names, addresses, years)?
         .signed_by(&key, &Issuer::new(ca_parameters, ca_key))
         .or_fail(ErrorKind::Internal, failed)?;
     file::write(&staging.join("registry.crt"), certificate.pem().as_bytes(), 0o644)?;
@@ -66,10 +74,10 @@ pub(crate) fn make(path: &Path, cluster: &str, names: &BTreeSet<String>, address
 ///
 /// # Errors
 /// [`ErrorKind::Internal`] when the name can't be in a certificate.
-pub(crate) fn new_authority(name: &str) -> Result<(String, String)> {
+pub(crate) fn new_authority(name: &str, years: u16) -> Result<(String, String)> {
     let failed = || "cannot make certificates";
     let key = KeyPair::generate().or_fail(ErrorKind::Internal, failed)?;
-    let certificate = authority(name)?
+    let certificate = authority(name, years)?
         .self_signed(&key)
         .or_fail(ErrorKind::Internal, failed)?;
     Ok((certificate.pem(), key.serialize_pem()))
@@ -83,14 +91,14 @@ pub(crate) fn new_authority(name: &str) -> Result<(String, String)> {
 pub(crate) fn new_passes(addresses: &[IpAddr]) -> Result<Vec<Pass>> {
     let failed = || "cannot make certificates";
     let ca_key = KeyPair::generate().or_fail(ErrorKind::Internal, failed)?;
-    let ca_parameters = authority("run")?;
+    let ca_parameters = authority("run", RUN)?;
     let ca = ca_parameters
         .self_signed(&ca_key)
         .or_fail(ErrorKind::Internal, failed)?;
     let issuer = Issuer::new(ca_parameters, ca_key);
     let pass = |address: &IpAddr| {
         let key = KeyPair::generate().or_fail(ErrorKind::Internal, failed)?;
-        let mut parameters = server(&BTreeSet::new(), &BTreeSet::from([*address]))?;
+        let mut parameters = server(&BTreeSet::new(), &BTreeSet::from([*address]), RUN)?;
         parameters.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
         let certificate = parameters.signed_by(&key, &issuer);
         Ok(Pass {
@@ -161,17 +169,17 @@ pub(crate) fn hash_of_public_half(key: &str) -> Result<String> {
     Ok(Digest::of(public.as_bytes()).hex())
 }
 
-fn dated() -> Result<CertificateParams> {
+fn dated(years: u16) -> Result<CertificateParams> {
     let mut parameters =
         CertificateParams::new(Vec::new()).or_fail(ErrorKind::Internal, || "cannot make certificates")?;
     let now = SystemTime::now();
     parameters.not_before = (now - BEFORE).into();
-    parameters.not_after = (now + VALID).into();
+    parameters.not_after = (now + YEAR * u32::from(years)).into();
     Ok(parameters)
 }
 
-fn authority(cluster: &str) -> Result<CertificateParams> {
-    let mut parameters = dated()?;
+fn authority(cluster: &str, years: u16) -> Result<CertificateParams> {
+    let mut parameters = dated(years)?;
     parameters
         .distinguished_name
         .push(DnType::CommonName, format!("sealrs {cluster}"));
@@ -180,8 +188,8 @@ fn authority(cluster: &str) -> Result<CertificateParams> {
     Ok(parameters)
 }
 
-fn server(names: &BTreeSet<String>, addresses: &BTreeSet<IpAddr>) -> Result<CertificateParams> {
-    let mut parameters = dated()?;
+fn server(names: &BTreeSet<String>, addresses: &BTreeSet<IpAddr>, years: u16) -> Result<CertificateParams> {
+    let mut parameters = dated(years)?;
     parameters
         .distinguished_name
         .push(DnType::CommonName, "sealrs registry");
@@ -221,6 +229,24 @@ mod tests {
     }
 
     #[test]
+    fn certificates_are_valid_for_as_long_as_was_asked() {
+        let folder = tempfile::tempdir().unwrap();
+        for years in [1, 100] {
+            let pki = folder.path().join(years.to_string());
+            make(&pki, "c", &BTreeSet::from(["sea.hub".to_owned()]), &BTreeSet::new(), years).unwrap();
+            for file in ["ca.crt", "registry.crt"] {
+                let path = pki.join(file).to_str().unwrap().to_owned();
+                let Some(text) = openssl(&["x509", "-in", &path, "-noout", "-enddate"]) else {
+                    return;
+                };
+                let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+                let year = 1970 + (seconds + YEAR * u32::from(years)).as_secs() / YEAR.as_secs();
+                assert!(text.contains(&format!(" {year} GMT")), "{years} years: {text}");
+            }
+        }
+    }
+
+    #[test]
     fn openssl_reads_a_signing_key() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
@@ -251,7 +277,7 @@ mod tests {
     fn the_hash_of_a_public_key_is_that_of_openssl() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-        let (certificate, key) = new_authority("c").unwrap();
+        let (certificate, key) = new_authority("c", 1).unwrap();
         fs::write(path("crt"), certificate).unwrap();
         let (from, to) = (path("crt"), path("pub"));
         if openssl(&["x509", "-in", &from, "-pubkey", "-noout", "-out", &to]).is_none() {
@@ -268,10 +294,10 @@ mod tests {
         let path = folder.path().join("pki");
         let names = ["sea.hub", "localhost"].map(str::to_owned).into();
         let addresses = ["10.0.0.1", "::1"].map(|ip| ip.parse().unwrap()).into();
-        make(&path, "c", &names, &addresses).unwrap();
+        make(&path, "c", &names, &addresses, 100).unwrap();
         let file = |name: &str| path.join(name).to_str().unwrap().to_owned();
         let before = fs::read(file("ca.crt")).unwrap();
-        make(&path, "c", &names, &addresses).unwrap();
+        make(&path, "c", &names, &addresses, 100).unwrap();
         assert_eq!(fs::read(file("ca.crt")).unwrap(), before, "made once");
         for key in ["ca.key", "registry.key"] {
             assert_eq!(fs::metadata(file(key)).unwrap().mode() & 0o777, 0o600);

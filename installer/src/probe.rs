@@ -234,7 +234,7 @@ mod tests {
 
     fn pki(folder: &Path) {
         let names = BTreeSet::from(["sea.hub".to_owned()]);
-        crate::pki::make(folder, "c", &names, &BTreeSet::new()).unwrap();
+        crate::pki::make(folder, "c", &names, &BTreeSet::new(), 1).unwrap();
     }
 
     #[test]

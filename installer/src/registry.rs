@@ -206,6 +206,7 @@ fn certificates(context: &Context<'_>) -> Result<Vec<Step>> {
                 path: files.pki(),
                 names,
                 addresses,
+                years: context.options.certificate_years,
             },
         )?,
     ];

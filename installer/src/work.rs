@@ -217,7 +217,12 @@ impl<'w> Work<'w> {
     fn act(&self, site: &mut Site, step: &Step, progress: &dyn Progress) -> Result<()> {
         match &step.action {
             // The key of the authority never leaves the operator.
-            Action::MakePki { path, names, addresses } => pki::make(path, self.files.cluster(), names, addresses),
+            Action::MakePki {
+                path,
+                names,
+                addresses,
+                years,
+            } => pki::make(path, self.files.cluster(), names, addresses, *years),
             Action::Remove => site
                 .node
                 .delete(self.files.root(), self.files.cluster(), progress)

@@ -11,7 +11,7 @@ use sealrs_image::platform::Platform;
 use sealrs_image::progress::{Event, Progress as _};
 use sealrs_installer::clusterfile::{Clusterfile, Secrets, Wanted};
 use sealrs_installer::preflight::enforce;
-use sealrs_installer::{Cluster, Difference, Options};
+use sealrs_installer::{Cluster, Difference, LONGEST_LIFE, Options};
 
 use super::{apps, delete, lint, show_plan, variable};
 use crate::access::Access;
@@ -49,6 +49,10 @@ pub(crate) struct Apply {
     #[arg(short, long = "env", value_name = "NAME[=VALUE]", value_parser = variable)]
     env: Vec<(String, String)>,
 
+    /// For how many years the certificates are valid that sealrs makes: those of authorities, and the private registry's.
+    #[arg(long, value_name = "YEARS", default_value_t = LONGEST_LIFE, value_parser = clap::value_parser!(u16).range(1..=100))]
+    certificate_years: u16,
+
     /// Wait until apps are ready, for 300 seconds or for these.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "300")]
     wait: Option<u64>,
@@ -75,6 +79,7 @@ impl Apply {
             root: std::path::absolute(root).unwrap_or_else(|_| root.to_owned()),
             env: self.env.into_iter().collect::<BTreeMap<_, _>>(),
             wait: self.wait,
+            certificate_years: self.certificate_years,
             ..Options::default()
         };
         let secrets = Secrets {

@@ -10,7 +10,7 @@ use sealrs_image::error::{Error, ErrorKind, Result};
 use sealrs_image::locate::locate;
 use sealrs_image::platform::Platform;
 use sealrs_installer::preflight::enforce;
-use sealrs_installer::{Approval, Cluster, Options};
+use sealrs_installer::{Approval, Cluster, LONGEST_LIFE, Options};
 
 use super::{apps, show_plan, variable};
 use crate::access::Access;
@@ -51,6 +51,10 @@ pub(crate) struct Run {
     /// Port of the private registry.
     #[arg(long, value_name = "PORT", default_value_t = 5000)]
     registry_port: u16,
+
+    /// For how many years the certificates are valid that sealrs makes: those of authorities, and the private registry's.
+    #[arg(long, value_name = "YEARS", default_value_t = LONGEST_LIFE, value_parser = clap::value_parser!(u16).range(1..=100))]
+    certificate_years: u16,
 
     /// Address of this host, where that of the default route is not the right one.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "masters")]
@@ -112,6 +116,7 @@ impl Run {
             cluster: self.cluster,
             registry_domain: self.registry_domain,
             registry_port: self.registry_port,
+            certificate_years: self.certificate_years,
             host_ip: self.host_ip,
             env: self.env.into_iter().collect::<BTreeMap<_, _>>(),
             cmds: (!self.cmds.is_empty()).then_some(self.cmds),
