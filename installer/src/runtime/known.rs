@@ -4,7 +4,7 @@ use super::Diagnosis;
 
 /// A line that is known.
 pub(super) struct Known {
-    /// Parts that are all in the line.
+    /// Parts that are all in the line; one with `^` before it is its beginning.
     parts: &'static [&'static str],
     cause: &'static str,
     remedy: &'static str,
@@ -110,7 +110,11 @@ pub(super) fn diagnose(log: &str, known: &[Known]) -> Option<Diagnosis> {
             .chain(known)
             .filter(move |known| known.hopeless == wanted)
             .find_map(|known| {
-                let has_all = |line: &&str| known.parts.iter().all(|part| line.contains(part));
+                let has = |line: &str, part: &str| match part.strip_prefix('^') {
+                    Some(beginning) => line.starts_with(beginning),
+                    None => line.contains(part),
+                };
+                let has_all = |line: &&str| known.parts.iter().all(|part| has(line, part));
                 let line = log.lines().rfind(has_all)?;
                 Some(Diagnosis {
                     cause: format!("{}: {}", known.cause, shorten(line.trim())),

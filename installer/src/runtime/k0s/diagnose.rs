@@ -71,7 +71,8 @@ const KNOWN: [Known; 17] = [
         "correct what is given by `--runtime-config labels`, `taints` and `kubelet-extra-args`",
     ),
     perhaps(
-        &["Error: "],
+        // Components of its log errors of their own, which they get over.
+        &["^Error: "],
         "k0s, or a part of it, ended",
         "correct what the line says",
     ),
