@@ -250,9 +250,7 @@ pub(crate) fn findings(
         all.iter_mut().for_each(|finding| finding.host = None);
     }
     let neighbours: Vec<_> = sites.iter().map(Site::neighbour).collect();
-    let quorum = wanted
-        .runtime
-        .is_some_and(|runtime| runtime.has_quorum(wanted.options));
+    let quorum = wanted.runtime.is_some_and(|runtime| runtime.has_quorum(wanted.options));
     all.extend(preflight::together(&neighbours, quorum));
     all
 }

@@ -233,7 +233,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for years in [1, 100] {
             let pki = folder.path().join(years.to_string());
-            make(&pki, "c", &BTreeSet::from(["sea.hub".to_owned()]), &BTreeSet::new(), years).unwrap();
+            make(
+                &pki,
+                "c",
+                &BTreeSet::from(["sea.hub".to_owned()]),
+                &BTreeSet::new(),
+                years,
+            )
+            .unwrap();
             for file in ["ca.crt", "registry.crt"] {
                 let path = pki.join(file).to_str().unwrap().to_owned();
                 let Some(text) = openssl(&["x509", "-in", &path, "-noout", "-enddate"]) else {

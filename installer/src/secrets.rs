@@ -62,15 +62,22 @@ impl<'f> Secrets<'f> {
     /// For how many years authorities are valid.
     fn years(&self) -> Result<u16> {
         let path = self.files.options();
-        let options = if path.exists() { self.options()? } else { serde_json::Value::Null };
-        let years = options.pointer("/certificate-years").and_then(serde_json::Value::as_u64);
-        Ok(years.and_then(|years| u16::try_from(years).ok()).unwrap_or(LONGEST_LIFE))
+        let options = if path.exists() {
+            self.options()?
+        } else {
+            serde_json::Value::Null
+        };
+        let years = options
+            .pointer("/certificate-years")
+            .and_then(serde_json::Value::as_u64);
+        Ok(years
+            .and_then(|years| u16::try_from(years).ok())
+            .unwrap_or(LONGEST_LIFE))
     }
 
     fn options(&self) -> Result<serde_json::Value> {
         let path = self.files.options();
-        serde_json::from_str(&read(&path)?)
-            .or_fail(ErrorKind::Integrity, || format!("{} is damaged", path.display()))
+        serde_json::from_str(&read(&path)?).or_fail(ErrorKind::Integrity, || format!("{} is damaged", path.display()))
     }
 
     /// What stands at a place (RFC 6901) of the options that were kept.
@@ -96,7 +103,8 @@ impl<'f> Secrets<'f> {
             .or_io(|| format!("cannot make the folder {}", folder.display()))?;
         match name.rsplit_once('.') {
             Some((stem, "crt" | "key")) => {
-                let (certificate, key) = pki::new_authority(&format!("{} {stem}", self.files.cluster()), self.years()?)?;
+                let (certificate, key) =
+                    pki::new_authority(&format!("{} {stem}", self.files.cluster()), self.years()?)?;
                 // The certificate comes last: with it, its key is there as well.
                 files::write(&path.with_extension("key"), key.as_bytes(), 0o600)?;
                 files::write(&path.with_extension("crt"), certificate.as_bytes(), 0o600)

@@ -40,7 +40,10 @@ const COMMON: [Known; 13] = [
         "see that nothing but sealrs has written the settings for this registry, or give a certificate authority that is known",
     ),
     hopeless(
-        &["failed to resolve reference", "server gave HTTP response to HTTPS client"],
+        &[
+            "failed to resolve reference",
+            "server gave HTTP response to HTTPS client",
+        ],
         "a registry speaks plain HTTP, and is asked by HTTPS",
         "give the registry a certificate, or set it up with `http://` in containerd's settings",
     ),
@@ -167,11 +170,26 @@ mod tests {
                 r#"Get "https://10.0.0.1:6443/cacerts": proxyconnect tcp: dial tcp 10.9.9.9:3128: connect: connection refused"#,
                 "asked of a proxy",
             ),
-            ("iptables v1.8.9 (nf_tables): table `filter' is incompatible, use 'nft' tool.", "another iptables"),
-            ("dial tcp: lookup localhost on 10.0.0.1:53: no such host", "does not know localhost"),
-            (r#"{"level":"warn","msg":"prober found high clock drift","clock-drift":"3h"}"#, "clocks of masters"),
-            (r#"{"level":"warn","msg":"slow fdatasync","took":"2.1s"}"#, "too slow for etcd"),
-            ("rpc error: code = Unavailable desc = etcdserver: unhealthy cluster", "one that it knows is down"),
+            (
+                "iptables v1.8.9 (nf_tables): table `filter' is incompatible, use 'nft' tool.",
+                "another iptables",
+            ),
+            (
+                "dial tcp: lookup localhost on 10.0.0.1:53: no such host",
+                "does not know localhost",
+            ),
+            (
+                r#"{"level":"warn","msg":"prober found high clock drift","clock-drift":"3h"}"#,
+                "clocks of masters",
+            ),
+            (
+                r#"{"level":"warn","msg":"slow fdatasync","took":"2.1s"}"#,
+                "too slow for etcd",
+            ),
+            (
+                "rpc error: code = Unavailable desc = etcdserver: unhealthy cluster",
+                "one that it knows is down",
+            ),
         ] {
             let found = diagnose(line, &[]).unwrap_or_else(|| panic!("{line}"));
             assert!(found.cause.contains(says) && !found.remedy.is_empty(), "{found:?}");

@@ -108,8 +108,10 @@ pub(super) fn left_out(log: &str) -> Option<Diagnosis> {
         let later = lines.get(number..).unwrap_or_default();
         (!later.iter().any(|line| line.contains(&loaded))).then_some((path, *line))
     })?;
+    let why = line.split_once(" error=").map_or(line, |(_, why)| why);
+    let why = why.trim().trim_matches('"').replace("\\\"", "\"");
     Some(Diagnosis {
-        cause: format!("k0s could not import {path}: {}", shorten(line.trim())),
+        cause: format!("k0s could not import {path}: {}", shorten(&why)),
         remedy: "build the image again with a whole archive that is not packed, and whose images have full names"
             .to_owned(),
         hopeless: true,

@@ -29,7 +29,10 @@ pub(super) fn take_out(document: &mut Value) {
     let Some(fields) = document.as_object_mut() else { return };
     fields.remove("kubernetesVersion");
     fields.remove("imageRepository");
-    match fields.get_mut("apiServer").and_then(|server| server.get_mut("extraArgs")) {
+    match fields
+        .get_mut("apiServer")
+        .and_then(|server| server.get_mut("extraArgs"))
+    {
         Some(Value::Object(arguments)) => drop(arguments.remove("etcd-servers")),
         Some(Value::Array(arguments)) => {
             arguments.retain(|argument| argument.get("name").and_then(Value::as_str) != Some("etcd-servers"));

@@ -202,7 +202,12 @@ fn base_images_of_sealer_are_used_but_for_their_container_runtime() {
         })
     };
     let mut rootfs = rootfs(SEALERS);
-    for path in ["scripts/init-kube.sh", "scripts/docker.sh", "cri/docker.tar.gz", "statics/audit-policy.yml"] {
+    for path in [
+        "scripts/init-kube.sh",
+        "scripts/docker.sh",
+        "cri/docker.tar.gz",
+        "statics/audit-policy.yml",
+    ] {
         rootfs.files.insert(path.to_owned(), 1);
     }
     let planned = plan(&rootfs, &server()).unwrap();
@@ -224,7 +229,12 @@ fn base_images_of_sealer_are_used_but_for_their_container_runtime() {
     assert!(error.causes()[0].contains("no Docker from 1.24 on"), "{error:?}");
     rootfs.files.remove("scripts/docker.sh");
     rootfs.files.insert("scripts/containerd.sh".to_owned(), 1);
-    assert!(plan(&rootfs, &server()).unwrap_err().to_string().contains("`scripts/containerd.sh`"));
+    assert!(
+        plan(&rootfs, &server())
+            .unwrap_err()
+            .to_string()
+            .contains("`scripts/containerd.sh`")
+    );
     // The host's own will do.
     let mut facts = server();
     facts.programs.insert("containerd".to_owned());
