@@ -49,6 +49,11 @@ pub(crate) struct Apply {
     #[arg(short, long = "env", value_name = "NAME[=VALUE]", value_parser = variable)]
     env: Vec<(String, String)>,
 
+    /// Setting for the cluster runtime, on top of the image's and the Clusterfile's: for k0s, a flag of its commands. May be given
+    /// several times.
+    #[arg(long = "runtime-config", value_name = "KEY=VALUE")]
+    runtime_config: Vec<String>,
+
     /// For how many years the certificates are valid that sealrs makes: those of authorities, and the private registry's.
     #[arg(long, value_name = "YEARS", default_value_t = LONGEST_LIFE, value_parser = clap::value_parser!(u16).range(1..=100))]
     certificate_years: u16,
@@ -80,6 +85,7 @@ impl Apply {
             env: self.env.into_iter().collect::<BTreeMap<_, _>>(),
             wait: self.wait,
             certificate_years: self.certificate_years,
+            runtime_config: self.runtime_config,
             ..Options::default()
         };
         let secrets = Secrets {

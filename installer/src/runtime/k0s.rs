@@ -139,6 +139,12 @@ impl Runtime for K0s {
         let mut notes = Vec::new();
         let flags = Flags::from_user(&context.options.runtime_config)?;
         let config = Config::of(context, minor, &flags, &mut notes)?;
+        if config.shows_source() && context.is_founder() {
+            notes.push(
+                "k0s starts kine with the data source on its command line: whoever may log in to a master sees a password in it"
+                    .to_owned(),
+            );
+        }
         let roles = Roles::of(context, &flags);
         let program = program_path(context.facts);
         let mut prepare = vec![context.step("k0s-claim", "note what k0s will make", Action::Claim(claims(context)))?];

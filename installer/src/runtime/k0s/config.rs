@@ -87,6 +87,11 @@ impl Config {
         marks::content(&yaml::document(&self.settings))
     }
 
+    /// Whether k0s gives the data source, with what is secret in it, to kine as an argument.
+    pub(super) fn shows_source(&self) -> bool {
+        self.datastore == Datastore::Elsewhere && self.text("/storage/kine/dataSource").is_some()
+    }
+
     /// A text at a place below `spec` (RFC 6901).
     pub(super) fn text(&self, place: &str) -> Option<&str> {
         self.settings.pointer(&format!("/spec{place}"))?.as_str()

@@ -4,7 +4,7 @@ use super::super::Diagnosis;
 use super::super::known::{self, Known, hopeless, perhaps, shorten};
 
 /// The first one that is found counts.
-const KNOWN: [Known; 17] = [
+const KNOWN: [Known; 18] = [
     hopeless(
         &["pre-flight checks failed"],
         "k0s's own checks refuse this host",
@@ -29,6 +29,11 @@ const KNOWN: [Known; 17] = [
         &["x509: certificate has expired or is not yet valid"],
         "the hosts' clocks do not agree",
         "set the clocks of all hosts, for instance with chrony",
+    ),
+    hopeless(
+        &["Kine health-check timed out"],
+        "the datastore does not answer, or refuses the user",
+        "see that this host reaches the datastore, and that `spec.storage.kine.dataSource` of the ClusterConfig is right",
     ),
     hopeless(
         &["failed to sync etcd config"],
@@ -125,6 +130,11 @@ mod tests {
     #[test]
     fn known_lines_have_cause_and_remedy() {
         for (line, says, hopeless) in [
+            (
+                "Error: failed to start controller node components: Kine health-check timed out",
+                "the datastore does not answer",
+                true,
+            ),
             (
                 "Error: failed to join controller: failed to join existing cluster via https://10.88.0.11:9443: the server has \
                  asked for the client to provide credentials",
