@@ -206,6 +206,7 @@ pub(crate) fn findings(facts: &HostFacts, wanted: Wanted<'_>, place: Place) -> V
     if let Some(runtime) = runtime {
         findings.extend(disks(facts, image, options, runtime));
         findings.extend(documents(options, runtime));
+        findings.extend(container_runtime(options, runtime));
     }
     if let (Some(runtime), Some(image)) = (runtime, image) {
         findings.extend(runtime.preflight(facts, image, options));
@@ -248,6 +249,22 @@ fn documents(options: &Options, runtime: &dyn Runtime) -> Option<Finding> {
                 [] => "leave them out".to_owned(),
                 known => format!("leave them out; it reads {}", known.join(", ")),
             },
+        )
+    })
+}
+
+/// A container runtime that is asked for where the cluster runtime brings its own.
+fn container_runtime(options: &Options, runtime: &dyn Runtime) -> Option<Finding> {
+    let wanted = options.container_runtime.as_deref()?;
+    (wanted == "docker" && runtime.layout().own_containerd).then(|| {
+        Finding::error(
+            "container-runtime",
+            format!(
+                "runtime {} runs pods by its own containerd, not by docker: docker can't ask the private registry for images of \
+                 other registries",
+                runtime.name()
+            ),
+            "leave `spec.containerRuntime` out; a docker on the host is not touched",
         )
     })
 }

@@ -371,6 +371,22 @@ fn the_same_on_many_hosts_is_told_once() {
 }
 
 #[test]
+fn docker_is_refused_where_containerd_is_brought() {
+    let options = Options {
+        container_runtime: Some("docker".to_owned()),
+        ..Options::default()
+    };
+    for (runtime, fails) in [("k3s", true), ("k0s", true), ("kubernetes", true), ("script", false)] {
+        let found = found(&server(), &runtime_image(runtime), &options);
+        assert_eq!(
+            checks(&found).contains(&"container-runtime"),
+            fails,
+            "{runtime}: {found:?}"
+        );
+    }
+}
+
+#[test]
 fn documents_that_nobody_reads_are_refused() {
     let options = |kind: &str| Options {
         runtime_documents: vec![serde_json::json!({"apiVersion": "x", "kind": kind})],
