@@ -228,6 +228,8 @@ fn apps_come_onto_a_cluster_are_upgraded_and_go() {
     );
     let said = fail(&mut hosts.operator(&["run", "apps1.tar", "-m", "10.88.0.11"]), 2);
     assert_has(&said, &["comes onto a cluster that runs"]);
+    let said = fail(&mut hosts.operator(&["run", "apps1.tar", "--registry-port", "5001"]), 2);
+    assert_has(&said, &["comes onto a cluster that runs", "the registry"]);
     assert_eq!(list().len(), 1);
 
     // Nobody starts pods here: the Deployment is not ready until this test says so.

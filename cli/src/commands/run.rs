@@ -133,10 +133,13 @@ impl Run {
                 name: &options.cluster,
                 given: &access,
             };
-            if !options.members.is_empty() || !options.runtime_config.is_empty() {
+            if is_for_a_cluster(&options) {
                 let what = format!("{name} is an image of apps, which comes onto a cluster that runs");
                 return Err(Error::new(ErrorKind::Input, what)
-                    .hint("leave out hosts and settings of the runtime; the cluster is named with `--cluster`"));
+                    .hint(
+                        "leave out hosts, and settings of the runtime, the registry and certificates: the cluster has its own; it is named \
+                         with `--cluster`",
+                    ));
             }
             apps(&*located.source, &image, cluster, &options, self.dry_run, printer).map_err(damaged)?;
             return located.drain();
@@ -152,4 +155,18 @@ impl Run {
         located.drain()?;
         printer.result(&summary, |summary| summary.words.join("\n"))
     }
+}
+
+/// Whether something is said that only a cluster which is made can have.
+fn is_for_a_cluster(options: &Options) -> bool {
+    let default = Options::default();
+    let settings = |options: &Options| {
+        (
+            options.registry_url(),
+            options.host_ip,
+            options.certificate_years,
+            options.runtime_config.clone(),
+        )
+    };
+    !options.members.is_empty() || settings(options) != settings(&default)
 }
