@@ -40,7 +40,9 @@ impl Asked {
         let mut allowed = Vec::new();
         for path in &options.allow_unresolved {
             let text = read_list(path)?;
-            let lines = text.lines().map(|line| line.split(" #").next().unwrap_or(line).trim());
+            let lines = text.trim_start_matches('\u{feff}').lines();
+            let lines = lines.map(|line| line.split(" #").next().unwrap_or(line).trim());
+            let lines = lines.map(|line| line.trim_matches(['"', '\'']).trim());
             allowed.extend(
                 lines
                     .filter(|line| !line.is_empty() && !line.starts_with('#'))

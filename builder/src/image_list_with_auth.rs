@@ -94,9 +94,12 @@ impl ImageListWithAuth {
         let registry = match registry.as_ref().map(|name| name.value.parse::<RegistryName>()) {
             Some(Ok(registry)) => Some(registry),
             None => None,
-            Some(Err(error)) => {
+            Some(Err(_)) => {
                 let line = registry.as_ref().map_or(line, number);
-                return fault(line, error.to_string());
+                return fault(
+                    line,
+                    "`registry` is not the name of a registry: write HOST[:PORT][/PATH]".to_owned(),
+                );
             }
         };
         let (Some(username), Some(password)) = (username, password) else {
@@ -154,7 +157,8 @@ fn number<T>(of: &Spanned<T>) -> usize {
 
 /// An image of an entry: with its whole name, or with what follows after the entry's registry.
 fn in_registry(image: &str, registry: Option<&RegistryName>) -> Result<Reference, String> {
-    let told = |error: Error| error.to_string();
+    // What it is may have a password in it.
+    let told = |_: Error| "this is not the name of an image".to_owned();
     let alone: Reference = image.parse().map_err(told)?;
     let Some(registry) = registry else { return Ok(alone) };
     let below = format!("{registry}/");
@@ -227,9 +231,14 @@ mod tests {
     #[test]
     fn what_is_wrong_is_told_without_a_password() {
         for (text, line, word) in [
+            (
+                "- username: u\n  password: p\n  images: [\"u:s3cret@a.com/b c\"]\n",
+                3,
+                "not the name of an image",
+            ),
             ("- username: u\n  images: [a]\n", 1, "both"),
             (
-                "- registry: https://a b\n  username: u\n  password: s3cret\n  images: [a]\n",
+                "- registry: https://u:s3cret@a.com\n  username: u\n  password: s3cret\n  images: [a]\n",
                 1,
                 "registry",
             ),
@@ -248,7 +257,7 @@ mod tests {
             (
                 "- username: u\n  password: s3cret\n  images:\n  - ok\n  - UPPER/x\n",
                 5,
-                "UPPER",
+                "not the name of an image",
             ),
             (
                 "- username: u\n  password: s3cret\n  images: [a:1]\n- username: u\n  password: other\n  images: [a:2]\n",

@@ -158,8 +158,8 @@ pub(crate) fn listed(mut descriptor: Descriptor, manifest: &[u8]) -> Descriptor 
     struct Artifact {
         artifact_type: Option<String>,
         config: Option<Config>,
-        #[serde(default)]
-        annotations: BTreeMap<String, String>,
+        // Tools written in Go write `null` for nothing.
+        annotations: Option<BTreeMap<String, String>>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -169,7 +169,7 @@ pub(crate) fn listed(mut descriptor: Descriptor, manifest: &[u8]) -> Descriptor 
     if let Ok(artifact) = serde_json::from_slice::<Artifact>(manifest) {
         let config = artifact.config.map(|config| config.media_type);
         descriptor.artifact_type = artifact.artifact_type.filter(|kind| !kind.is_empty()).or(config);
-        descriptor.annotations = artifact.annotations;
+        descriptor.annotations = artifact.annotations.unwrap_or_default();
     }
     descriptor
 }

@@ -22,14 +22,14 @@ use crate::template::{self, Values};
 use crate::{files, hook};
 
 /// Folders of the rootfs whose files plans depend on.
-const LISTED: [&str; 5] = ["bin/", "etc/", "images/", hook::FOLDER, "scripts/"];
+const LISTED: [&str; 6] = ["bin/", "etc/", "images/", hook::FOLDER, "scripts/", "statics/"];
 /// The largest document that a plan is made from, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
 
 /// What a plan needs to know of a rootfs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootfsFacts {
-    /// The files below `bin/`, `etc/`, `images/` and `scripts/` with their sizes in bytes.
+    /// The files below `bin/`, `etc/`, `images/`, `scripts/` and `statics/` with their sizes in bytes.
     pub files: BTreeMap<String, u64>,
     /// The content of the documents that were asked for.
     pub texts: BTreeMap<String, String>,

@@ -197,8 +197,9 @@ impl Verdicts {
             }
             Ok(found) => {
                 self.settle(key, Verdict::Damaged);
-                job.send_replace(Some(Verdict::Damaged));
+                // Counted before anybody is told.
                 self.metrics.damaged.add(1);
+                job.send_replace(Some(Verdict::Damaged));
                 self.progress.event(Event::Warning(&format!(
                     "`{path}` is damaged: its bytes have the digest {found}. It is not served any more: push it again, or unpack the image again"
                 )));

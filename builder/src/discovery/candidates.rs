@@ -70,6 +70,7 @@ impl Candidates {
                     let place = format!("{place}[{number}]");
                     let before = number.checked_sub(1).and_then(|before| items.get(before));
                     match (before.and_then(Node::text), item.text()) {
+                        (_, Some(image)) if names_images(key) && is_whole_image(image) => self.add(place, item, image),
                         (Some(flag), Some(image)) if is_flag(flag) && is_image(image) => self.add(place, item, image),
                         _ => self.read(item, key, &place, around),
                     }
@@ -79,12 +80,12 @@ impl Candidates {
         }
     }
 
-    fn map<'n>(&mut self, node: &'n Node, entries: &'n [(String, Node)], key: &str, place: &str, around: Around<'n>) {
+    fn map<'n>(&mut self, node: &'n Node, entries: &'n [(String, Node)], above: &str, place: &str, around: Around<'n>) {
         let around = Around {
             hub: hub(node).or_else(|| node.get("global").and_then(hub)).or(around.hub),
             ..around
         };
-        let split = split::image(node, key, around);
+        let split = split::image(node, above, around);
         let parts = split.as_ref().map_or(&[][..], |split| split.parts);
         if let Some(split) = &split {
             if split.image.parse::<Reference>().is_ok() {
@@ -97,11 +98,15 @@ impl Candidates {
         let names = ["name", "path"].map(|key| node.text_of(key));
         let variable = names.into_iter().flatten().any(names_image);
         for (key, value) in entries {
-            if parts.contains(&key.as_str()) || TOLD.contains(&key.as_str()) {
+            // A piece of the image; what is none of it is looked at like anything else.
+            let is_first = split.as_ref().is_some_and(|split| std::ptr::eq(split.first, value));
+            let is_piece = parts.contains(&key.as_str()) && value.word().is_some() && (key != "image" || is_first);
+            if is_piece || TOLD.contains(&key.as_str()) {
                 continue;
             }
             let place = below(place, key);
-            let is_named = names_image(key) || (variable && key == "value");
+            let of_images = names_images(above) && value.text().is_some_and(is_whole_image);
+            let is_named = names_image(key) || (variable && key == "value") || of_images;
             match value.text() {
                 Some(text) if is_named && is_image(text) => match around.hub {
                     Some((hub, tag)) if !text.contains(['/', ':']) => {
@@ -145,6 +150,16 @@ fn candidate(place: String, node: &Node, text: &str) -> Candidate {
 pub(super) fn names_image(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name.ends_with("image") || name.ends_with("imagename")
+}
+
+/// Whether a name says that its values are images.
+fn names_images(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with("images")
+}
+
+/// Whether a text is an image that says more than a word.
+fn is_whole_image(text: &str) -> bool {
+    text.contains(['/', ':']) && is_image(text)
 }
 
 /// Whether a text says that an image comes after it: `--image`.

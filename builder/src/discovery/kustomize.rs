@@ -18,7 +18,8 @@ const MAX_DEPTH: usize = 16;
 const MAX_READ: usize = 2_000;
 const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 /// What is not understood, and may bring images.
-const UNKNOWN: [&str; 5] = [
+const UNKNOWN: [&str; 6] = [
+    "configurations",
     "helmCharts",
     "helmChartInflationGenerator",
     "generators",
@@ -155,7 +156,8 @@ impl Kustomizations {
             }
         }
         let mut patches = Patches::default();
-        for key in ["patches", "patchesStrategicMerge", "patchesJson6902"] {
+        // In the order in which kustomize applies them.
+        for key in ["patchesStrategicMerge", "patches", "patchesJson6902"] {
             for node in items(&document, key) {
                 match self.patch(path, node) {
                     Ok(Some((mut scan, documents, file))) => {

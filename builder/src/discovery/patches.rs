@@ -59,7 +59,11 @@ impl Patches {
             match take(scans, patched).as_slice() {
                 // A container more, before or after the others.
                 [] => self.moved = true,
-                [one] => container.object = one.object.clone(),
+                [one] => {
+                    container.object = one.object.clone();
+                    // Where it is, and not where the patch has it.
+                    container.place.clone_from(&one.place);
+                }
                 // It stands for several objects, and the next patch may be for one of them.
                 _ => container.object = ObjectId::default(),
             }

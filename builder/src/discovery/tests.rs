@@ -161,3 +161,77 @@ fn kustomizations_that_lead_elsewhere_are_told() {
     assert_eq!(lines("in/kustomization.yaml"), BTreeSet::from([2, 3, 4, 5, 6, 8]));
     assert_eq!(lines("in/circle/kustomization.yaml"), BTreeSet::from([1]));
 }
+
+/// Images of a kustomization over a Deployment with the containers `main` (a:old) and `side` (b:old).
+fn kustomized(patches: &str) -> (BTreeSet<String>, usize) {
+    let scratch = tempfile::tempdir().unwrap();
+    let deployment = |containers: &str| {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: w}}\nspec: {{template: {{spec: {{containers: [{containers}]}}}}}}\n"
+        )
+    };
+    let write = |name: &str, text: &str| {
+        // What nobody refers to is a manifest of its own.
+        if name == "d.yaml" || name == "kustomization.yaml" || patches.contains(name) {
+            std::fs::write(scratch.path().join(name), text).unwrap();
+        }
+    };
+    write(
+        "d.yaml",
+        &deployment("{name: main, image: 'a:old'}, {name: side, image: 'b:old'}"),
+    );
+    write("side.yaml", &deployment("{name: side, image: 'b:new'}"));
+    write("smp.yaml", &deployment("{name: main, image: 'a:smp'}"));
+    write("last.yaml", &deployment("{name: main, image: 'a:last'}"));
+    write("more.yaml", &deployment("{name: more, image: 'c:new'}"));
+    write("kustomization.yaml", &format!("resources: [d.yaml]\n{patches}"));
+    let discovered = discover(scratch.path()).unwrap();
+    let names = discovered.images.iter().map(|found| found.image.familiar());
+    (names.collect(), discovered.wrong.len())
+}
+
+#[test]
+fn patches_replace_what_kustomize_replaces_and_never_more() {
+    const FIRST: &str = "- target: {kind: Deployment, name: w}\n  patch: |\n    - op: replace\n      \
+        path: /spec/template/spec/containers/0/image\n      value: a:new\n";
+    let set = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<BTreeSet<_>>();
+    for (patches, expected) in [
+        // A container keeps its place, whatever place the patch has it at.
+        (
+            format!("patches:\n- path: side.yaml\n{FIRST}"),
+            set(&["a:new", "b:new"]),
+        ),
+        // Kustomize applies strategic merges first, wherever they stand.
+        (
+            "patches: [{path: last.yaml}]\npatchesStrategicMerge: [smp.yaml]\n".to_owned(),
+            set(&["a:last", "b:old"]),
+        ),
+        // A container more may move the others: then nothing is taken away by its place.
+        (
+            format!("patches:\n- path: more.yaml\n{FIRST}"),
+            set(&["a:new", "a:old", "b:old", "c:new"]),
+        ),
+    ] {
+        assert_eq!(kustomized(&patches), (expected, 0), "{patches}");
+    }
+    assert_eq!(kustomized("configurations: [c.yaml]\n").1, 1);
+}
+
+#[test]
+fn images_in_lists_and_beside_pieces_are_seen() {
+    let scratch = tempfile::tempdir().unwrap();
+    let text = "kind: ImageListPullJob\napiVersion: apps.kruise.io/v1alpha1\nspec: {images: ['q.io/list:1', word]}\n---\n\
+        kind: X\nimages: {proxy: 'q.io/name:1', size: large}\n---\n\
+        kind: Y\na: {repository: q.io/one, tag: v1, image: 'q.io/beside:1', registry: {image: {repository: q.io/below, tag: v2}}}\n";
+    std::fs::write(scratch.path().join("a.yaml"), text).unwrap();
+    let discovered = discover(scratch.path()).unwrap();
+    let names: BTreeSet<String> = discovered.images.iter().map(|found| found.image.familiar()).collect();
+    let expected = [
+        "q.io/list:1",
+        "q.io/name:1",
+        "q.io/one:v1",
+        "q.io/beside:1",
+        "q.io/below:v2",
+    ];
+    assert_eq!(names, expected.map(str::to_owned).into());
+}

@@ -77,7 +77,8 @@ impl Mirrors {
             if failure().is_some() {
                 continue;
             }
-            let place = mirror.at(image)?;
+            // A name that gets too long there can't be there.
+            let Ok(place) = mirror.at(image) else { continue };
             match ask(&place) {
                 Ok(answer) => {
                     self.homes().insert(image.repository(), place);

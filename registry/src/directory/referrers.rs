@@ -98,7 +98,7 @@ impl Directory {
     fn listed_by_hand(&self, repository: &Repository, subject: &BlobDigest) -> Result<Vec<Referrer>> {
         #[derive(Deserialize)]
         struct List {
-            manifests: Option<Vec<Referrer>>,
+            manifests: Option<Vec<serde_json::Value>>,
         }
         // The specification bounds the tag's length so.
         let hex: String = subject.hex().chars().take(64).collect();
@@ -113,7 +113,14 @@ impl Directory {
         let list: List = serde_json::from_slice(&stored.bytes).or_fail(ErrorKind::Integrity, || {
             format!("the list of referrers `{repository}:{tag}` cannot be read")
         })?;
-        Ok(list.manifests.unwrap_or_default())
+        // One that says too little, or `null` for nothing, hides no other one.
+        let referrer = |mut entry: serde_json::Value| {
+            if let Some(fields) = entry.as_object_mut() {
+                fields.retain(|_, value| !value.is_null());
+            }
+            serde_json::from_value(entry).ok()
+        };
+        Ok(list.manifests.into_iter().flatten().filter_map(referrer).collect())
     }
 
     /// A manifest as a referrer, if it still is one.
