@@ -246,10 +246,15 @@ impl Discovered {
 
     /// Takes in what was seen in a file, perhaps of a chart.
     fn add(&mut self, scan: Scan, shown: &str, chart: Option<&str>, by_values: Option<&ByValues>) {
-        for wrong in scan.wrong {
+        if !scan.wrong.is_empty() {
             // What several kustomizations refer to is read several times.
-            if !self.wrong.contains(&wrong) {
-                self.wrong.push(wrong);
+            let of_file = self.wrong.iter().filter(|wrong| wrong.file == shown);
+            let mut known: BTreeSet<(Option<usize>, String)> =
+                of_file.map(|wrong| (wrong.line, wrong.message.clone())).collect();
+            for wrong in scan.wrong {
+                if known.insert((wrong.line, wrong.message.clone())) {
+                    self.wrong.push(wrong);
+                }
             }
         }
         for seen in scan.seen {
