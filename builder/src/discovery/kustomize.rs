@@ -14,8 +14,8 @@ use crate::discovery::scan::{Scan, Seen, not_yaml};
 
 /// Kustomizations in one another.
 const MAX_DEPTH: usize = 16;
-/// All of them, each as often as it is referred to.
-const MAX_READ: usize = 2_000;
+/// All of them and what they refer to, each as often as it is referred to.
+const MAX_READ: usize = 10_000;
 const NAMES: [&str; 3] = ["kustomization.yaml", "kustomization.yml", "Kustomization"];
 /// What is not understood, and may bring images.
 const UNKNOWN: [&str; 6] = [
@@ -250,6 +250,13 @@ impl Kustomizations {
         let Some(file) = file else {
             return refuse("is a folder without a kustomization", "name the files in it");
         };
+        self.read += 1;
+        if self.read > MAX_READ {
+            return refuse(
+                "is too much: 10,000 files are read",
+                "put what `kustomize build` gives in the place of the kustomization",
+            );
+        }
         self.used.insert(file.clone());
         Ok(file)
     }
